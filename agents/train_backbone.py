@@ -1,0 +1,102 @@
+"""Train the compact backbone on films of this simulator with captions written from the scene.
+
+    python agents/train_backbone.py                      # the shipped weights: about 40 minutes on two cores
+    python agents/train_backbone.py --preset tiny        # two minutes, prints the same report
+    python agents/train_backbone.py --out runs/bb        # stop with Ctrl-C, run the same line to go on
+
+Writes OUT/compact_backbone (config.json, backbone.safetensors) and OUT/probes.json.
+"""
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+import neon_sim
+from neon_sim.names import nearest
+from neon_sim.sensors.camera import CameraConfig
+from neon_sim.training.clips import FRAME_STEPS, ClipConfig, film_paths, record_film, save_films
+from neon_sim.training.workers import cpu_count, parallel_map
+
+
+@dataclass(frozen=True)
+class BackboneTraining:
+    """How many films and how long."""
+
+    films: int = 5000
+    test_films: int = 400
+    minutes: float = 28.0
+    batch_films: int = 24
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+
+PRESETS = {"default": BackboneTraining(), "tiny": BackboneTraining(films=60, test_films=20, minutes=0.7, batch_films=12)}
+SHARD = 50  # films in one file
+_ENV: Any = None
+
+
+def open_env() -> None:
+    """One simulator a worker: the reach scene, the head camera at four frames a second."""
+    global _ENV
+    _ENV = gymnasium.make(
+        "NeonG1-v0",
+        task="reach",
+        physics_dt=0.005,
+        sensors=("proprio", "camera"),
+        camera=CameraConfig(rate_hz=50 / FRAME_STEPS),
+        disable_env_checker=True,
+    )
+
+
+def record_shard(job: tuple[str, int, int]) -> int:
+    """Record films with consecutive seeds into one file; a finished file is kept."""
+    path, seed, count = job
+    if not Path(path).exists():
+        save_films([record_film(_ENV, ClipConfig(), seed + i) for i in range(count)], Path(path))
+    return count
+
+
+def record(folder: Path, count: int, seed: int, workers: int, label: str) -> list[Path]:
+    """Make sure that a folder holds `count` films."""
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = range(0, count, SHARD)
+    jobs = [(str(folder / f"films_{i:06d}.npz"), seed + i, min(SHARD, count - i)) for i in starts]
+    for _ in parallel_map(record_shard, jobs, workers, label, open_env):
+        pass
+    return film_paths(folder)[: len(jobs)]
+
+
+def main() -> None:
+    """Record, train, probe."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="default", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--out", type=Path, default=Path("runs/backbone"))
+    parser.add_argument("--workers", type=int, default=cpu_count())
+    parser.add_argument("--minutes", type=float, help="training time in place of the preset's")
+    args = parser.parse_args()
+    if args.preset not in PRESETS:
+        raise SystemExit(str(nearest("preset", args.preset, PRESETS)))
+    preset = PRESETS[args.preset]
+    minutes = args.minutes or preset.minutes
+    train = record(args.out / "films", preset.films, 1_000_000 + preset.seed, args.workers, "recording films")
+    test = record(args.out / "test_films", preset.test_films, 2_000_000 + preset.seed, args.workers, "test films")
+
+    from neon_sim.training.backbone import BackboneTrainer, load_films
+    from neon_sim.training.probes import probe_backbone
+
+    trainer = BackboneTrainer(load_films(train), preset.seed, preset.batch_films, preset.learning_rate)
+    trainer.run(minutes * 60.0, args.out / "state.pt")
+    trainer.save(args.out / "compact_backbone")
+    report = probe_backbone(trainer.backbone, load_films(train), load_films(test), preset.seed)
+    report |= {"preset": asdict(preset), "minutes": minutes, "steps": trainer.step, "version": neon_sim.__version__}
+    (args.out / "probes.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(json.dumps(report["figures"], indent=2))
+
+
+if __name__ == "__main__":
+    main()

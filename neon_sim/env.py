@@ -1,0 +1,291 @@
+"""NeonG1Env: the only Gymnasium env here, the same class in simulation and on the robot."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from neon_sim.g1 import joints
+from neon_sim.g1.action_space import ControlMode, G1ActionSpace
+from neon_sim.names import nearest
+from neon_sim.robot import Robot, RobotCommand, RobotState, World
+from neon_sim.safety import SafetyConfig, SafetyLimits, SafetyReport, limit
+from neon_sim.sensors.audio import AudioConfig
+from neon_sim.sensors.camera import CameraConfig
+from neon_sim.sensors.lidar import LidarConfig
+from neon_sim.sensors.proprio import EEF_LIMIT, PROPRIO_LIMIT, eef_vector, proprio_vector
+from neon_sim.sensors.sensor import SensorConfig
+from neon_sim.sim.model import build_spec
+from neon_sim.sim.sim_robot import SimRobot
+from neon_sim.sim.view import View, open_view
+from neon_sim.tasks import make_task
+
+SENSORS = ("proprio", "camera", "lidar", "audio")
+INSTRUCTION_BYTES = 256
+CONTROL_DT = 0.02  # s
+NOTHING_CLIPPED = {"clipped": False, "position": (), "speed": (), "velocity": ()}
+
+
+@dataclass(frozen=True)
+class NeonG1Config:
+    """Everything that shapes the env. `gymnasium.make("NeonG1-v0", task="reach", ...)` sets any field by name."""
+
+    task: str = "reach"
+    control_mode: str = "arms_only"
+    action_center: str = "home"
+    sensors: tuple[str, ...] = SENSORS
+    physics_dt: float = 0.002  # s; 0.005 for fast training
+    max_steps: int | None = None  # control steps; None = the task's own
+    settle_s: float = 0.4  # s of standing before an episode begins
+    fall_height: float = 0.35  # m, pelvis above the floor
+    fall_tilt: float = 1.0  # rad, pelvis against gravity
+    height: float = joints.HOME_HEIGHT  # m, commanded
+    safety: SafetyConfig = field(default_factory=SafetyConfig)
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    lidar: LidarConfig = field(default_factory=LidarConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+
+    def __post_init__(self) -> None:
+        for name in self.sensors:
+            if name not in SENSORS:
+                raise nearest("sensor", name, SENSORS)
+        if self.control_mode not in list(ControlMode):
+            raise nearest("control_mode", self.control_mode, list(ControlMode))
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, got {self.max_steps}.")
+
+    def sensor_configs(self) -> dict[str, SensorConfig]:
+        """The configs of the enabled sensors that a robot has to capture, by observation key."""
+        captured: dict[str, SensorConfig] = {"camera": self.camera, "lidar": self.lidar, "audio": self.audio}
+        return {name: captured[name] for name in SENSORS if name in self.sensors and name in captured}
+
+
+def _symmetric_box(limit: np.ndarray) -> spaces.Box:
+    return spaces.Box(-limit, limit, dtype=np.float32)
+
+
+def observation_space(config: NeonG1Config, velocity_limit: tuple[float, float, float]) -> spaces.Dict:
+    """A one-level Dict with finite bounds; keys exist only for enabled sensors."""
+    parts: dict[str, spaces.Space] = {
+        "command": _symmetric_box(np.array([*velocity_limit, 2.0], np.float32)),
+        "instruction": spaces.Box(0, 255, (INSTRUCTION_BYTES,), np.uint8),
+    }
+    if "proprio" in config.sensors:
+        parts["proprio"] = _symmetric_box(PROPRIO_LIMIT)
+        parts["eef"] = _symmetric_box(EEF_LIMIT)
+    parts.update({name: sensor.space() for name, sensor in config.sensor_configs().items()})
+    return spaces.Dict(parts)
+
+
+def encode_instruction(text: str) -> np.ndarray:
+    """Text -> (256,) uint8, UTF-8, zero-padded; refuses what does not fit."""
+    raw = text.encode()
+    if len(raw) > INSTRUCTION_BYTES:
+        raise ValueError(f"An instruction holds at most {INSTRUCTION_BYTES} bytes of UTF-8, got {len(raw)}: shorten it.")
+    return np.frombuffer(raw.ljust(INSTRUCTION_BYTES, b"\0"), np.uint8).copy()
+
+
+def decode_instruction(code: np.ndarray) -> str:
+    """Inverse of `encode_instruction`."""
+    return bytes(code).rstrip(b"\0").decode()
+
+
+class NeonG1Env(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
+    """Observe, act at 50 Hz, be rewarded.
+
+    Args:
+        config: the whole configuration, or None for the defaults.
+        robot: the body; None builds a `SimRobot` for the config's task.
+        render_mode: None, "rgb_array" or "human".
+        **overrides: fields of `NeonG1Config` by name.
+
+    Raises:
+        ValueError: for an unknown field, task, mode or sensor, naming the nearest valid one.
+    """
+
+    metadata = {"render_modes": ["human", "rgb_array"], "render_fps": round(1 / CONTROL_DT)}
+
+    def __init__(
+        self,
+        config: NeonG1Config | None = None,
+        robot: Robot | None = None,
+        render_mode: str | None = None,
+        **overrides: Any,
+    ) -> None:
+        known = [f.name for f in fields(NeonG1Config)]
+        for name in overrides:
+            if name not in known:
+                raise nearest("NeonG1-v0 option", name, known)
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise nearest("render_mode", render_mode, self.metadata["render_modes"])
+        self.config = replace(config or NeonG1Config(), **overrides)
+        self.render_mode = render_mode
+        self.task = make_task(self.config.task)
+        self.action_map = G1ActionSpace(self.config.control_mode, self.config.action_center)
+        self.action_space = spaces.Box(-1.0, 1.0, (self.action_map.dim,), np.float32)
+        self.observation_space = observation_space(self.config, self.action_map.max_velocity)
+        self.robot = robot if robot is not None else self._build_sim()
+        self.world: World | None = self.robot if isinstance(self.robot, World) else None
+        self._limits = SafetyLimits(self.config.safety)
+        self._captured = tuple(self.config.sensor_configs())
+        self._max_steps = self.config.max_steps or self.task.max_steps
+        self._fall_cosine = float(np.cos(self.config.fall_tilt))
+        self._has_proprio = "proprio" in self.config.sensors
+        self._velocity = np.zeros(3)
+        self._steps = 0
+        self._instruction = ""
+        self._instruction_code = encode_instruction("")
+        self._state: RobotState | None = None
+        self._view: View | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Start an episode. `options={"instruction": text}` replaces the words, not the goal."""
+        super().reset(seed=seed)
+        self._steps = 0
+        self._velocity = np.zeros(3)
+        self._state = state = self.robot.reset(self.np_random)
+        instruction = self.task.reset(state, self._require_world(), self.np_random)
+        self._instruction = (options or {}).get("instruction", instruction)
+        self._instruction_code = encode_instruction(self._instruction)
+        if self.render_mode == "human":
+            self.render()
+        return self._observe(state), self._info(state, {}, None)
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        """Decode, limit, write, advance, read, sense, reward, done.
+
+        Raises:
+            ValueError: for a wrong shape or a number that is not finite, before anything moves.
+        """
+        state = self._running_state()
+        target, velocity = self.action_map.decode(self._checked(action))
+        mask = self.action_map.owned_mask
+        target, self._velocity, report = limit(target, state.joint_target, mask, velocity, self._limits, self.robot.dt)
+        self.robot.write(RobotCommand(target, mask, joints.KP, joints.KD, self._velocity, self.config.height))
+        self.robot.advance()
+        self._state = state = self.robot.read()
+        self._steps += 1
+        obs = self._observe(state)
+        reward, terms = self._reward(state)
+        terminated = self._fallen(state) or self.task.failed
+        truncated = self._steps >= self._max_steps
+        if self.render_mode == "human":
+            self.render()
+        return obs, reward, terminated, truncated, self._info(state, terms, report)
+
+    def render(self) -> np.ndarray | None:
+        """A (480, 640, 3) uint8 picture from beside the robot, or a live window in "human" mode."""
+        if self.render_mode is None:
+            gymnasium.logger.warn('render() does nothing without a mode: make(..., render_mode="rgb_array").')
+            return None
+        if not isinstance(self.robot, SimRobot):
+            raise ValueError("Only a simulated robot can be rendered; look at the real one.")
+        if self._view is None:
+            self._view = open_view(self.robot.model, self.robot.data, self.render_mode)
+        return self._view.show()
+
+    def close(self) -> None:
+        """Close renderers, window and robot. Safe to call twice."""
+        if self._view is not None:
+            self._view.close()
+            self._view = None
+        self.robot.close()
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that the future of this episode depends on; simulation only."""
+        return {
+            "robot": self._require_world().get_state(),
+            "task": self.task.get_state(),
+            "rng": self.np_random.bit_generator.state,
+            "velocity": self._velocity.copy(),
+            "steps": self._steps,
+            "instruction": self._instruction,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state of `get_state`, also in another env of the same config: what follows is equal to the bit."""
+        self._require_world().set_state(state["robot"])
+        self.task.set_state(state["task"])
+        self.np_random.bit_generator.state = state["rng"]
+        self._velocity = state["velocity"].copy()
+        self._steps = int(state["steps"])
+        self._instruction = state["instruction"]
+        self._instruction_code = encode_instruction(self._instruction)
+        self._state = self.robot.read()
+
+    def _build_sim(self) -> SimRobot:
+        spec = build_spec()
+        self.task.edit_scene(spec)
+        return SimRobot(
+            spec, self.config.sensor_configs(), self.config.physics_dt, CONTROL_DT, settle_s=self.config.settle_s
+        )
+
+    def _require_world(self) -> World:
+        if self.world is None:
+            raise ValueError("This robot has no World: saved states, faults and scene tasks exist in simulation only.")
+        return self.world
+
+    def _running_state(self) -> RobotState:
+        if self._state is None:
+            raise gymnasium.error.ResetNeeded("Cannot call env.step() before calling env.reset().")
+        return self._state
+
+    def _checked(self, action: np.ndarray) -> np.ndarray:
+        action = np.asarray(action, dtype=np.float64)
+        if action.shape != self.action_space.shape:
+            raise ValueError(f"{self.config.control_mode} takes an action of shape {self.action_space.shape}, got {action.shape}.")
+        if not np.isfinite(action).all():
+            raise ValueError(f"An action must be finite numbers, got {action}. Look at the policy's output.")
+        return np.minimum(np.maximum(action, -1.0), 1.0)
+
+    def _observe(self, state: RobotState) -> dict[str, np.ndarray]:
+        command = np.empty(4, np.float32)
+        command[:3], command[3] = self._velocity, self.config.height
+        obs = {"command": command, "instruction": self._instruction_code.copy()}
+        if self._has_proprio:
+            obs["proprio"] = proprio_vector(state, self._velocity)
+            obs["eef"] = eef_vector(state.joint_pos)
+        if self._captured:
+            obs.update(self.robot.sense(self._captured))
+        return obs
+
+    def _reward(self, state: RobotState) -> tuple[float, dict[str, float]]:
+        if self.world is None:
+            return 0.0, {}
+        return self.task.reward(state, self.world)
+
+    def _fallen(self, state: RobotState) -> bool:
+        if -state.gravity_b[2] < self._fall_cosine:
+            return True
+        return self.world is not None and bool(self.world.object_pose("pelvis")[0][2] < self.config.fall_height)
+
+    def _info(self, state: RobotState, terms: dict[str, float], report: SafetyReport | None) -> dict[str, Any]:
+        safety = NOTHING_CLIPPED if report is None else report.as_info()
+        if self.action_map.has_velocity and (np.abs(self._velocity) > self.robot.max_velocity).any():
+            safety = {**safety, "velocity_not_followed": True}
+        return {
+            "success": self.task.success,
+            "reward_terms": terms,
+            "reward_available": self.world is not None,
+            "safety": safety,
+            "instruction": self._instruction,
+            "time_s": state.time_s,
+        }
+
+    def expert_chunk(self, steps: int = 16) -> np.ndarray:
+        """The task's scripted solution from here: actions (steps, A) in [-1, 1]. Simulation only."""
+        targets = self.task.expert(self._running_state(), self._require_world(), steps)
+        return self.action_map.encode(targets)
+
+    def expert_action(self) -> np.ndarray:
+        """First action (A,) of `expert_chunk`."""
+        return self.expert_chunk(1)[0]
+
+    def privileged(self) -> dict[str, Any]:
+        """The truth of the running episode for labels and analysis (simulation only): see the task's `privileged`."""
+        return self.task.privileged(self._running_state(), self._require_world())

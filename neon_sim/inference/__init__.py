@@ -1,0 +1,1 @@
+"""Running a policy: the protocol, its memory, its chunks."""

@@ -1,0 +1,194 @@
+"""NeonVLA: frozen backbone, sensor encoders, fusion, goal token, one action head per joint group."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neon_sim.g1.action_space import G1ActionSpace
+from neon_sim.model.action_heads import ActionHeadConfig, G1ActionHead
+from neon_sim.model.audio import AudioConfig, AudioEncoder
+from neon_sim.model.encoders import EefEncoder, FeatureFusion, LidarEncoder, ProprioEncoder
+from neon_sim.model.goal import GOAL_DIM, GoalReader, goal_token
+from neon_sim.model.video_backbone import BackboneConfig, BackboneFeatures, VideoBackbone
+from neon_sim.names import nearest
+
+WEIGHTS_FILE = "neon_weights.safetensors"
+PROPRIO_DIM = 125
+SENSES = ("proprio", "eef", "lidar", "audio")
+
+
+@dataclass(frozen=True)
+class NeonConfig:
+    """Everything that a checkpoint's shape depends on. The hidden size comes from the backbone (D3)."""
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    control_mode: str = "arms_only"
+    action_center: str = "home"
+    num_action_steps: int = 16
+    mlp_hidden: int = 512
+    action_head_layers: int = 3
+    proprioception_hidden: int = 256
+    goal_width: int = 64
+    dropout: float = 0.05
+    vision_dropout: float = 0.5  # chance that a training sample loses the pooled clip: the goal token must carry it
+    sense_dropout: float = 0.3  # chance that a training sample loses LiDAR, and the same for audio
+    use_lidar: bool = True
+    use_eef: bool = True
+    use_audio: bool = True
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "NeonConfig":
+        """Rebuild from `asdict`. Raises ValueError for a key that this version does not know."""
+        known = [f.name for f in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise nearest("NeonConfig field", name, known)
+        return cls(**{**values, "backbone": BackboneConfig(**values.get("backbone", {}))})
+
+
+class NeonVLA(nn.Module):
+    """Clip, words and senses in, a chunk of 16 actions out.
+
+    The backbone is loaded on first use (or by `load_backbone`), is never trained here and never saved. Its sizes are
+    needed to build the heads, so a new model loads it at once; `from_pretrained` reads them from the checkpoint.
+    """
+
+    def __init__(self, config: NeonConfig | None = None, backbone: VideoBackbone | None = None) -> None:
+        super().__init__()
+        self.config = config = config or NeonConfig()
+        self.action_space = G1ActionSpace(config.control_mode, config.action_center)
+        self._backbone = [backbone or VideoBackbone.from_config(config.backbone)]  # in a list: not a submodule
+        hidden = self.backbone.hidden_size
+        self.proprio_encoder = ProprioEncoder(PROPRIO_DIM, config.proprioception_hidden)
+        dims = {"vision": hidden, "proprio": config.proprioception_hidden}
+        if config.use_eef:
+            self.eef_encoder = EefEncoder()
+            dims["eef"] = self.eef_encoder.output_dim
+        if config.use_lidar:
+            self.lidar_encoder = LidarEncoder()
+            dims["lidar"] = self.lidar_encoder.output_dim
+        if config.use_audio:
+            self.audio_encoder = AudioEncoder(AudioConfig(output_dim=64))
+            dims["audio"] = 64
+        lost = {"vision": config.vision_dropout, "lidar": config.sense_dropout, "audio": config.sense_dropout}
+        self.fusion = FeatureFusion(dims, hidden, config.dropout, {k: p for k, p in lost.items() if k in dims})
+        self.goal_reader = GoalReader(hidden, self.backbone.num_tokens)
+        self.goal_embed = nn.Sequential(nn.Linear(GOAL_DIM, config.goal_width), nn.GELU())
+        self.action_head = G1ActionHead(
+            ActionHeadConfig(
+                hidden_size=hidden + config.goal_width,
+                num_action_steps=config.num_action_steps,
+                mlp_hidden=config.mlp_hidden,
+                num_layers=config.action_head_layers,
+                dropout=config.dropout,
+            ),
+            self.action_space,
+        )
+
+    @property
+    def backbone(self) -> VideoBackbone:
+        """The frozen foundation model."""
+        return self._backbone[0]
+
+    def load_backbone(self) -> VideoBackbone:
+        """Return the backbone, which `from_pretrained` has loaded already for the compact one."""
+        return self.backbone
+
+    def encode(self, frames: Tensor, instructions: list[str]) -> BackboneFeatures:
+        """Frozen forward pass: clips (B, T, H, W, 3) uint8 and words -> features, no autograd graph."""
+        with torch.no_grad():
+            return self.backbone(frames, instructions)
+
+    def fuse(self, vision: Tensor | None, senses: Mapping[str, Tensor]) -> Tensor:
+        """Eq. 4: pooled clip (B, D) and any of proprio (B, 125), eef (B, 14), lidar (B, N*3), audio (B, S) -> f (B, D)."""
+        parts: dict[str, Tensor] = {} if vision is None else {"vision": vision}
+        encoders = {name: getattr(self, f"{name}_encoder", None) for name in SENSES}
+        for name, value in senses.items():
+            encoder = encoders.get(name)
+            if encoder is not None:
+                parts[name] = encoder(value)
+        return self.fusion(parts)
+
+    def decode(self, fused: Tensor, goal: Tensor) -> Tensor:
+        """Fused features (B, D) and goal token (B, 5) -> chunk (B, 16, A) in [-1, 1]."""
+        return self.action_head(torch.cat([fused, self.goal_embed(goal)], dim=-1))
+
+    def forward(
+        self, features: BackboneFeatures, senses: Mapping[str, Tensor], goal: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the chunk (B, 16, A) and the goal token (B, 5) it was decoded from (read from the clip if None)."""
+        if goal is None:
+            goal = goal_token(self.goal_reader(features))
+        return self.decode(self.fuse(features.pooled, senses), goal), goal
+
+    @torch.inference_mode()
+    def predict(
+        self, image: np.ndarray, instruction: str, proprioception: np.ndarray | None = None, **senses: np.ndarray
+    ) -> np.ndarray:
+        """One picture (H, W, 3) or clip (T, H, W, 3) uint8 and words -> chunk (16, A)."""
+        self.eval()
+        clip = torch.as_tensor(image if image.ndim == 4 else image[None])[None]
+        given = dict(senses) if proprioception is None else {"proprio": proprioception, **senses}
+        tensors = {name: torch.as_tensor(value, dtype=torch.float32)[None] for name, value in given.items()}
+        chunk, _ = self(self.encode(clip, [instruction]), tensors)
+        return chunk[0].numpy()
+
+    def parameter_table(self) -> dict[str, int]:
+        """Trainable parameters by component, their sum, and the frozen backbone's."""
+        table = {name: sum(p.numel() for p in module.parameters()) for name, module in self.named_children()}
+        table["trainable"] = sum(table.values())
+        table["backbone (frozen)"] = sum(p.numel() for p in self.backbone.parameters())
+        return table
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json, action_space.json and the weights (safetensors); each file is replaced as a whole."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / (WEIGHTS_FILE + ".partial")
+        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, partial)
+        partial.replace(folder / WEIGHTS_FILE)
+        _write_text(folder / "config.json", json.dumps(asdict(self.config), indent=2) + "\n")
+        _write_text(folder / "action_space.json", self.action_space.to_json())
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, control_mode: str | None = None, backbone: VideoBackbone | None = None
+    ) -> "NeonVLA":
+        """Load a folder that `save_pretrained` wrote.
+
+        Raises:
+            ValueError: the folder is not a whole checkpoint, has unknown config keys, or was made for another action
+                space than its config or `control_mode` says. Nothing is half-loaded.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        try:
+            config = NeonConfig.from_dict(json.loads((folder / "config.json").read_text()))
+            space = G1ActionSpace.from_json((folder / "action_space.json").read_text())
+            weights = load_file(folder / WEIGHTS_FILE)
+        except (OSError, TypeError, json.JSONDecodeError, SafetensorError) as error:
+            raise ValueError(f"{folder} does not hold a whole Neon checkpoint ({error}). Make one: agents/pretrain.py") from error
+        wanted = G1ActionSpace(control_mode or config.control_mode, config.action_center)
+        wanted.require_equal(space)
+        model = cls(config, backbone)
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"The weights in {folder} do not fit its config.json: {error}") from error
+        return model.eval()
+
+
+def _write_text(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    partial.replace(path)

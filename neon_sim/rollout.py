@@ -1,0 +1,79 @@
+"""The one interaction loop: for collecting, evaluating and self-learning alike."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from neon_sim.env import NeonG1Env
+from neon_sim.episode import NeonEpisode
+
+
+class ActsInChunks(Protocol):
+    """The part of `neon_sim.inference.policy.Policy` that the loop needs."""
+
+    def reset(self, env_ids: list[int] | None = None) -> None: ...
+
+    def observe(self, obs: Mapping[str, np.ndarray], now_s: float) -> None: ...
+
+    def act(self) -> np.ndarray: ...
+
+
+def rollout(
+    env: NeonG1Env,
+    policy: ActsInChunks,
+    steps: int | None = None,
+    seed: int | None = None,
+    execute: int = 16,
+    keep: tuple[str, ...] = ("proprio",),
+    stop_on_success: bool = False,
+    on_chunk: Callable[[NeonG1Env], None] | None = None,
+    options: dict[str, Any] | None = None,
+) -> NeonEpisode:
+    """Run one episode and return it.
+
+    Args:
+        env: the environment, unwrapped.
+        policy: what acts; it is reset first.
+        steps: control steps at most; None = until the episode ends.
+        seed: of `env.reset`.
+        execute: how many steps of each chunk are carried out before the policy is asked again.
+        keep: observation keys that are recorded.
+        stop_on_success: end at the first success.
+        on_chunk: called before every `policy.act()`.
+        options: of `env.reset`.
+    """
+    policy.reset()
+    obs, info = env.reset(seed=seed, options=options)
+    policy.observe(obs, info["time_s"])
+    kept: dict[str, list[np.ndarray]] = {key: [] for key in keep if key in obs}
+    actions: list[np.ndarray] = []
+    rewards: list[float] = []
+    ends: list[tuple[bool, bool]] = []
+    terminated = truncated = False
+    chunk, used = np.empty((0, env.action_map.dim)), 0
+    while not (terminated or truncated) and (steps is None or len(actions) < steps):
+        if used == len(chunk):
+            if on_chunk is not None:
+                on_chunk(env)
+            chunk, used = policy.act()[0][:execute], 0
+        for key, frames in kept.items():
+            frames.append(obs[key])
+        obs, reward, terminated, truncated, info = env.step(chunk[used])
+        actions.append(chunk[used])
+        rewards.append(reward)
+        ends.append((terminated, truncated))
+        used += 1
+        policy.observe(obs, info["time_s"])
+        if stop_on_success and info["success"]:
+            break
+    return NeonEpisode(
+        observations={key: np.stack(frames) for key, frames in kept.items()},
+        actions=np.array(actions, dtype=np.float32),
+        rewards=np.array(rewards, dtype=np.float32),
+        terminated=np.array(ends, dtype=bool).reshape(-1, 2)[:, 0],
+        truncated=np.array(ends, dtype=bool).reshape(-1, 2)[:, 1],
+        instruction=info["instruction"],
+        success=bool(info["success"]),
+        control_mode=str(env.config.control_mode),
+    )

@@ -1,0 +1,139 @@
+"""The limits that hold in simulation and on hardware alike: a command in, a safe command out, and what was cut.
+
+Pure functions: no clock and no state. The emergency stop on silence is the robot's watchdog, not here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from neon_sim.g1 import joints
+from neon_sim.g1.action_space import VELOCITY_NAMES, checked_max_velocity
+
+
+@dataclass(frozen=True)
+class SafetyConfig:
+    """How fast and how far the robot may be asked to go; no value goes past the joint's own URDF speed or range.
+
+    arm_speed, waist_speed: rad/s (2.0 for the arms is the documents' default). leg_speed: rad/s, None for each joint's
+    URDF speed: legs that balance must be quick. position_margin: rad kept free at both ends of every range.
+    max_velocity: m/s, m/s, rad/s that the walker may be asked for (the documents' 0.5 m/s and 1.0 rad/s).
+    """
+
+    arm_speed: float = 2.0
+    waist_speed: float = 1.0
+    leg_speed: float | None = None
+    position_margin: float = 0.0
+    max_velocity: tuple[float, float, float] = (0.5, 0.5, 1.0)
+
+
+class SafetyLimits:
+    """`SafetyConfig` laid out per joint, once, for the 50 Hz loop. All arrays are read-only.
+
+    Attributes: lower, upper (29,) rad; speed (29,) rad/s; velocity (3,) m/s, m/s, rad/s.
+    Raises ValueError for speeds that are not positive, and for a margin that shuts the home pose out.
+    """
+
+    def __init__(self, config: SafetyConfig | None = None) -> None:
+        config = config or SafetyConfig()
+        _check(config)
+        speed = joints.SPEED.copy()
+        for group, value in (("arms", config.arm_speed), ("waist", config.waist_speed), ("legs", config.leg_speed)):
+            if value is not None:
+                speed[joints.GROUPS[group]] = np.minimum(speed[joints.GROUPS[group]], value)
+        self.config = config
+        self.lower = joints.LOWER + config.position_margin
+        self.upper = joints.UPPER - config.position_margin
+        self.speed = speed
+        self.velocity = np.array(checked_max_velocity(config.max_velocity))
+        for array in (self.lower, self.upper, self.speed, self.velocity):
+            array.flags.writeable = False
+
+
+@dataclass(frozen=True)
+class SafetyReport:
+    """What `limit` cut off one command. The masks are (..., 29), (..., 29) and (..., 3) bool."""
+
+    position_mask: np.ndarray
+    speed_mask: np.ndarray
+    velocity_mask: np.ndarray
+
+    @cached_property
+    def clipped(self) -> bool:
+        """True when anything was cut."""
+        return bool(self.position_mask.any() or self.speed_mask.any() or self.velocity_mask.any())
+
+    @property
+    def position(self) -> tuple[str, ...]:
+        """Names of the joints asked to go out of range (in any row of a batch)."""
+        return _named(self.position_mask, joints.JOINT_NAMES)
+
+    @property
+    def speed(self) -> tuple[str, ...]:
+        """Names of the joints asked to go too fast (in any row of a batch)."""
+        return _named(self.speed_mask, joints.JOINT_NAMES)
+
+    @property
+    def velocity(self) -> tuple[str, ...]:
+        """Names of the velocity entries asked for too much (in any row of a batch)."""
+        return _named(self.velocity_mask, VELOCITY_NAMES)
+
+    def as_info(self) -> dict[str, Any]:
+        """The plain dict for `info["safety"]`: clipped (bool), and position, speed, velocity (tuples of names)."""
+        if not self.clipped:
+            return {"clipped": False, "position": (), "speed": (), "velocity": ()}
+        return {"clipped": True, "position": self.position, "speed": self.speed, "velocity": self.velocity}
+
+
+def limit(
+    target: np.ndarray,
+    previous_target: np.ndarray,
+    owned_mask: np.ndarray,
+    velocity: np.ndarray,
+    limits: SafetyLimits,
+    dt: float,
+) -> tuple[np.ndarray, np.ndarray, SafetyReport]:
+    """Cut a command to the robot's limits.
+
+    target, previous_target: (..., 29) rad, hardware order: what is asked now, and what was really sent last time.
+    owned_mask: (29,) bool; joints that the walker owns pass untouched. velocity: (..., 3). dt: s between the commands.
+    Position is cut first and speed second: a joint that starts outside its range walks back in, it never jumps.
+    Returns new arrays and the report. Raises ValueError, before anything moves, when a number is not finite.
+    """
+    if not (np.isfinite(target).all() and np.isfinite(previous_target).all() and np.isfinite(velocity).all()):
+        raise _not_finite(target, previous_target, velocity)
+    step = limits.speed * dt
+    within = np.minimum(np.maximum(target, limits.lower), limits.upper)
+    slow = np.minimum(np.maximum(within, previous_target - step), previous_target + step)
+    safe_velocity = np.minimum(np.maximum(velocity, -limits.velocity), limits.velocity)
+    report = SafetyReport((within != target) & owned_mask, (slow != within) & owned_mask, safe_velocity != velocity)
+    return np.where(owned_mask, slow, target), safe_velocity, report
+
+
+def _not_finite(target: np.ndarray, previous_target: np.ndarray, velocity: np.ndarray) -> ValueError:
+    bad = {
+        "target of": _named(~np.isfinite(target), joints.JOINT_NAMES),
+        "previous target of": _named(~np.isfinite(previous_target), joints.JOINT_NAMES),
+        "velocity of": _named(~np.isfinite(velocity), VELOCITY_NAMES),
+    }
+    listed = "; ".join(f"{what} {', '.join(names)}" for what, names in bad.items() if names)
+    return ValueError(f"A command must be finite; not so: {listed}. Nothing was sent. Look at the policy's output.")
+
+
+def _named(mask: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
+    columns = mask if mask.ndim == 1 else np.any(mask.reshape(-1, len(names)), axis=0)
+    return tuple([names[index] for index in np.flatnonzero(columns).tolist()])
+
+
+def _check(config: SafetyConfig) -> None:
+    rates = {"arm_speed": config.arm_speed, "waist_speed": config.waist_speed, "leg_speed": config.leg_speed}
+    wrong = {name: value for name, value in rates.items() if value is not None and not 0.0 < value < np.inf}
+    if wrong:
+        raise ValueError(f"Safety speeds must be positive and finite, got {wrong}. To hold still, keep the target.")
+    room = float(np.minimum(joints.HOME - joints.LOWER, joints.UPPER - joints.HOME).min())
+    if not 0.0 <= config.position_margin < room:
+        wanted = f"in [0, {room:.4f}) rad, so that the home pose stays inside"
+        raise ValueError(f"position_margin must be {wanted}, got {config.position_margin}.")

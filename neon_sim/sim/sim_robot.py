@@ -1,0 +1,205 @@
+"""SimRobot: the G1 and its world in MuJoCo, behind the same six methods as the robot."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from neon_sim.g1 import joints
+from neon_sim.g1.geometry import gravity_in_body
+from neon_sim.names import nearest
+from neon_sim.robot import RobotCommand, RobotState
+from neon_sim.sensors.sensor import Sensor, SensorConfig
+from neon_sim.sim.faults import ActuatorFault, write_actuators
+from neon_sim.sim.model import build_model
+from neon_sim.walker import Walker
+
+_STATE_SPEC = int(mujoco.mjtState.mjSTATE_INTEGRATION)
+_NQ = 7 + joints.NUM_JOINTS
+_NV = 6 + joints.NUM_JOINTS
+
+
+class SimRobot:
+    """Robot and World in one: PD control by native actuators, one `mj_step` call per control period.
+
+    Args:
+        spec: the scene; the G1 comes first in it, so that its joints are the first 29.
+        sensors: name -> config of every sensor that `sense` may be asked for.
+        physics_dt: s, must divide `control_dt`.
+        control_dt: s, 0.02 = 50 Hz.
+        settle_s: s for which `reset` lets the robot stand in its home pose before an episode begins.
+    """
+
+    def __init__(
+        self,
+        spec: mujoco.MjSpec,
+        sensors: Mapping[str, SensorConfig],
+        physics_dt: float = 0.002,
+        control_dt: float = 0.02,
+        settle_s: float = 0.4,
+    ) -> None:
+        self.substeps = round(control_dt / physics_dt)
+        if self.substeps < 1 or abs(self.substeps * physics_dt - control_dt) > 1e-9:
+            raise ValueError(f"physics_dt must divide {control_dt} s (e.g. 0.002 or 0.005), got {physics_dt}.")
+        self.dt = control_dt
+        self.model = build_model(spec, physics_dt)
+        self.data = mujoco.MjData(self.model)
+        self.walker = Walker()
+        self.max_velocity = self.walker.max_velocity
+        self._sensors: dict[str, Sensor] = {name: config.build(self.model) for name, config in sensors.items()}
+        self._frames: dict[str, np.ndarray] = {}
+        self._next_capture_s: dict[str, float] = {}
+        self._settle_steps = round(settle_s / control_dt)
+        self._fault: ActuatorFault | None = None
+        self._kp, self._kd = joints.KP.copy(), joints.KD.copy()
+        self._target = joints.HOME.copy()
+        self._target_velocity = np.zeros(3)
+
+    def reset(self, rng: np.random.Generator) -> RobotState:
+        """Stand up in the home pose with up to 0.02 rad of joint noise, and let it settle."""
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[2] = joints.HOME_HEIGHT
+        self.data.qpos[7:_NQ] = joints.HOME + rng.uniform(-0.02, 0.02, joints.NUM_JOINTS)
+        self._target = joints.HOME.copy()
+        self._set_gains(joints.KP, joints.KD)
+        self.walker.reset()
+        mujoco.mj_kinematics(self.model, self.data)
+        hold = self._hold_command()
+        for _ in range(self._settle_steps):
+            self.write(hold)
+            self.advance()
+        self.data.time = 0.0
+        for sensor in self._sensors.values():
+            sensor.reset(rng)
+        self._frames.clear()
+        self._next_capture_s.clear()
+        return self.read()
+
+    def write(self, command: RobotCommand) -> RobotCommand:
+        """Let the walker fill the joints it owns, hand all 29 targets to the motors, return what was sent."""
+        if command.kp is not self._kp and not np.array_equal(command.kp, self._kp):
+            self._set_gains(command.kp, command.kd)
+        elif command.kd is not self._kd and not np.array_equal(command.kd, self._kd):
+            self._set_gains(command.kp, command.kd)
+        velocity, mask = command.velocity, command.owned_mask
+        walk = np.array((velocity[0], velocity[1], velocity[2], command.height))
+        self._target = self.walker.step(self.read(), walk, mask, command.joint_target)
+        self.data.ctrl[: joints.NUM_JOINTS] = self._target
+        return RobotCommand(self._target, mask, self._kp, self._kd, velocity, command.height)
+
+    def advance(self) -> None:
+        """Step the physics for one control period and bring body poses up to date."""
+        mujoco.mj_step(self.model, self.data, nstep=self.substeps)
+        mujoco.mj_kinematics(self.model, self.data)
+
+    def read(self) -> RobotState:
+        """Read joint encoders, motor torques and the pelvis IMU."""
+        data = self.data
+        quat = data.qpos[3:7].copy()
+        return RobotState(
+            time_s=data.time,
+            joint_pos=data.qpos[7:_NQ].copy(),
+            joint_vel=data.qvel[6:_NV].copy(),
+            joint_torque=data.actuator_force[: joints.NUM_JOINTS].copy(),
+            joint_target=self._target.copy(),
+            quat_wxyz=quat,
+            gyro=data.qvel[3:6].copy(),
+            gravity_b=gravity_in_body(quat),
+        )
+
+    def sense(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return a copy of each named sensor's newest frame; a frame is taken when its period has passed."""
+        now_s = self.data.time
+        frames = {}
+        for name in names:
+            if name not in self._sensors:
+                raise nearest("sensor", name, self._sensors)
+            if now_s >= self._next_capture_s.get(name, -np.inf) - 1e-9:
+                self._capture(name, now_s)
+            frames[name] = self._frames[name].copy()
+        return frames
+
+    def sensor(self, name: str) -> Sensor:
+        """The sensor object itself, for example to give the microphone a source."""
+        if name not in self._sensors:
+            raise nearest("sensor", name, self._sensors)
+        return self._sensors[name]
+
+    def object_pose(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Position (3,) m and quaternion (4,) wxyz of a body, else of a site, in the world frame."""
+        body = mujoco.mj_name2id(self.model, int(mujoco.mjtObj.mjOBJ_BODY), name)
+        if body >= 0:
+            return self.data.xpos[body].copy(), self.data.xquat[body].copy()
+        site = mujoco.mj_name2id(self.model, int(mujoco.mjtObj.mjOBJ_SITE), name)
+        if site < 0:
+            raise nearest("object", name, [self.model.body(i).name for i in range(self.model.nbody)])
+        quat = np.empty(4)
+        mujoco.mju_mat2Quat(quat, self.data.site_xmat[site])
+        return self.data.site_xpos[site].copy(), quat
+
+    def place_object(self, name: str, pos_w: np.ndarray, quat_wxyz: np.ndarray | None = None) -> None:
+        """Move a mocap body to a world pose."""
+        mocap = int(self.model.body(name).mocapid[0])
+        if mocap < 0:
+            raise ValueError(f"Body {name!r} is not a mocap body; only those can be placed.")
+        self.data.mocap_pos[mocap] = pos_w
+        if quat_wxyz is not None:
+            self.data.mocap_quat[mocap] = quat_wxyz
+        mujoco.mj_kinematics(self.model, self.data)
+
+    def apply_fault(self, fault: ActuatorFault | None) -> None:
+        """Break one motor (or heal all with None). A fault outlives resets, as broken hardware does."""
+        self._fault = fault
+        write_actuators(self.model, self._kp, self._kd, joints.EFFORT, fault)
+
+    def get_state(self) -> dict[str, Any]:
+        """Physics, walker, sensors, fault and gains: everything that the future depends on."""
+        physics = np.empty(mujoco.mj_stateSize(self.model, _STATE_SPEC))
+        mujoco.mj_getState(self.model, self.data, physics, _STATE_SPEC)
+        return {
+            "physics": physics,
+            "actuator_force": self.data.actuator_force.copy(),
+            "target": self._target.copy(),
+            "gains": (self._kp.copy(), self._kd.copy()),
+            "fault": self._fault,
+            "walker": self.walker.get_state(),
+            "sensors": {name: sensor.get_state() for name, sensor in self._sensors.items()},
+            "frames": {name: frame.copy() for name, frame in self._frames.items()},
+            "next_capture_s": dict(self._next_capture_s),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Restore a state of `get_state`. Derived body poses are recomputed; the solver's warm start is part of it."""
+        mujoco.mj_setState(self.model, self.data, state["physics"], _STATE_SPEC)
+        mujoco.mj_kinematics(self.model, self.data)
+        self.data.actuator_force[:] = state["actuator_force"]
+        self._target = state["target"].copy()
+        self._fault = state["fault"]
+        self._set_gains(*state["gains"])
+        self.walker.set_state(state["walker"])
+        for name, sensor in self._sensors.items():
+            sensor.set_state(state["sensors"][name])
+        self._frames = {name: frame.copy() for name, frame in state["frames"].items()}
+        self._next_capture_s = dict(state["next_capture_s"])
+
+    def close(self) -> None:
+        """Free the renderers."""
+        for sensor in self._sensors.values():
+            sensor.close()
+
+    def _capture(self, name: str, now_s: float) -> None:
+        sensor = self._sensors[name]
+        self._frames[name] = sensor.capture(self.data, now_s)
+        # The schedule is kept, not restarted, so that 30 Hz on a 50 Hz clock is 30 Hz on average.
+        due_s = self._next_capture_s.get(name, now_s)
+        self._next_capture_s[name] = max(due_s, now_s - 1.0 / sensor.rate_hz) + 1.0 / sensor.rate_hz
+
+    def _set_gains(self, kp: np.ndarray, kd: np.ndarray) -> None:
+        self._kp, self._kd = np.array(kp, dtype=np.float64), np.array(kd, dtype=np.float64)
+        write_actuators(self.model, self._kp, self._kd, joints.EFFORT, self._fault)
+
+    def _hold_command(self) -> RobotCommand:
+        mask = np.zeros(joints.NUM_JOINTS, dtype=bool)
+        mask[joints.GROUPS["arms"]] = True
+        return RobotCommand(joints.HOME, mask, self._kp, self._kd, np.zeros(3), joints.HOME_HEIGHT)

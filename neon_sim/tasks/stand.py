@@ -1,0 +1,69 @@
+"""stand: move the arms as you like and stay up."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import mujoco
+import numpy as np
+from dm_control.utils.rewards import tolerance
+
+from neon_sim.g1.joints import HOME, HOME_HEIGHT
+from neon_sim.robot import RobotState, World
+
+INSTRUCTIONS = ("stand still and keep your balance", "stay on your feet", "stand upright")
+
+
+class StandTask:
+    """Success is to be upright and at standing height; it is judged at every step."""
+
+    name = "stand"
+    max_steps = 500
+
+    def __init__(self) -> None:
+        self._upright = False
+
+    def edit_scene(self, spec: mujoco.MjSpec) -> None:
+        """An empty floor is enough."""
+
+    def reset(self, state: RobotState, world: World, rng: np.random.Generator) -> str:
+        """Choose a wording."""
+        self._upright = True
+        return INSTRUCTIONS[int(rng.integers(len(INSTRUCTIONS)))]
+
+    def reward(self, state: RobotState, world: World) -> tuple[float, dict[str, float]]:
+        """Product of: pelvis within 8 cm of standing height, torso upright, feet where they were (speed below 0.3 m/s)."""
+        height = float(world.object_pose("pelvis")[0][2])
+        upright = float(-state.gravity_b[2])
+        terms = {
+            "height": float(tolerance(height, bounds=(HOME_HEIGHT - 0.08, np.inf), margin=0.3)),
+            "upright": float(tolerance(upright, bounds=(0.97, np.inf), margin=0.97, value_at_margin=0, sigmoid="linear")),
+            "still": float(tolerance(float(np.abs(state.gyro).max()), bounds=(0, 0.5), margin=3.0)),
+        }
+        self._upright = terms["height"] > 0.9 and terms["upright"] > 0.9
+        return terms["height"] * terms["upright"] * terms["still"], terms
+
+    @property
+    def success(self) -> bool:
+        """Upright at standing height now."""
+        return self._upright
+
+    @property
+    def failed(self) -> bool:
+        """Falling is the env's business; nothing else can go wrong."""
+        return False
+
+    def privileged(self, state: RobotState, world: World) -> dict[str, Any]:
+        """The pelvis position (3,) m in the world."""
+        return {"pelvis_pos_w": world.object_pose("pelvis")[0]}
+
+    def expert(self, state: RobotState, world: World, steps: int) -> np.ndarray:
+        """Arms to the home pose; the walker does the rest."""
+        return np.tile(HOME, (steps, 1))
+
+    def get_state(self) -> dict[str, Any]:
+        """Whether it was upright."""
+        return {"upright": self._upright}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Restore `get_state`."""
+        self._upright = bool(state["upright"])

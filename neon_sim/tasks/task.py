@@ -1,0 +1,45 @@
+"""What a task is: a scene edit, a reset, a reward made of named tolerances, a success, an expert."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import mujoco
+import numpy as np
+
+from neon_sim.robot import RobotState, World
+
+
+class Task(Protocol):
+    """One thing to do. A task owns the objects that it puts into the scene and nothing else."""
+
+    name: str
+    max_steps: int  # control steps until truncation
+
+    def edit_scene(self, spec: mujoco.MjSpec) -> None:
+        """Add the task's objects to the scene; the robot is already in it."""
+
+    def reset(self, state: RobotState, world: World, rng: np.random.Generator) -> str:
+        """Place the objects and return the instruction in words (at most 256 bytes of UTF-8)."""
+
+    def reward(self, state: RobotState, world: World) -> tuple[float, dict[str, float]]:
+        """Return the reward in [0, 1] and its named factors; also keeps count for `success`."""
+
+    @property
+    def success(self) -> bool:
+        """Whether the task is done, judged at the last `reward`."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the task can no longer be done (ends the episode)."""
+
+    def privileged(self, state: RobotState, world: World) -> dict[str, Any]:
+        """Quantities that no sensor gives, for `info` and for training labels."""
+
+    def expert(self, state: RobotState, world: World, steps: int) -> np.ndarray:
+        """The next `steps` joint targets (steps, 29) rad of a scripted solution that knows the truth."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Counters and choices of the running episode."""
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Restore `get_state`."""

@@ -1,0 +1,72 @@
+"""Short films of the reach scene with the truth beside them: what the compact backbone is trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+FRAME_STEPS = 12  # control steps between two frames: 0.24 s, about 4 frames per second
+_DIRECTION_B = np.array([[0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=np.float64)  # left, right, up, down
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """How the films are made."""
+
+    frames: int = 8
+    moving_share: float = 0.6  # films in which balls drift
+    max_speed: float = 0.10  # m/s
+    expert_share: float = 0.5  # films in which the scripted expert reaches; in the others the arms wander
+
+
+def record_film(env: gymnasium.Env, config: ClipConfig, seed: int) -> dict[str, np.ndarray]:
+    """Film one episode of the reach task: frames (F, H, W, 3) u8, ball_pos_b (F, n, 3) m, colors (n,) index."""
+    base: Any = env.unwrapped
+    rng = np.random.default_rng(seed)
+    obs, _ = env.reset(seed=seed)
+    names = list(base.privileged()["ball_pos_b"])
+    velocity = _ball_velocities(len(names), config, rng)
+    expert = rng.random() < config.expert_share
+    wander = np.zeros(base.action_map.dim)
+    frames, positions = [], []
+    for _ in range(config.frames):
+        frames.append(obs["camera"])
+        positions.append(list(base.privileged()["ball_pos_b"].values()))
+        wander = 0.7 * wander + rng.normal(0.0, 0.25, wander.shape)
+        chunk = base.expert_chunk(FRAME_STEPS) if expert else np.tile(np.clip(wander, -1, 1), (FRAME_STEPS, 1))
+        for action in chunk:
+            obs, *_ = env.step(action)
+            _move_balls(base, names, velocity)
+    return {
+        "frames": np.stack(frames),
+        "ball_pos_b": np.array(positions, dtype=np.float32),
+        "colors": np.array([base.task.colors.index(name) for name in names], dtype=np.int64),
+    }
+
+
+def _ball_velocities(count: int, config: ClipConfig, rng: np.random.Generator) -> np.ndarray:
+    if rng.random() >= config.moving_share:
+        return np.zeros((count, 3))
+    speed = rng.uniform(0.03, config.max_speed, (count, 1)) * (rng.random((count, 1)) < 0.8)
+    return speed * _DIRECTION_B[rng.integers(len(_DIRECTION_B), size=count)]
+
+
+def _move_balls(base: Any, names: list[str], velocity: np.ndarray) -> None:
+    for name, speed in zip(names, velocity, strict=True):
+        if speed.any():
+            pos_w, _ = base.world.object_pose(f"ball_{name}")
+            base.world.place_object(f"ball_{name}", pos_w + speed * base.robot.dt)
+
+
+def film_paths(folder: Path) -> list[Path]:
+    """The finished shards in a folder, in order."""
+    return sorted(folder.glob("films_*.npz"))
+
+
+def save_films(films: list[dict[str, np.ndarray]], path: Path) -> None:
+    """Write one shard; it appears under its name only when it is whole."""
+    partial = path.with_suffix(".partial.npz")
+    np.savez(partial, **{key: np.stack([film[key] for film in films]) for key in films[0]})
+    partial.replace(path)

@@ -1,0 +1,51 @@
+"""Running the same work in several processes, with a progress bar."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def cpu_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def single_threaded() -> None:
+    """Keep numerical libraries in a worker from taking all cores; call before torch is imported."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+
+
+def parallel_map(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    workers: int,
+    label: str,
+    initializer: Callable[..., None] | None = None,
+    initargs: tuple[Any, ...] = (),
+) -> Iterator[Result]:
+    """Yield `work(item)` in order, from `workers` spawned processes (GL contexts do not survive a fork)."""
+    jobs = list(items)
+    if workers <= 1:
+        if initializer is not None:
+            initializer(*initargs)
+        yield from tqdm(map(work, jobs), total=len(jobs), desc=label)
+        return
+    context = multiprocessing.get_context("spawn")
+    before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    single_threaded()  # inherited by the workers
+    try:
+        with context.Pool(workers, initializer, initargs) as pool:
+            yield from tqdm(pool.imap(work, jobs), total=len(jobs), desc=label)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
