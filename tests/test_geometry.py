@@ -107,6 +107,4 @@ def test_agrees_with_scipy_on_batches_of_any_shape():
     flat = Rotation.from_quat(ours.reshape(-1, 4)[:, [1, 2, 3, 0]])
     np.testing.assert_allclose(geometry.quat_to_matrix(ours).reshape(-1, 3, 3), flat.as_matrix(), atol=1e-12)
     np.testing.assert_allclose(geometry.matrix_to_quat(geometry.quat_to_matrix(ours)), ours, atol=1e-12)
-    np.testing.assert_allclose(
-        geometry.quat_to_euler(ours).reshape(-1, 3), flat.as_euler("ZYX")[:, ::-1], atol=1e-9
-    )
+    np.testing.assert_allclose(geometry.quat_to_euler(ours).reshape(-1, 3), flat.as_euler("ZYX")[:, ::-1], atol=1e-9)

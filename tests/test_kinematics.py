@@ -36,7 +36,7 @@ def random_postures(count: int, seed: int) -> np.ndarray:
 def test_links_are_the_golden_bodies_in_hardware_order():
     assert [f"{link.name}_link" for link in LINKS[1:]] == list(GOLDEN["body_names"][1:])
     assert [f"{link.name}_joint".replace("torso", "waist_pitch") for link in LINKS[1:]] == list(joints.JOINT_NAMES)
-    assert kinematics.TOTAL_MASS == pytest.approx(33.341142, abs=1e-6)
+    assert pytest.approx(33.341142, abs=1e-6) == kinematics.TOTAL_MASS
 
 
 def test_every_link_is_where_the_official_model_has_it():

@@ -87,6 +87,10 @@ def test_frames_fill_each_others_gaps_evenly() -> None:
     together = np.concatenate(frames)
     assert np.linalg.norm(together, axis=1) == pytest.approx(1.0)
     assert len(np.unique(together.round(9), axis=0)) == 4 * 512
+    model, data = load('<geom type="sphere" size="5" pos="0 0 1"/>')
+    lidar = CONFIG.build(model)
+    scanned = np.concatenate([lidar.capture(data, 0.1 * index).reshape(-1, 3) for index in range(4)])
+    assert scanned / 5.0 == pytest.approx(together, abs=1e-6)
     for rays in (frames[0], frames[3]):
         azimuth = np.arctan2(rays[:, 1], rays[:, 0])
         counts, _, _ = np.histogram2d(azimuth, rays[:, 2], bins=(8, 4))

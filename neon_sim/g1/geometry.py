@@ -1,4 +1,4 @@
-"""Rotations in three dimensions: matrices, quaternions (w, x, y, z) and ZYX Euler angles. Everything takes leading axes.
+"""Rotations in three dimensions: matrices, quaternions (w, x, y, z), ZYX Euler angles. All take leading axes.
 
 Quaternions that come out are of unit length with w >= 0, so that equal rotations print equal numbers.
 """
@@ -25,14 +25,16 @@ def normalize_quat(quat_wxyz: np.ndarray) -> np.ndarray:
     quat_wxyz = np.asarray(quat_wxyz, dtype=np.float64)
     length = np.sqrt(np.einsum("...i,...i->...", quat_wxyz, quat_wxyz))[..., None]
     if np.any(length < 1e-12):
-        raise ValueError("A rotation needs a quaternion of non-zero length, got zeros; pass (1, 0, 0, 0) for no rotation.")
+        raise ValueError(
+            "A rotation needs a quaternion of non-zero length, got zeros; pass (1, 0, 0, 0) for no rotation."
+        )
     return quat_wxyz / np.where(quat_wxyz[..., :1] < 0.0, -length, length)
 
 
 def matrix_to_quat(matrix: np.ndarray) -> np.ndarray:
     """Rotation matrices (..., 3, 3) -> quat_wxyz (..., 4).
 
-    Reads the row of 4 q q^T with the largest diagonal entry, so that it is accurate at every angle, 180 degrees included.
+    Reads the row of 4 q q^T with the largest diagonal entry, so it is accurate at every angle, 180 degrees included.
     """
     matrix = np.asarray(matrix, dtype=np.float64)
     outer = (matrix.reshape(-1, 9) @ _OUTER_FLAT).reshape(-1, 4, 4) + _OUTER_BIAS
@@ -112,12 +114,12 @@ def quat_rotate(quat_wxyz: np.ndarray, vector: np.ndarray) -> np.ndarray:
 
 
 def quat_rotate_inverse(quat_wxyz: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """Turn vectors (..., 3) by the inverse of quaternions (..., 4): world to body when the quaternion is body to world."""
+    """Turn vectors (..., 3) by the inverse of quaternions (..., 4): world to body if those are body to world."""
     return np.einsum("...ji,...j->...i", quat_to_matrix(quat_wxyz), np.asarray(vector, dtype=np.float64))
 
 
 def gravity_in_body(quat_wxyz: np.ndarray) -> np.ndarray:
-    """Unit vector of gravity (..., 3) in a body frame with unit orientation quat_wxyz (..., 4); (0, 0, -1) when upright."""
+    """Direction of gravity (..., 3) in a body with unit orientation quat_wxyz (..., 4); (0, 0, -1) when upright."""
     w, x, y, z = quat_wxyz[..., 0], quat_wxyz[..., 1], quat_wxyz[..., 2], quat_wxyz[..., 3]
     return np.stack([2 * (w * y - x * z), -2 * (y * z + w * x), 2 * (x * x + y * y) - 1], axis=-1)
 

@@ -20,7 +20,7 @@ TOTAL_MASS: Final = sum(link.mass for link in LINKS)  # kg
 _PALM: Final = np.array([*PALM_OFFSET, 1.0])
 _DAMPING: Final = 0.03  # m, keeps steps finite where the arm is straight
 _MAX_STEP: Final = 0.3  # rad, largest change of one joint in one step
-# rad, left arm: raised forward, overhead, out to the side, backward. Tried when the search from nearer postures gets stuck.
+# rad, left arm: raised forward, overhead, to the side, backward. Tried when the search from nearer postures is stuck.
 _ARM_STARTS: Final = np.array(
     [[-0.9, 0.2, 0, 0.5, 0, 0, 0], [-2.4, 0.3, 0, 0.5, 0, 0, 0], [0, 1.3, 0, 0.5, 0, 0, 0], [1.0, 0.3, 0, 0.8, 0, 0, 0]]
 )
@@ -42,24 +42,28 @@ def _joint_matrices(link: Link) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return fixed @ constant, fixed @ sine, fixed @ cosine
 
 
-# Four limbs of ten links side by side: left leg, right leg, left arm, right arm. The arms begin with the waist; the legs
-# stand behind three links that do not move and end with the sole, so that one loop over the depth serves all.
+# Four limbs of ten links side by side: left leg, right leg, left arm, right arm. The arms begin with the waist; the
+# legs stand behind three links that do not move and end with the sole, so that one loop over the depth serves all.
 _DEPTH, _LIMBS, _WAIST_DEPTH = 10, 4, 3
 _JOINT: Final = np.zeros((_DEPTH, _LIMBS), dtype=np.intp)
 _OFFSET, _SINE, _COSINE = np.zeros((3, _DEPTH, _LIMBS, 4, 4))
 _OFFSET[:] = np.eye(4)
 for _limb, _group in enumerate(("left_leg", "right_leg", "left_arm", "right_arm")):
-    _chain = joints.GROUPS[_group] if "leg" in _group else np.concatenate([joints.GROUPS["waist"], joints.GROUPS[_group]])
+    _chain = (
+        joints.GROUPS[_group] if "leg" in _group else np.concatenate([joints.GROUPS["waist"], joints.GROUPS[_group]])
+    )
     for _depth, _joint in enumerate(_chain, start=_WAIST_DEPTH if "leg" in _group else 0):
         _JOINT[_depth, _limb] = _joint
         _OFFSET[_depth, _limb], _SINE[_depth, _limb], _COSINE[_depth, _limb] = _joint_matrices(LINKS[_joint + 1])
 _OFFSET[-1, :2, :3, 3] = SOLE_CENTER
 _AXIS: Final = np.array(["xyz".index(link.axis) for link in LINKS[1:]])[_JOINT]
 _ROWS, _LIMB_ROWS = np.ogrid[:_DEPTH, :_LIMBS]
-# A link's transform times m (com, 1) is its mass moment; the limbs' share of the CoM is all of them over the total mass.
+# A link's transform times m (com, 1) is its mass moment; the CoM is the sum of them over the total mass.
 _MASS_MOMENT: Final = np.zeros((_DEPTH, _LIMBS, 4))
 # Where joint i's link is found in the arrays above.
-_LINK_DEPTH, _LINK_LIMB = np.array([np.argwhere(np.any(_SINE != 0.0, axis=(-2, -1)) & (_JOINT == joint))[0] for joint in range(29)]).T
+_LINK_DEPTH, _LINK_LIMB = np.array(
+    [np.argwhere(np.any(_SINE != 0.0, axis=(-2, -1)) & (joint == _JOINT))[0] for joint in range(29)]
+).T
 for _link, _depth, _limb in zip(LINKS[1:], _LINK_DEPTH, _LINK_LIMB, strict=True):
     _MASS_MOMENT[_depth, _limb] = _link.mass * np.array([*_link.com, 1.0])
 _PELVIS_COM: Final = np.array(LINKS[0].com) * LINKS[0].mass / TOTAL_MASS
@@ -85,7 +89,7 @@ def _limb_poses(joint_pos: np.ndarray, first: int = 0) -> np.ndarray:
 
 
 def _wrist_poses(joint_pos: np.ndarray) -> np.ndarray:
-    """Both wrist_yaw links in the pelvis frame (..., 2, 4, 4). Ten links multiplied as a tree: four products, not nine."""
+    """Both wrist_yaw links, pelvis frame, (..., 2, 4, 4). Ten links multiplied as a tree: four steps, not nine."""
     local = _joint_transforms(joint_pos, first=2)
     pairs = local[0::2] @ local[1::2]
     fours = pairs[0:4:2] @ pairs[1:4:2]
@@ -93,7 +97,7 @@ def _wrist_poses(joint_pos: np.ndarray) -> np.ndarray:
 
 
 def link_transforms(joint_pos: np.ndarray) -> np.ndarray:
-    """Poses (..., 30, 4, 4) of all links in the pelvis frame, in the order of `links.LINKS`, from joint_pos (..., 29) rad."""
+    """Poses (..., 30, 4, 4) of `links.LINKS`, in their order, in the pelvis frame, from joint_pos (..., 29) rad."""
     joint_pos = np.asarray(joint_pos, dtype=np.float64)
     poses = np.empty((*joint_pos.shape[:-1], 30, 4, 4))
     poses[..., 0, :, :] = np.eye(4)
@@ -102,7 +106,7 @@ def link_transforms(joint_pos: np.ndarray) -> np.ndarray:
 
 
 def palm_poses(joint_pos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Left and right palm in the pelvis frame: pos (..., 2, 3) m and quat_wxyz (..., 2, 4), from joint_pos (..., 29) rad."""
+    """Left and right palm, pelvis frame: pos (..., 2, 3) m and quat_wxyz (..., 2, 4), from joint_pos (..., 29) rad."""
     wrist = _wrist_poses(np.asarray(joint_pos, dtype=np.float64))
     return (wrist @ _PALM)[..., :3], matrix_to_quat(wrist[..., :3, :3])
 

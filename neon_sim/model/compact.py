@@ -46,6 +46,17 @@ def tokenize(texts: list[str], vocabulary: int, max_words: int) -> torch.Tensor:
     return torch.tensor([row + [0] * (longest - len(row)) for row in rows], dtype=torch.int64)
 
 
+def grid_places(grid: int, dim: int) -> torch.Tensor:
+    """Row and column of every cell as sines and cosines, (grid * grid, dim): where training of the places begins."""
+    quarter = dim // 4
+    frequency = torch.pi / 2.0 * 2.0 ** torch.linspace(0.0, 3.0, quarter)
+    centre = (torch.arange(grid) + 0.5) / grid * 2.0 - 1.0
+    angle = centre[:, None] * frequency
+    wave = torch.cat([angle.sin(), angle.cos()], dim=1)
+    rows, columns = wave[:, None].expand(-1, grid, -1), wave[None].expand(grid, -1, -1)
+    return torch.cat([rows, columns], dim=-1).reshape(grid * grid, 4 * quarter)
+
+
 class Block(nn.Module):
     """Pre-norm transformer block with full attention; `mask` (B, L) is True where a token is real."""
 
@@ -115,7 +126,7 @@ class GridPool(nn.Module):
         dim = config.dim
         self.heads = config.heads
         self.query, self.key, self.value = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
-        self.places = nn.Parameter(0.02 * torch.randn(config.grid**2, dim))
+        self.places = nn.Parameter(grid_places(config.grid, dim))
         self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
         self.norm = nn.LayerNorm(dim)
 
@@ -138,7 +149,7 @@ class CompactBackbone(VideoBackbone):
         self.hidden_size, self.num_tokens = config.dim, config.grid**2
         self.frame_encoder = FrameEncoder(config)
         self.mix = nn.Linear(config.num_frames * config.dim, config.dim)
-        self.places = nn.Parameter(0.02 * torch.randn(config.grid**2, config.dim))
+        self.places = nn.Parameter(grid_places(config.grid, config.dim))
         self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
         self.text_encoder = TextEncoder(config)

@@ -9,7 +9,8 @@ import mujoco
 import numpy as np
 
 from neon_sim.names import nearest
-from neon_sim.sensors.gl_renderer import BACKENDS, Renderer, make_renderer
+from neon_sim.sensors.gl_renderer import BACKENDS, make_renderer
+from neon_sim.sensors.ray_renderer import Renderer
 from neon_sim.sensors.sensor import find_id
 
 _KINDS = ("rgb", "depth", "segmentation")

@@ -11,17 +11,16 @@ import functools
 import importlib
 import os
 import sys
-import threading
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import mujoco
 import numpy as np
 
 from neon_sim.names import nearest
-from neon_sim.sensors.ray_renderer import VISIBLE_GROUPS, RayRenderer, fixed_camera
+from neon_sim.sensors.ray_renderer import VISIBLE_GROUPS, RayRenderer, Renderer, fixed_camera
 from neon_sim.sensors.sensor import find_id
 
 BACKENDS = ("auto", "egl", "osmesa", "glfw", "cgl", "ray")
@@ -35,25 +34,7 @@ _MUJOCO_GL = {
 _OFF_FLAGS = ("SHADOW", "REFLECTION", "SKYBOX", "FOG", "HAZE")
 _MAX_GEOMS = 2000
 _SMALL_PICTURE = 256  # pixels
-_lock = threading.Lock()
-
-
-class Renderer(Protocol):
-    """Draws what a named camera of the model sees."""
-
-    backend: str
-
-    def rgb(self, data: mujoco.MjData, camera: str) -> np.ndarray:
-        """Colour picture (H, W, 3) uint8."""
-
-    def depth(self, data: mujoco.MjData, camera: str) -> np.ndarray:
-        """Distance along the optical axis (H, W) float32 m; 0 where nothing is seen."""
-
-    def segmentation(self, data: mujoco.MjData, camera: str) -> np.ndarray:
-        """Geom id of every pixel (H, W) int32; -1 where nothing is seen."""
-
-    def close(self) -> None:
-        """Free everything. Safe to call twice."""
+_reasons_told: list[str] = []  # why this process has no GL; empty until it was said
 
 
 class GLUnavailableError(RuntimeError):
@@ -119,21 +100,13 @@ def make_renderer(
     return RayRenderer(model, height, width)
 
 
-@functools.cache
-def _warned() -> list[str]:
-    return []
-
-
 def _warn_no_gl(reason: str) -> None:
-    """Say once per process that the cameras are drawn with rays."""
-    if not _warned():
-        _warned().append(reason)
-        warnings.warn(
-            f"No OpenGL ({reason}): cameras are drawn with rays, slower and plainer. "
-            "On Debian: apt install libegl1 libgl1.",
-            RuntimeWarning,
-            stacklevel=4,
-        )
+    """Say, once per process, that the cameras are drawn with rays."""
+    if _reasons_told:
+        return
+    _reasons_told.append(reason)
+    advice = "cameras are drawn with rays, slower and plainer. On Debian: apt install libegl1 libgl1."
+    warnings.warn(f"No OpenGL ({reason}): {advice}", RuntimeWarning, stacklevel=3)
 
 
 class GLRenderer:
@@ -154,8 +127,7 @@ class GLRenderer:
         self._option.sitegroup[:] = 0
         self._cameras: dict[str, mujoco.MjvCamera] = {}
         self._context: tuple[Any, mujoco.MjrContext] | None = _open_context(model, height, width, backend)
-        with _lock:
-            _LIVE.add(self)
+        _LIVE.add(self)
         self._free = weakref.finalize(self, _free_context, *self._context)
         # Our own exit hook runs before the GL library's, which finalize's would not.
         self._free.atexit = False
@@ -202,6 +174,8 @@ class GLRenderer:
             raise RuntimeError("This renderer was closed; make a new one with make_renderer().")
         if camera not in self._cameras:
             self._cameras[camera] = fixed_camera(find_id(self._model, mujoco.mjtObj.mjOBJ_CAMERA, camera))
+        # An endless plane is put under the camera that the scene last had: without this line, the frame before decides.
+        mujoco.mjv_updateCamera(self._model, data, self._cameras[camera], self._scene)
         bodies = int(mujoco.mjtCatBit.mjCAT_STATIC) | int(mujoco.mjtCatBit.mjCAT_DYNAMIC)
         mujoco.mjv_updateScene(self._model, data, self._option, None, self._cameras[camera], bodies, self._scene)
         gl, mjr = self._context
@@ -225,6 +199,17 @@ def _close_all() -> None:
         renderer.close()
 
 
+def _start_context(backend: str, height: int, width: int) -> Any:
+    """Open a context and make it current. Without one MuJoCo would abort the process, not raise."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # GLFW reports a dead display twice; the caller tells it once
+        gl = _gl_module(backend).GLContext(width, height)
+        gl.make_current()
+        if backend == "glfw" and not sys.modules["mujoco.glfw"].glfw.get_current_context():
+            raise OSError("no window could be opened on this display")
+    return gl
+
+
 def _gl_module(backend: str) -> Any:
     """Import mujoco's wrapper of one GL library, leaving the environment as it was."""
     before = os.environ.get("PYOPENGL_PLATFORM")
@@ -240,11 +225,10 @@ def _open_context(model: mujoco.MjModel, height: int, width: int, backend: str) 
     """Start a GL context and upload the model to it. Raises GLUnavailableError."""
     lean = _lean_copy(model, height, width)
     try:
-        gl = _gl_module(backend).GLContext(width, height)
-        gl.make_current()
+        gl = _start_context(backend, height, width)
         mjr = mujoco.MjrContext(lean, int(mujoco.mjtFontScale.mjFONTSCALE_50))
     except _start_errors() as error:
-        raise GLUnavailableError(f"{backend}: {error}") from error
+        raise GLUnavailableError(f"{backend}: {str(error).partition(chr(10))[0]}") from error
     _close_at_exit()
     if backend in ("egl", "osmesa"):
         _coarsen_endless_planes(model, mjr)
@@ -295,14 +279,7 @@ def _coarsen_endless_planes(model: mujoco.MjModel, mjr: mujoco.MjrContext) -> No
 
 def _start_errors() -> tuple[type[Exception], ...]:
     """What a GL stack raises when it cannot start: no library or symbol, no device, a null handle, PyOpenGL's own."""
-    errors: tuple[type[Exception], ...] = (
-        ImportError,
-        OSError,
-        AttributeError,
-        RuntimeError,
-        TypeError,
-        mujoco.FatalError,
-    )
+    errors = (ImportError, OSError, AttributeError, RuntimeError, TypeError, mujoco.FatalError)
     pyopengl = sys.modules.get("OpenGL.error")
     return errors if pyopengl is None else (*errors, pyopengl.Error)
 
@@ -310,9 +287,8 @@ def _start_errors() -> tuple[type[Exception], ...]:
 def _release(backend: str) -> None:
     """Unbind the context from this thread (about 10 us), so that another may draw, and any may free it."""
     if backend == "egl":
-        egl = sys.modules["mujoco.egl"]
-        none = egl.EGL.EGL_NO_SURFACE
-        egl.EGL.eglMakeCurrent(egl.EGL_DISPLAY, none, none, egl.EGL.EGL_NO_CONTEXT)
+        module, egl = sys.modules["mujoco.egl"], sys.modules["mujoco.egl"].EGL
+        egl.eglMakeCurrent(module.EGL_DISPLAY, egl.EGL_NO_SURFACE, egl.EGL_NO_SURFACE, egl.EGL_NO_CONTEXT)
     elif backend == "glfw":
         sys.modules["mujoco.glfw"].glfw.make_context_current(None)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import mujoco
 import numpy as np
@@ -16,6 +17,24 @@ _HIDDEN_GROUP = 5
 _CONVEX = [
     int(getattr(mujoco.mjtGeom, f"mjGEOM_{kind}")) for kind in ("SPHERE", "CAPSULE", "ELLIPSOID", "CYLINDER", "BOX")
 ]
+
+
+class Renderer(Protocol):
+    """Draws what a named camera of the model sees."""
+
+    backend: str
+
+    def rgb(self, data: mujoco.MjData, camera: str) -> np.ndarray:
+        """Colour picture (H, W, 3) uint8."""
+
+    def depth(self, data: mujoco.MjData, camera: str) -> np.ndarray:
+        """Distance along the optical axis (H, W) float32 m; 0 where nothing is seen."""
+
+    def segmentation(self, data: mujoco.MjData, camera: str) -> np.ndarray:
+        """Geom id of every pixel (H, W) int32; -1 where nothing is seen."""
+
+    def close(self) -> None:
+        """Free everything. Safe to call twice."""
 
 
 def cast_rays(

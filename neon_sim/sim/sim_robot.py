@@ -54,11 +54,13 @@ class SimRobot:
         self._fault: ActuatorFault | None = None
         self._kp, self._kd = joints.KP.copy(), joints.KD.copy()
         self._target = joints.HOME.copy()
-        self._target_velocity = np.zeros(3)
+        self._state: RobotState | None = None  # what was read since the last step
+        self._object_ids: dict[str, tuple[bool, int]] = {}
 
     def reset(self, rng: np.random.Generator) -> RobotState:
         """Stand up in the home pose with up to 0.02 rad of joint noise, and let it settle."""
         mujoco.mj_resetData(self.model, self.data)
+        self._state = None
         self.data.qpos[2] = joints.HOME_HEIGHT
         self.data.qpos[7:_NQ] = joints.HOME + rng.uniform(-0.02, 0.02, joints.NUM_JOINTS)
         self._target = joints.HOME.copy()
@@ -84,7 +86,7 @@ class SimRobot:
             self._set_gains(command.kp, command.kd)
         velocity, mask = command.velocity, command.owned_mask
         walk = np.array((velocity[0], velocity[1], velocity[2], command.height))
-        self._target = self.walker.step(self.read(), walk, mask, command.joint_target)
+        self._target = self.walker.step(self._state or self.read(), walk, mask, command.joint_target)
         self.data.ctrl[: joints.NUM_JOINTS] = self._target
         return RobotCommand(self._target, mask, self._kp, self._kd, velocity, command.height)
 
@@ -92,12 +94,13 @@ class SimRobot:
         """Step the physics for one control period and bring body poses up to date."""
         mujoco.mj_step(self.model, self.data, nstep=self.substeps)
         mujoco.mj_kinematics(self.model, self.data)
+        self._state = None
 
     def read(self) -> RobotState:
         """Read joint encoders, motor torques and the pelvis IMU."""
         data = self.data
         quat = data.qpos[3:7].copy()
-        return RobotState(
+        self._state = RobotState(
             time_s=data.time,
             joint_pos=data.qpos[7:_NQ].copy(),
             joint_vel=data.qvel[6:_NV].copy(),
@@ -107,6 +110,7 @@ class SimRobot:
             gyro=data.qvel[3:6].copy(),
             gravity_b=gravity_in_body(quat),
         )
+        return self._state
 
     def sense(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Return a copy of each named sensor's newest frame; a frame is taken when its period has passed."""
@@ -128,15 +132,12 @@ class SimRobot:
 
     def object_pose(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Position (3,) m and quaternion (4,) wxyz of a body, else of a site, in the world frame."""
-        body = mujoco.mj_name2id(self.model, int(mujoco.mjtObj.mjOBJ_BODY), name)
-        if body >= 0:
-            return self.data.xpos[body].copy(), self.data.xquat[body].copy()
-        site = mujoco.mj_name2id(self.model, int(mujoco.mjtObj.mjOBJ_SITE), name)
-        if site < 0:
-            raise nearest("object", name, [self.model.body(i).name for i in range(self.model.nbody)])
+        is_body, index = self._object_ids.get(name) or self._find_object(name)
+        if is_body:
+            return self.data.xpos[index].copy(), self.data.xquat[index].copy()
         quat = np.empty(4)
-        mujoco.mju_mat2Quat(quat, self.data.site_xmat[site])
-        return self.data.site_xpos[site].copy(), quat
+        mujoco.mju_mat2Quat(quat, self.data.site_xmat[index])
+        return self.data.site_xpos[index].copy(), quat
 
     def place_object(self, name: str, pos_w: np.ndarray, quat_wxyz: np.ndarray | None = None) -> None:
         """Move a mocap body to a world pose."""
@@ -175,6 +176,7 @@ class SimRobot:
         mujoco.mj_kinematics(self.model, self.data)
         self.data.actuator_force[:] = state["actuator_force"]
         self._target = state["target"].copy()
+        self._state = None
         self._fault = state["fault"]
         self._set_gains(*state["gains"])
         self.walker.set_state(state["walker"])
@@ -187,6 +189,14 @@ class SimRobot:
         """Free the renderers."""
         for sensor in self._sensors.values():
             sensor.close()
+
+    def _find_object(self, name: str) -> tuple[bool, int]:
+        for is_body, kind in ((True, mujoco.mjtObj.mjOBJ_BODY), (False, mujoco.mjtObj.mjOBJ_SITE)):
+            index = mujoco.mj_name2id(self.model, int(kind), name)
+            if index >= 0:
+                self._object_ids[name] = is_body, index
+                return is_body, index
+        raise nearest("object", name, [self.model.body(i).name for i in range(self.model.nbody)])
 
     def _capture(self, name: str, now_s: float) -> None:
         sensor = self._sensors[name]

@@ -1,5 +1,6 @@
 """reach: bring the named hand to the named ball. Where the balls are is for the camera to see."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from neon_sim.g1 import joints
 from neon_sim.g1.geometry import quat_to_matrix
 from neon_sim.g1.kinematics import UnreachableError, gravity_torque, inverse_palm
 from neon_sim.robot import RobotState, World
+from neon_sim.sim.faults import ActuatorFault
 
 HANDS = ("left", "right")
 COLORS: dict[str, tuple[float, float, float]] = {
@@ -93,12 +95,18 @@ def reach_posture(joint_pos: np.ndarray, hand: int, target_b: np.ndarray) -> np.
     return inverse_palm(joint_pos, hand, target_b, posture=posture, limits=(lower, upper))
 
 
-def lift_against_gravity(joint_pos: np.ndarray, gravity_b: np.ndarray) -> np.ndarray:
-    """Targets (29,) rad at which the PD motors of the arms come to rest at `joint_pos` (29,) rad."""
+def lift_against_gravity(
+    joint_pos: np.ndarray, gravity_b: np.ndarray, known_fault: ActuatorFault | None = None
+) -> np.ndarray:
+    """Targets (29,) rad at which the PD motors of the arms, one of them faulty, come to rest at `joint_pos` (29,) rad."""
     target = joint_pos.copy()
     arms = joints.GROUPS["arms"]
-    target[arms] += gravity_torque(joint_pos, gravity_b) / joints.KP[arms]
-    return target
+    lift = np.zeros(joints.NUM_JOINTS)
+    lift[arms] = gravity_torque(joint_pos, gravity_b) / joints.KP[arms]
+    if known_fault is not None:
+        faulty = joints.JOINT_INDEX[known_fault.joint]
+        lift[faulty] = lift[faulty] / known_fault.strength - known_fault.bias
+    return target + lift
 
 
 def approach(start: np.ndarray, goal: np.ndarray, steps: int, gain: float = 0.2, speed: float = 0.036) -> np.ndarray:
@@ -120,6 +128,7 @@ class ReachTask:
     def __init__(self, config: ReachConfig | None = None, control_dt: float = 0.02) -> None:
         self.config = config or ReachConfig()
         self._hold_steps = round(self.config.hold_s / control_dt)
+        self.known_fault: ActuatorFault | None = None  # what the expert makes up for; nobody tells it by default
         self._held = 0
         self._hand = 0
         self._present: tuple[str, ...] = ()
@@ -169,7 +178,7 @@ class ReachTask:
     def distance(self, world: World) -> float:
         """m between the named palm and the centre of the named ball."""
         palm = world.object_pose(f"{HANDS[self._hand]}_palm")[0]
-        return float(np.linalg.norm(palm - world.object_pose(f"ball_{self._target_color}")[0]))
+        return math.dist(palm, world.object_pose(f"ball_{self._target_color}")[0])
 
     @property
     def success(self) -> bool:
@@ -207,7 +216,7 @@ class ReachTask:
             goal[arm] = reach_posture(goal, self._hand, self.privileged(state, world)["target_pos_b"])
         except UnreachableError:
             goal[arm] = state.joint_target[arm]  # a robot that has fallen or turned away: hold still
-        return approach(state.joint_target, lift_against_gravity(goal, state.gravity_b), steps)
+        return approach(state.joint_target, lift_against_gravity(goal, state.gravity_b, self.known_fault), steps)
 
     def get_state(self) -> dict[str, Any]:
         """Counters and choices of the running episode; the balls' poses belong to the world."""

@@ -1,0 +1,153 @@
+"""Pretrain the action layer on scripted expert episodes of the reach task.
+
+    python agents/pretrain.py                     # the shipped demo heads: about 20 minutes on two cores
+    python agents/pretrain.py --preset tiny       # two minutes, prints the same figures
+    python agents/pretrain.py --out runs/heads    # stop with Ctrl-C, run the same line to go on
+
+Writes OUT/policy (a checkpoint for NeonVLA.from_pretrained), OUT/history.json and OUT/loss.png.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+
+import neon_sim  # noqa: F401  registers NeonG1-v0
+from neon_sim.inference.neon_policy import NeonPolicy
+from neon_sim.model.neon_vla import NeonConfig, NeonVLA
+from neon_sim.model.video_backbone import BackboneConfig
+from neon_sim.names import nearest
+from neon_sim.sensors.camera import CameraConfig
+from neon_sim.sim.faults import ActuatorFault
+from neon_sim.training.demos import DemoConfig, Demos, record_demo, save_rows
+from neon_sim.training.forward_model import pretrain_forward_model
+from neon_sim.training.heads import HeadTrainer, HeadTraining
+from neon_sim.training.online import save_forward_model
+from neon_sim.training.workers import cpu_count, parallel_map
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How many episodes and how long."""
+
+    episodes: int = 4000
+    training: HeadTraining = HeadTraining()
+    slack_share: float = 0.5  # episodes in which one arm motor is slightly off
+    slack_rad: float = 0.06
+    seed: int = 0
+
+
+PRESETS = {
+    "default": Pretraining(),
+    "tiny": Pretraining(episodes=60, training=HeadTraining(epochs=6, batch_size=64)),
+}
+SHARD = 40  # episodes in one file
+SELF_LEARNING_SENSES = ("proprio", "eef")  # what agents/self_learn.py looks at beside the camera
+_WORKER: dict[str, Any] = {}
+
+
+def open_worker(backbone_weights: str | None, preset: Pretraining) -> None:
+    """One simulator and one pair of eyes a worker."""
+    torch.set_num_threads(1)
+    _WORKER["preset"] = preset
+    _WORKER["env"] = gymnasium.make(
+        "NeonG1-v0", task="reach", physics_dt=0.005, camera=CameraConfig(rate_hz=12.5), disable_env_checker=True
+    )
+    _WORKER["policy"] = NeonPolicy(NeonVLA(NeonConfig(backbone=BackboneConfig(weights=backbone_weights))))
+
+
+def slack(preset: Pretraining, seed: int) -> ActuatorFault | None:
+    """A small bias in one arm motor, in some episodes: no two real motors are alike."""
+    rng = np.random.default_rng([seed, 7])
+    if rng.random() >= preset.slack_share:
+        return None
+    names = _WORKER["env"].unwrapped.action_map.names[:14]
+    joint = names[int(rng.integers(len(names)))]
+    return ActuatorFault(joint, float(rng.uniform(0.9, 1.0)), float(rng.uniform(-1, 1)) * preset.slack_rad)
+
+
+def record_shard(job: tuple[str, int, int]) -> tuple[int, int]:
+    """Record consecutive seeds into one file; returns episodes and successes (0, 0 when the file was there)."""
+    path, first, count = job
+    if Path(path).exists():
+        return 0, 0
+    rows, successes = [], 0
+    for seed in range(first, first + count):
+        _WORKER["env"].unwrapped.world.apply_fault(slack(_WORKER["preset"], seed))
+        episode, success = record_demo(_WORKER["env"], _WORKER["policy"], DemoConfig(), seed)
+        rows += episode
+        successes += success
+    save_rows(rows, Path(path))
+    return count, successes
+
+
+def collect(folder: Path, preset: Pretraining, workers: int, backbone_weights: str | None) -> list[Path]:
+    """Make sure that a folder holds the preset's episodes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = range(0, preset.episodes, SHARD)
+    first = 3_000_000 + preset.seed
+    jobs = [(str(folder / f"demos_{i:06d}.npz"), first + i, min(SHARD, preset.episodes - i)) for i in starts]
+    initargs = (backbone_weights, preset)
+    counts = list(parallel_map(record_shard, jobs, workers, "recording demonstrations", open_worker, initargs))
+    recorded, reached = (sum(column) for column in zip(*counts, strict=True))
+    if recorded:
+        print(f"{recorded} new demonstrations, {reached} reached the ball while being disturbed")
+    return [Path(path) for path, *_ in jobs]
+
+
+def plot_history(history: list[dict[str, float]], path: Path) -> None:
+    """Loss and goal error over epochs."""
+    from neon_sim.eval.plots import line_plot
+
+    epochs = [h["epoch"] for h in history]
+    curves = {
+        "chunk MSE, true goal": [h["mse_true_goal"] for h in history],
+        "chunk MSE, goal read from the clip": [h["mse_read_goal"] for h in history],
+    }
+    line_plot(path, epochs, curves, "epoch", "MSE on held-back episodes (action units squared)", log_y=True)
+
+
+def main() -> None:
+    """Collect, train, save, plot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="default", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--out", type=Path, default=Path("runs/pretrain"))
+    parser.add_argument("--workers", type=int, default=cpu_count())
+    parser.add_argument("--backbone-weights", help="folder of a compact backbone (default: the shipped one)")
+    parser.add_argument("--epochs", type=int, help="in place of the preset's")
+    args = parser.parse_args()
+    if args.preset not in PRESETS:
+        raise SystemExit(str(nearest("preset", args.preset, PRESETS)))
+    preset = PRESETS[args.preset]
+    training = replace(preset.training, epochs=args.epochs or preset.training.epochs)
+    demos = Demos.load(collect(args.out / "demos", preset, args.workers, args.backbone_weights))
+
+    torch.manual_seed(preset.seed)
+    model = NeonVLA(NeonConfig(backbone=BackboneConfig(weights=args.backbone_weights)))
+    trainer = HeadTrainer(model, demos, training)
+    state_path = args.out / "state.pt"
+    if state_path.exists():
+        trainer.load_state_dict(torch.load(state_path, weights_only=True))
+
+    def after_epoch(figures: dict[str, float]) -> None:
+        print("  ".join(f"{name} {value:.5g}" for name, value in figures.items()), flush=True)
+        torch.save(trainer.state_dict(), state_path.with_suffix(".partial"))
+        state_path.with_suffix(".partial").replace(state_path)
+
+    history = trainer.run(after_epoch)
+    model.save_pretrained(args.out / "policy")
+    forward_model, share = pretrain_forward_model(model, demos, SELF_LEARNING_SENSES, preset.seed)
+    save_forward_model(forward_model, args.out / "policy")
+    print(f"forward model: {100 * share:.1f} % of the error of predicting no change")
+    (args.out / "history.json").write_text(json.dumps(history, indent=2) + "\n")
+    plot_history(history, args.out / "loss.png")
+    print(f"Wrote {args.out / 'policy'} and {args.out / 'loss.png'}")
+
+
+if __name__ == "__main__":
+    main()

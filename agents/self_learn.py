@@ -1,0 +1,203 @@
+"""Watch a G1 learn online: it reaches for balls, a shoulder breaks, it adapts without labels and keeps what it knew.
+
+    python agents/self_learn.py                      # one seed, about 12 minutes on two cores
+    python agents/self_learn.py --preset tiny        # under two minutes
+    python agents/self_learn.py --preset full        # three seeds, 100 episodes a cell: the table in RESULTS.md
+    python agents/self_learn.py --resume             # go on after Ctrl-C
+    tensorboard --logdir runs/self_learn
+
+Arms: frozen (never learns), naive (learns, no protection), ewc (learns, protected by EWC), lr0 (the whole cycle with
+learning rate 0: must show no gain), and the ceiling (trained with labels on both robots together).
+Writes OUT/table.md, OUT/results.json, OUT/self_learn.png and OUT/self_learn.mp4.
+"""
+
+import argparse
+import json
+import shutil
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import neon_sim  # noqa: F401  registers NeonG1-v0
+from neon_sim.eval.evaluate import EVALUATION_SEED, EpisodeResult, EvaluationJob, evaluate
+from neon_sim.eval.self_learning import Cell, format_table, plot_results, record_video
+from neon_sim.model.neon_vla import NeonVLA
+from neon_sim.names import nearest
+from neon_sim.sensors.camera import CameraConfig
+from neon_sim.shipped import asset_path
+from neon_sim.sim.faults import ActuatorFault
+from neon_sim.training.ceiling import record_both, train_jointly
+from neon_sim.training.online import LifeConfig, LifeEpisode, live
+from neon_sim.training.self_learner import SelfLearnerConfig
+from neon_sim.training.workers import cpu_count, parallel_map
+
+ENV = {"task": "reach", "physics_dt": 0.005, "sensors": ("proprio", "camera"), "camera": CameraConfig(rate_hz=12.5)}
+FAULT = ActuatorFault("right_shoulder_pitch_joint", strength=0.7, bias=0.25)
+LEARNING_ARMS = ("naive", "ewc", "lr0")
+ARMS = ("frozen", *LEARNING_ARMS, "ceiling")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How long the run is."""
+
+    seeds: tuple[int, ...] = (0,)
+    life: LifeConfig = field(default_factory=lambda: LifeConfig(fault=FAULT))
+    learner: SelfLearnerConfig = SelfLearnerConfig(practice_noise_m=0.04)
+    ewc_strength: float = 30.0
+    ceiling_episodes: int = 200
+    evaluation_episodes: int = 40
+
+
+PRESETS = {
+    "default": Preset(),
+    "tiny": Preset(
+        life=LifeConfig(healthy_episodes=6, faulty_episodes=10, fault=FAULT),
+        learner=SelfLearnerConfig(practice_noise_m=0.04, batch_size=16, updates_per_chunk=2),
+        ceiling_episodes=8,
+        evaluation_episodes=4,
+    ),
+    "full": Preset(seeds=(0, 1, 2), evaluation_episodes=100),
+}
+
+
+@dataclass(frozen=True)
+class ArmJob:
+    """One arm's life with one seed."""
+
+    arm: str
+    seed: int
+    position: int  # of its progress bar
+    preset: Preset
+    policy: str
+    folder: Path
+
+
+def learner_config(preset: Preset, arm: str, seed: int) -> SelfLearnerConfig:
+    """What makes the arms differ, and nothing else."""
+    config = replace(preset.learner, seed=seed)
+    if arm == "ewc":
+        return replace(config, ewc_strength=preset.ewc_strength)
+    return replace(config, learning_rate=0.0) if arm == "lr0" else config
+
+
+def run_arm(job: ArmJob) -> list[LifeEpisode]:
+    """Live through one arm's episodes, with a progress bar and TensorBoard."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    torch.set_num_threads(1)
+    env = gymnasium.make("NeonG1-v0", disable_env_checker=True, **ENV).unwrapped
+    if job.arm == "ceiling":
+        return _run_ceiling(job, env)
+    life = job.preset.life
+    writer = SummaryWriter(str(job.folder / "tensorboard"))
+    total = life.healthy_episodes + life.faulty_episodes
+    with tqdm(total=total, desc=f"{job.arm} seed {job.seed}", position=job.position, leave=False) as bar:
+
+        def on_episode(line: LifeEpisode, losses: dict[str, float]) -> None:
+            bar.n = line.episode + 1
+            bar.set_postfix(robot="faulty" if line.faulty else "healthy", cm=f"{100 * line.final_distance:.1f}")
+            writer.add_scalar("reach/final_distance_m", line.final_distance, line.episode)
+            writer.add_scalar("reach/success", float(line.success), line.episode)
+            for name, value in losses.items():
+                writer.add_scalar(f"loss/{name}", value, line.episode)
+
+        config = learner_config(job.preset, job.arm, job.seed)
+        curve = live(env, Path(job.policy), config, life, job.folder, on_episode)
+    writer.close()
+    return curve
+
+
+def _run_ceiling(job: ArmJob, env: Any) -> list[LifeEpisode]:
+    if not (job.folder / "policy" / "config.json").exists():
+        model = NeonVLA.from_pretrained(job.policy)
+        data = record_both(env, model, job.preset.life.fault, job.preset.ceiling_episodes, job.seed)
+        train_jointly(model, data, job.seed)
+        model.save_pretrained(job.folder / "policy")
+    return []
+
+
+def evaluation_jobs(preset: Preset, policy: str, out: Path) -> list[EvaluationJob]:
+    """Every arm on the healthy and on the faulty robot, on seeds that no life has seen."""
+    jobs = []
+    for seed in preset.seeds:
+        first = EVALUATION_SEED + 1_000 * (seed + 1)
+        seeds = tuple(range(first, first + preset.evaluation_episodes))
+        for arm in ARMS:
+            folder = policy if arm == "frozen" else str(out / f"{arm}_{seed}" / "policy")
+            for robot, fault in (("healthy", None), ("faulty", preset.life.fault)):
+                jobs.append(EvaluationJob(f"{arm}/{seed}/{robot}", folder, seeds, fault=fault, env=ENV))
+    return jobs
+
+
+def collect_cells(results: dict[str, list[EpisodeResult]], preset: Preset) -> dict[tuple[str, str], Cell]:
+    """Pool the seeds: (arm, robot) -> counts and distances."""
+    cells: dict[tuple[str, str], Cell] = {}
+    for arm in ARMS:
+        for robot in ("healthy", "faulty"):
+            episodes = [r for seed in preset.seeds for r in results[f"{arm}/{seed}/{robot}"]]
+            distances = [r.final_distance for r in episodes]
+            per_seed = [sum(r.success for r in results[f"{arm}/{seed}/{robot}"]) for seed in preset.seeds]
+            cells[arm, robot] = Cell(sum(per_seed), len(episodes), float(np.median(distances)), per_seed)
+    return cells
+
+
+def prepare(out: Path, resume: bool, settings: str) -> None:
+    """Start afresh, or go on with a run of the same settings."""
+    marker = out / "settings.json"
+    if resume and not marker.exists():
+        raise SystemExit(f"{out} holds no run to resume. Start one without --resume.")
+    if resume and marker.read_text() != settings:
+        raise SystemExit(f"{out} was begun with other settings. Use the same flags, or start without --resume.")
+    if not resume and out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True, exist_ok=True)
+    marker.write_text(settings)
+
+
+def main() -> None:
+    """Live, evaluate, report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="default", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--policy", default=str(asset_path("g1/demo_heads")))
+    parser.add_argument("--out", type=Path, default=Path("runs/self_learn"))
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--workers", type=int, default=cpu_count())
+    args = parser.parse_args()
+    if args.preset not in PRESETS:
+        raise SystemExit(str(nearest("preset", args.preset, PRESETS)))
+    preset = PRESETS[args.preset]
+    prepare(args.out, args.resume, json.dumps({"preset": args.preset, "policy": args.policy}) + "\n")
+    try:
+        run(preset, args.policy, args.out, args.workers)
+    except KeyboardInterrupt:
+        raise SystemExit(f"\nStopped; what was learned is in {args.out}. Go on with --resume.") from None
+
+
+def run(preset: Preset, policy: str, out: Path, workers: int) -> None:
+    """The whole experiment into `out`."""
+    work = [(arm, seed) for seed in preset.seeds for arm in (*LEARNING_ARMS, "ceiling")]
+    jobs = [ArmJob(arm, seed, i + 1, preset, policy, out / f"{arm}_{seed}") for i, (arm, seed) in enumerate(work)]
+    curves = dict(zip(work, parallel_map(run_arm, jobs, workers, "lives"), strict=True))
+    results = evaluate(evaluation_jobs(preset, policy, out), workers)
+    cells = collect_cells(results, preset)
+    table = format_table(cells, ARMS, preset.life)
+    (out / "table.md").write_text(table)
+    record = {
+        "cells": {f"{arm} {robot}": asdict(cell) for (arm, robot), cell in cells.items()},
+        "curves": {f"{arm} {seed}": [asdict(line) for line in curve] for (arm, seed), curve in curves.items()},
+        "preset": asdict(preset),
+    }
+    (out / "results.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
+    plot_results(cells, curves, ARMS, preset.life, out / "self_learn.png")
+    record_video(policy, str(out / f"ewc_{preset.seeds[0]}" / "policy"), preset.life.fault, out / "self_learn.mp4")
+    print(f"\n{table}\nWrote table.md, results.json, self_learn.png and self_learn.mp4 to {out}")
+
+
+if __name__ == "__main__":
+    main()

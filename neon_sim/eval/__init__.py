@@ -1,0 +1,1 @@
+"""Measuring policies: success with intervals, reports and plots."""

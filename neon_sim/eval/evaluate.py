@@ -1,0 +1,90 @@
+"""Success of a policy on a fixed set of seeds, in parallel processes."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from neon_sim.rollout import rollout
+from neon_sim.training.workers import parallel_map
+
+EVALUATION_SEED = 10_000_000  # seeds from here on are never trained on
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """One policy on some seeds."""
+
+    label: str
+    policy: str  # folder of a checkpoint, or "expert", "random", "zero"
+    seeds: tuple[int, ...]
+    fault: Any = None
+    blank_camera: bool = False
+    shuffle_words: bool = False
+    env: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """One episode: success, and the closest that the named palm was to the named ball (m)."""
+
+    label: str
+    seed: int
+    success: bool
+    final_distance: float
+    fell: bool
+
+
+def split_jobs(job: EvaluationJob, size: int = 10) -> list[EvaluationJob]:
+    """The same job in parts of `size` seeds, so that workers share it evenly."""
+    from dataclasses import replace
+
+    return [replace(job, seeds=job.seeds[i : i + size]) for i in range(0, len(job.seeds), size)]
+
+
+def run_job(job: EvaluationJob) -> list[EpisodeResult]:
+    """Play the job's seeds one after the other."""
+    env: Any = gymnasium.make("NeonG1-v0", disable_env_checker=True, **job.env).unwrapped
+    env.world.apply_fault(job.fault)
+    policy = build_policy(job, env)
+    results = []
+    for seed in job.seeds:
+        options = {"instruction": other_words(env, seed)} if job.shuffle_words else None
+        episode = rollout(env, policy, seed=seed, keep=(), stop_on_success=True, options=options)
+        distance = float(env.privileged().get("distance", np.nan))
+        results.append(EpisodeResult(job.label, seed, episode.success, distance, bool(episode.terminated[-1])))
+    env.close()
+    return results
+
+
+def other_words(env: Any, seed: int) -> str:
+    """The instruction of another seed's episode: right words for the wrong scene."""
+    _, info = env.reset(seed=seed + 7_777_777)
+    return str(info["instruction"])
+
+
+def build_policy(job: EvaluationJob, env: Any) -> Any:
+    """A checkpoint's policy, or one of the references by name."""
+    from neon_sim.inference.references import REFERENCES
+
+    if job.policy in REFERENCES:
+        return REFERENCES[job.policy](env)
+    import torch
+
+    from neon_sim.inference.neon_policy import NeonPolicy
+    from neon_sim.model.neon_vla import NeonVLA
+
+    torch.set_num_threads(1)
+    return NeonPolicy(NeonVLA.from_pretrained(Path(job.policy)), job.blank_camera)
+
+
+def evaluate(jobs: list[EvaluationJob], workers: int, label: str = "evaluating") -> dict[str, list[EpisodeResult]]:
+    """Run all jobs; results by label, in the order of their seeds."""
+    parts = [part for job in jobs for part in split_jobs(job)]
+    results: dict[str, list[EpisodeResult]] = {job.label: [] for job in jobs}
+    for batch in parallel_map(run_job, parts, workers, label):
+        for result in batch:
+            results[result.label].append(result)
+    return results

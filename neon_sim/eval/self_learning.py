@@ -1,0 +1,146 @@
+"""The report of a self-learning run: a table anyone can read, a picture, a short video."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from neon_sim.eval.plots import bar_plot, line_plot
+from neon_sim.eval.statistics import format_rate, wilson_interval
+from neon_sim.rollout import rollout
+
+SMOOTHING = 20  # episodes in the learning curve's running mean
+_MEANING = {
+    "frozen": "never learns",
+    "naive": "learns online, unprotected",
+    "ewc": "learns online, protected by EWC",
+    "lr0": "the same cycle, learning rate 0",
+    "ceiling": "trained with labels on both robots",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm on one robot, all seeds together."""
+
+    successes: int
+    episodes: int
+    median_distance: float  # m at the episode's end
+    per_seed: list[int]  # successes of each seed
+
+    @property
+    def rate(self) -> float:
+        """Share of successes."""
+        return self.successes / self.episodes
+
+
+def format_table(cells: Mapping[tuple[str, str], Cell], arms: Sequence[str], life: Any) -> str:
+    """Markdown: success with 95 % intervals and median distance, before and after, on both robots."""
+    lines = [
+        f"Fault: {life.fault.joint}, {100 * life.fault.strength:.0f} % strength, biased by {life.fault.bias:g} rad at the"
+        f" motor. {life.healthy_episodes} healthy episodes, then {life.faulty_episodes} faulty ones. Every arm begins as"
+        " `frozen`, so the row `frozen` is every arm's *before*.",
+        "",
+        "| arm | what it is | healthy robot, success | distance | faulty robot, success | distance |",
+        "|---|---|---|---|---|---|",
+    ]
+    for arm in arms:
+        parts = [f"{format_rate(c.successes, c.episodes)} | {100 * c.median_distance:.1f} cm" for c in _pair(cells, arm)]
+        lines.append(f"| {arm} | {_MEANING[arm]} | {' | '.join(parts)} |")
+    return "\n".join([*lines, "", *_verdict(cells), ""])
+
+
+def _pair(cells: Mapping[tuple[str, str], Cell], arm: str) -> tuple[Cell, Cell]:
+    return cells[arm, "healthy"], cells[arm, "faulty"]
+
+
+def _verdict(cells: Mapping[tuple[str, str], Cell]) -> list[str]:
+    """What was lost to the fault, how much of it each arm won back, what it cost on the healthy robot."""
+    before, broken = _pair(cells, "frozen")
+    lost = before.rate - broken.rate
+    lines = [f"Lost to the fault: {100 * lost:.0f} points."]
+    for arm in ("naive", "ewc", "lr0"):
+        healthy, faulty = _pair(cells, arm)
+        won = faulty.rate - broken.rate
+        share = f" ({100 * won / lost:.0f} % of what was lost)" if lost > 0 else ""
+        cost = 100 * (before.rate - healthy.rate)
+        lines.append(f"{arm}: {100 * won:+.0f} points on the faulty robot{share}, {-cost:+.0f} on the healthy one.")
+    return ["- " + line for line in lines]
+
+
+def plot_results(
+    cells: Mapping[tuple[str, str], Cell],
+    curves: Mapping[tuple[str, int], Sequence[Any]],
+    arms: Sequence[str],
+    life: Any,
+    path: Path,
+) -> None:
+    """Bars of success per arm to `path`, learning curves beside it as `<name>_curve.png`."""
+    robots = ("healthy", "faulty")
+    bars = {}
+    for arm in arms:
+        values = []
+        for robot in robots:
+            cell = cells[arm, robot]
+            low, high = wilson_interval(cell.successes, cell.episodes)
+            values.append((100 * cell.rate, 100 * low, 100 * high))
+        bars[arm] = values
+    bar_plot(path, ["healthy robot", "faulty robot"], bars, "success, %", "Reach, with 95 % intervals")
+    lines = {}
+    for arm in arms:
+        runs = [[100 * line.final_distance for line in curve] for (a, _), curve in curves.items() if a == arm and curve]
+        if runs:
+            lines[arm] = _running_mean(np.mean(runs, axis=0))
+    episodes = list(range(1, 1 + life.healthy_episodes + life.faulty_episodes))
+    label = f"episode (the shoulder breaks after {life.healthy_episodes})"
+    line_plot(path.with_name(path.stem + "_curve.png"), episodes, lines, label, "distance at the end, cm (practice)")
+
+
+def _running_mean(values: np.ndarray) -> list[float]:
+    return [float(values[max(0, i + 1 - SMOOTHING) : i + 1].mean()) for i in range(len(values))]
+
+
+def record_video(before: str, after: str, fault: Any, path: Path, episodes: int = 3, every: int = 2) -> None:
+    """The faulty robot before and after learning, side by side, in the same episodes (25 pictures a second)."""
+    import imageio.v2 as imageio
+
+    from neon_sim.inference.neon_policy import NeonPolicy
+    from neon_sim.model.neon_vla import NeonVLA
+
+    films = []
+    for folder in (before, after):
+        env: Any = gymnasium.make(
+            "NeonG1-v0",
+            task="reach",
+            physics_dt=0.005,
+            sensors=("proprio", "camera"),
+            render_mode="rgb_array",
+            disable_env_checker=True,
+        ).unwrapped
+        env.world.apply_fault(fault)
+        films.append([_film(env, NeonPolicy(NeonVLA.from_pretrained(folder)), 20_000_000 + i, every) for i in range(episodes)])
+        env.close()
+    with imageio.get_writer(path, fps=50 // every, macro_block_size=16) as writer:
+        for left, right in zip(*films, strict=True):
+            for a, b in zip(left, right, strict=True):
+                writer.append_data(np.concatenate([a, b], axis=1))
+
+
+def _film(env: Any, policy: Any, seed: int, every: int) -> list[np.ndarray]:
+    pictures: list[np.ndarray] = []
+    original = policy.observe
+    steps = 0
+
+    def observe(obs: Any, now_s: float) -> None:
+        nonlocal steps
+        original(obs, now_s)
+        if steps % every == 0:
+            pictures.append(env.render())
+        steps += 1
+
+    policy.observe = observe
+    rollout(env, policy, steps=100, seed=seed, keep=())
+    return pictures
