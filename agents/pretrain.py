@@ -35,7 +35,7 @@ from neon_sim.training.workers import cpu_count, parallel_map
 class Pretraining:
     """How many episodes and how long."""
 
-    episodes: int = 4000
+    episodes: int = 3000
     training: HeadTraining = HeadTraining()
     slack_share: float = 0.5  # episodes in which one arm motor is slightly off
     slack_rad: float = 0.06

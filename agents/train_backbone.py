@@ -17,9 +17,13 @@ import gymnasium
 import numpy as np
 
 import neon_sim
+from neon_sim.model.compact import load_compact
+from neon_sim.model.video_backbone import BackboneConfig
 from neon_sim.names import nearest
 from neon_sim.sensors.camera import CameraConfig
+from neon_sim.training.backbone import BackboneTrainer, load_films
 from neon_sim.training.clips import FRAME_STEPS, ClipConfig, film_paths, record_film, save_films
+from neon_sim.training.probes import probe_backbone
 from neon_sim.training.workers import cpu_count, parallel_map
 
 
@@ -29,7 +33,7 @@ class BackboneTraining:
 
     films: int = 5000
     test_films: int = 400
-    minutes: float = 28.0
+    minutes: float = 30.0
     batch_films: int = 24
     learning_rate: float = 1e-3
     seed: int = 0
@@ -78,6 +82,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/backbone"))
     parser.add_argument("--workers", type=int, default=cpu_count())
     parser.add_argument("--minutes", type=float, help="training time in place of the preset's")
+    parser.add_argument("--probe-only", action="store_true", help="train nothing: probe the shipped backbone")
     args = parser.parse_args()
     if args.preset not in PRESETS:
         raise SystemExit(str(nearest("preset", args.preset, PRESETS)))
@@ -86,14 +91,15 @@ def main() -> None:
     train = record(args.out / "films", preset.films, 1_000_000 + preset.seed, args.workers, "recording films")
     test = record(args.out / "test_films", preset.test_films, 2_000_000 + preset.seed, args.workers, "test films")
 
-    from neon_sim.training.backbone import BackboneTrainer, load_films
-    from neon_sim.training.probes import probe_backbone
-
-    trainer = BackboneTrainer(load_films(train), preset.seed, preset.batch_films, preset.learning_rate)
-    trainer.run(minutes * 60.0, args.out / "state.pt")
-    trainer.save(args.out / "compact_backbone")
-    report = probe_backbone(trainer.backbone, load_films(train), load_films(test), preset.seed)
-    report |= {"preset": asdict(preset), "minutes": minutes, "steps": trainer.step, "version": neon_sim.__version__}
+    if args.probe_only:
+        backbone, made = load_compact(BackboneConfig()), {"weights": "shipped"}
+    else:
+        trainer = BackboneTrainer(load_films(train), preset.seed, preset.batch_films, preset.learning_rate)
+        trainer.run(minutes * 60.0, args.out / "state.pt")
+        trainer.save(args.out / "compact_backbone")
+        backbone, made = trainer.backbone, {"minutes": minutes, "steps": trainer.step}
+    report = probe_backbone(backbone, load_films(train), load_films(test), preset.seed)
+    report |= {"preset": asdict(preset), "version": neon_sim.__version__, **made}
     (args.out / "probes.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report["figures"], indent=2))
 

@@ -38,7 +38,6 @@ NOT_YET = {
     *(f"neon_sim.data.data_soup.{name}" for name in DOCUMENTED["neon_sim.data.data_soup"]),
     *(f"neon_sim.training.config.{name}" for name in DOCUMENTED["neon_sim.training.config"]),
     "neon_sim.training.train.NeonTrainer",
-    *(f"neon_sim.training.self_learner.{name}" for name in DOCUMENTED["neon_sim.training.self_learner"]),
     "neon_sim.inference.server.NeonInferenceServer",
 }
 

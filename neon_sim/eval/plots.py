@@ -1,5 +1,6 @@
 """Plots that end a long run. matplotlib is imported when one is drawn."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def line_plot(
 ) -> None:
     """Several curves over one x axis, written to a PNG."""
     figure, axes = _figure(7.0, 4.0)
-    for color, (label, values) in zip(_COLORS, curves.items(), strict=False):
+    for color, (label, values) in zip(itertools.cycle(_COLORS), curves.items(), strict=False):
         axes.plot(x, values, label=label, color=color, linewidth=1.8)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
@@ -59,7 +60,7 @@ def bar_plot(
     """Grouped bars with intervals: for every label, one (value, low, high) per group; written to a PNG."""
     figure, axes = _figure(8.0, 4.2)
     width = 0.8 / len(bars)
-    for i, (color, (label, values)) in enumerate(zip(_COLORS, bars.items(), strict=False)):
+    for i, (color, (label, values)) in enumerate(zip(itertools.cycle(_COLORS), bars.items(), strict=False)):
         x = [g + (i - (len(bars) - 1) / 2) * width for g in range(len(groups))]
         heights = [value for value, _, _ in values]
         errors = [[v - low for v, low, _ in values], [high - v for v, _, high in values]]

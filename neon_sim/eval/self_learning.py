@@ -40,15 +40,17 @@ class Cell:
 def format_table(cells: Mapping[tuple[str, str], Cell], arms: Sequence[str], life: Any) -> str:
     """Markdown: success with 95 % intervals and median distance, before and after, on both robots."""
     lines = [
-        f"Fault: {life.fault.joint}, {100 * life.fault.strength:.0f} % strength, biased by {life.fault.bias:g} rad at the"
-        f" motor. {life.healthy_episodes} healthy episodes, then {life.faulty_episodes} faulty ones. Every arm begins as"
-        " `frozen`, so the row `frozen` is every arm's *before*.",
+        f"Fault: {life.fault.joint}, {100 * life.fault.strength:.0f} % strength, biased by {life.fault.bias:g} rad at"
+        f" the motor. {life.healthy_episodes} healthy episodes, then {life.faulty_episodes} faulty ones. Every arm"
+        " begins as `frozen`, so the row `frozen` is every arm's *before*.",
         "",
         "| arm | what it is | healthy robot, success | distance | faulty robot, success | distance |",
         "|---|---|---|---|---|---|",
     ]
     for arm in arms:
-        parts = [f"{format_rate(c.successes, c.episodes)} | {100 * c.median_distance:.1f} cm" for c in _pair(cells, arm)]
+        parts = [
+            f"{format_rate(c.successes, c.episodes)} | {100 * c.median_distance:.1f} cm" for c in _pair(cells, arm)
+        ]
         lines.append(f"| {arm} | {_MEANING[arm]} | {' | '.join(parts)} |")
     return "\n".join([*lines, "", *_verdict(cells), ""])
 
@@ -121,9 +123,12 @@ def record_video(before: str, after: str, fault: Any, path: Path, episodes: int 
             disable_env_checker=True,
         ).unwrapped
         env.world.apply_fault(fault)
-        films.append([_film(env, NeonPolicy(NeonVLA.from_pretrained(folder)), 20_000_000 + i, every) for i in range(episodes)])
+        films.append(
+            [_film(env, NeonPolicy(NeonVLA.from_pretrained(folder)), 20_000_000 + i, every) for i in range(episodes)]
+        )
         env.close()
-    with imageio.get_writer(path, fps=50 // every, macro_block_size=16) as writer:
+    writer: Any = imageio.get_writer(path, fps=50 // every, macro_block_size=16)
+    with writer:
         for left, right in zip(*films, strict=True):
             for a, b in zip(left, right, strict=True):
                 writer.append_data(np.concatenate([a, b], axis=1))

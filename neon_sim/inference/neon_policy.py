@@ -51,7 +51,13 @@ class NeonPolicy:
         self.decision, self._last_frame = None, None
 
     def observe(self, obs: Mapping[str, np.ndarray], now_s: float) -> None:
-        """Keep the observation, and its picture when it is a new one."""
+        """Keep the observation, and its picture when it is a new one.
+
+        Raises:
+            ValueError: the observation has no camera.
+        """
+        if "camera" not in obs:
+            raise ValueError(f"NeonPolicy needs the sensor 'camera', got {sorted(obs)}. Name it in the env's sensors.")
         self._obs = obs
         frame = obs["camera"]
         if self._last_frame is None or not np.array_equal(frame, self._last_frame):
@@ -80,9 +86,11 @@ class NeonPolicy:
         return goal
 
     def get_state(self) -> dict[str, Any]:
-        """The clip; weights are the checkpoint's."""
-        return {"clip": self.clip.get_state()}
+        """The clip and the newest picture; weights are the checkpoint's."""
+        frame = self._last_frame
+        return {"clip": self.clip.get_state(), "last_frame": None if frame is None else frame.copy()}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Restore `get_state`."""
+        """Restore `get_state`; the next `observe` comes before the next `act`."""
         self.clip.set_state(state["clip"])
+        self._last_frame = None if state["last_frame"] is None else state["last_frame"].copy()

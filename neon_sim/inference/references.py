@@ -26,14 +26,20 @@ class ExpertPolicy:
 
 
 class RandomPolicy(ExpertPolicy):
-    """Uniform targets, each held for a chunk; seeded by the episode."""
+    """Uniform targets, each held for a chunk; seeded by the episode, whichever process plays it."""
 
     def __init__(self, env: Any) -> None:
         super().__init__(env)
-        self._rng = np.random.default_rng(0)
+        self._rng: np.random.Generator | None = None
+
+    def reset(self, env_ids: list[int] | None = None) -> None:
+        """Forget the stream of the episode before."""
+        self._rng = None
 
     def act(self) -> np.ndarray:
         """(1, 16, A)."""
+        if self._rng is None:
+            self._rng = np.random.default_rng(self.env.np_random_seed)
         action = self._rng.uniform(-1.0, 1.0, self.env.action_map.dim)
         return np.tile(action, (1, STEPS, 1))
 

@@ -41,7 +41,9 @@ class CompactConfig:
 
 def tokenize(texts: list[str], vocabulary: int, max_words: int) -> torch.Tensor:
     """Words -> (B, L) int64 hash buckets, 0 = padding; L is the longest text's length, at most max_words."""
-    rows = [[1 + zlib.crc32(w.encode()) % (vocabulary - 1) for w in _WORD.findall(t.lower())[:max_words]] for t in texts]
+    rows = [
+        [1 + zlib.crc32(w.encode()) % (vocabulary - 1) for w in _WORD.findall(t.lower())[:max_words]] for t in texts
+    ]
     longest = max(1, *(len(row) for row in rows))
     return torch.tensor([row + [0] * (longest - len(row)) for row in rows], dtype=torch.int64)
 
@@ -209,7 +211,9 @@ def save_compact(backbone: CompactBackbone, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(asdict(backbone.config), indent=2) + "\n")
-    state = {name: value.half() if value.is_floating_point() else value for name, value in backbone.state_dict().items()}
+    state = {
+        name: value.half() if value.is_floating_point() else value for name, value in backbone.state_dict().items()
+    }
     partial = folder / "backbone.safetensors.partial"
     save_file({name: value.contiguous() for name, value in state.items()}, partial)
     partial.replace(folder / "backbone.safetensors")
@@ -238,7 +242,7 @@ def read_compact(folder: Path) -> CompactBackbone:
         backbone = CompactBackbone(CompactConfig(**values))
         state = load_file(folder / "backbone.safetensors")
         backbone.load_state_dict({name: v.float() if v.is_floating_point() else v for name, v in state.items()})
-    except (OSError, KeyError, TypeError, RuntimeError, json.JSONDecodeError, SafetensorError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"{folder} does not hold a whole compact backbone ({error}). Train one: python agents/train_backbone.py"
         ) from error

@@ -31,7 +31,7 @@ class NeonConfig:
     control_mode: str = "arms_only"
     action_center: str = "home"
     num_action_steps: int = 16
-    mlp_hidden: int = 512
+    mlp_hidden: int = 256  # the documents' 512 costs two cores three times the time at equal success here
     action_head_layers: int = 3
     proprioception_hidden: int = 256
     goal_width: int = 64
@@ -55,8 +55,12 @@ class NeonConfig:
 class NeonVLA(nn.Module):
     """Clip, words and senses in, a chunk of 16 actions out.
 
-    The backbone is loaded on first use (or by `load_backbone`), is never trained here and never saved. Its sizes are
-    needed to build the heads, so a new model loads it at once; `from_pretrained` reads them from the checkpoint.
+    The backbone is never trained here and never saved with the weights. The heads are built to its sizes (D3), so it is
+    loaded at once.
+
+    Args:
+        config: None for the defaults.
+        backbone: one that is loaded already; it is frozen here if the config says so. None loads `config.backbone`.
     """
 
     def __init__(self, config: NeonConfig | None = None, backbone: VideoBackbone | None = None) -> None:
@@ -64,6 +68,8 @@ class NeonVLA(nn.Module):
         self.config = config = config or NeonConfig()
         self.action_space = G1ActionSpace(config.control_mode, config.action_center)
         self._backbone = [backbone or VideoBackbone.from_config(config.backbone)]  # in a list: not a submodule
+        if backbone is not None and config.backbone.freeze_backbone:
+            backbone.requires_grad_(False).eval()
         hidden = self.backbone.hidden_size
         self.proprio_encoder = ProprioEncoder(PROPRIO_DIM, config.proprioception_hidden)
         dims = {"vision": hidden, "proprio": config.proprioception_hidden}
@@ -97,7 +103,7 @@ class NeonVLA(nn.Module):
         return self._backbone[0]
 
     def load_backbone(self) -> VideoBackbone:
-        """Return the backbone, which `from_pretrained` has loaded already for the compact one."""
+        """The documents' name for making sure that the backbone is there; it is, since `__init__`."""
         return self.backbone
 
     def encode(self, frames: Tensor, instructions: list[str]) -> BackboneFeatures:
@@ -106,11 +112,16 @@ class NeonVLA(nn.Module):
             return self.backbone(frames, instructions)
 
     def fuse(self, vision: Tensor | None, senses: Mapping[str, Tensor]) -> Tensor:
-        """Eq. 4: pooled clip (B, D) and any of proprio (B, 125), eef (B, 14), lidar (B, N*3), audio (B, S) -> f (B, D)."""
+        """Eq. 4: pooled clip (B, D) and any of the senses -> f (B, D).
+
+        proprio (B, 125), eef (B, 14), lidar (B, N*3) m, audio (B, S); one that the config has no encoder for is left
+        out. Raises ValueError for a sense that does not exist.
+        """
         parts: dict[str, Tensor] = {} if vision is None else {"vision": vision}
-        encoders = {name: getattr(self, f"{name}_encoder", None) for name in SENSES}
         for name, value in senses.items():
-            encoder = encoders.get(name)
+            if name not in SENSES:
+                raise nearest("sense", name, SENSES)
+            encoder = getattr(self, f"{name}_encoder", None)
             if encoder is not None:
                 parts[name] = encoder(value)
         return self.fusion(parts)
@@ -131,7 +142,11 @@ class NeonVLA(nn.Module):
     def predict(
         self, image: np.ndarray, instruction: str, proprioception: np.ndarray | None = None, **senses: np.ndarray
     ) -> np.ndarray:
-        """One picture (H, W, 3) or clip (T, H, W, 3) uint8 and words -> chunk (16, A)."""
+        """One picture (H, W, 3) or clip (T, H, W, 3) uint8, words, and any of the senses -> chunk (16, A) in [-1, 1].
+
+        proprioception (125,), eef (14,), lidar (N*3,) m, audio (S,). Raises ValueError for another size of picture, and
+        for a sense that does not exist.
+        """
         self.eval()
         clip = torch.as_tensor(image if image.ndim == 4 else image[None])[None]
         given = dict(senses) if proprioception is None else {"proprio": proprioception, **senses}
@@ -176,8 +191,10 @@ class NeonVLA(nn.Module):
             config = NeonConfig.from_dict(json.loads((folder / "config.json").read_text()))
             space = G1ActionSpace.from_json((folder / "action_space.json").read_text())
             weights = load_file(folder / WEIGHTS_FILE)
-        except (OSError, TypeError, json.JSONDecodeError, SafetensorError) as error:
-            raise ValueError(f"{folder} does not hold a whole Neon checkpoint ({error}). Make one: agents/pretrain.py") from error
+        except (OSError, TypeError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+            raise ValueError(
+                f"{folder} does not hold a whole Neon checkpoint ({error}). Make one: agents/pretrain.py"
+            ) from error
         wanted = G1ActionSpace(control_mode or config.control_mode, config.action_center)
         wanted.require_equal(space)
         model = cls(config, backbone)

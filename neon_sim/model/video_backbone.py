@@ -36,7 +36,9 @@ class BackboneConfig:
 
     def __post_init__(self) -> None:
         if self.model_id in _DOCUMENTED:
-            raise ValueError(f"Backbone {self.model_id!r} cannot be loaded by this version yet. Use one of {_AVAILABLE}.")
+            raise ValueError(
+                f"Backbone {self.model_id!r} cannot be loaded by this version yet. Use one of {_AVAILABLE}."
+            )
         if self.model_id not in _AVAILABLE:
             raise nearest("backbone", self.model_id, _AVAILABLE)
 

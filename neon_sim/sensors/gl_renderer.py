@@ -164,6 +164,10 @@ class GLRenderer:
                 geom_of_code[drawn.segid + 1] = drawn.objid
         return geom_of_code[code]
 
+    def draw_sky(self) -> None:
+        """Draw the sky from now on: for pictures that people look at; a sensor's picture stays black there."""
+        self._scene.flags[int(mujoco.mjtRndFlag.mjRND_SKYBOX)] = 1
+
     def close(self) -> None:
         """Free the GL context. Safe to call twice."""
         self._context = None

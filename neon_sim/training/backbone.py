@@ -1,5 +1,6 @@
 """Training the compact backbone: captions for the clip, phrases for the balls in it, and the next frame's latents."""
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,7 @@ class BackboneTrainer:
     def _update(self, progress: float) -> dict[str, float]:
         warm = min(1.0, (self.step + 1) / 100)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * progress)))
+            group["lr"] = self.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
         losses = self._losses(self.rng.integers(len(self.films.frames), size=self.batch_films))
         self.optimizer.zero_grad(set_to_none=True)
         total = losses["caption"] * 0.3 + losses["phrase"] * 0.3 + losses["numbers"] * 5.0 + losses["next"] * 0.3
@@ -159,8 +160,12 @@ class BackboneTrainer:
             captions, phrases = self._texts(rows, ends[:, -1])
             region = pretext.region_proj(found[last]).flatten(0, 1)
             losses = {
-                "caption": contrastive(clip, pretext.caption_proj(backbone.text_encoder(captions)), pretext.log_scale[0]),
-                "phrase": contrastive(region, pretext.phrase_proj(backbone.text_encoder(phrases)), pretext.log_scale[1]),
+                "caption": contrastive(
+                    clip, pretext.caption_proj(backbone.text_encoder(captions)), pretext.log_scale[0]
+                ),
+                "phrase": contrastive(
+                    region, pretext.phrase_proj(backbone.text_encoder(phrases)), pretext.log_scale[1]
+                ),
             }
             numbers = pretext.numbers(found).float()
         truth = torch.from_numpy(self.films.ball_pos_b[rows][np.arange(batch)[:, None], ends]).flatten(0, 1)

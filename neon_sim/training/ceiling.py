@@ -1,4 +1,4 @@
-"""The ceiling: heads trained with labels on the healthy and on the faulty robot together. No online arm gets these labels."""
+"""The ceiling: heads trained with labels on the healthy and the faulty robot together. No online arm gets labels."""
 
 from typing import Any
 
@@ -17,7 +17,10 @@ SEED = 6_000_000
 
 
 def record_both(env: Any, model: NeonVLA, fault: Any, episodes: int, seed: int) -> dict[str, Tensor]:
-    """Expert episodes on both robots; on the faulty one the expert knows the fault and makes up for it."""
+    """Expert episodes on both robots, in turn; on the faulty one the expert knows the fault and makes up for it.
+
+    Returns fused (N, D), goal (N, 5) and expert (N, 16, A). The env is healthy again afterwards.
+    """
     policy = NeonPolicy(model)
     columns: dict[str, list[Tensor]] = {"fused": [], "goal": [], "expert": []}
     for episode in range(episodes):
@@ -32,6 +35,7 @@ def record_both(env: Any, model: NeonVLA, fault: Any, episodes: int, seed: int) 
                 columns["fused"].append(model.fuse(pooled, senses))
                 columns["goal"].append(_read_goal(model, row))
             columns["expert"].append(torch.from_numpy(row["expert"])[None])
+    env.world.apply_fault(None)
     env.task.known_fault = None
     return {name: torch.cat(parts) for name, parts in columns.items()}
 
@@ -44,7 +48,7 @@ def _read_goal(model: NeonVLA, row: dict[str, np.ndarray]) -> Tensor:
 
 
 def train_jointly(model: NeonVLA, data: dict[str, Tensor], seed: int, epochs: int = 40) -> float:
-    """Train goal embedding and heads (what the online arms train, too) on both robots' labels; returns the last loss."""
+    """Train goal embedding and heads (what the online arms train) on both robots' labels; returns the last loss."""
     torch.manual_seed(seed)
     decoder = HeadDecoder(model)
     optimizer = torch.optim.AdamW(decoder.parameters(), 3e-4, betas=(0.85, 0.99))

@@ -22,7 +22,10 @@ class ClipConfig:
 
 
 def record_film(env: gymnasium.Env, config: ClipConfig, seed: int) -> dict[str, np.ndarray]:
-    """Film one episode of the reach task: frames (F, H, W, 3) u8, ball_pos_b (F, n, 3) m, colors (n,) index."""
+    """Film one episode of the reach task: frames (F, H, W, 3) u8, ball_pos_b (F, n, 3) m, colors (n,) index.
+
+    A ball's place is the one after its last move, one control step newer than its picture: 2 mm at the most.
+    """
     base: Any = env.unwrapped
     rng = np.random.default_rng(seed)
     obs, _ = env.reset(seed=seed)
@@ -67,6 +70,7 @@ def film_paths(folder: Path) -> list[Path]:
 
 def save_films(films: list[dict[str, np.ndarray]], path: Path) -> None:
     """Write one shard; it appears under its name only when it is whole."""
-    partial = path.with_suffix(".partial.npz")
-    np.savez(partial, **{key: np.stack([film[key] for film in films]) for key in films[0]})
+    partial = path.with_name(f".{path.stem}.partial.npz")  # with the dot: `film_paths` must not see it
+    arrays: dict[str, Any] = {key: np.stack([film[key] for film in films]) for key in films[0]}
+    np.savez(partial, **arrays)
     partial.replace(path)

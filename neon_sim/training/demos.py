@@ -29,21 +29,23 @@ def record_demo(
 ) -> tuple[list[dict[str, np.ndarray]], bool]:
     """One expert episode: a dict of arrays per chunk, and whether the ball was reached.
 
-    `policy` is used for its eyes only. Keys: tokens, pooled, text, proprio, eef, lidar, audio, hand, target_pos_b,
-    expert (16, A), executed (16, A), palm_pos_b (2, 3), episode.
+    `policy` is used for its eyes only. Keys: tokens, pooled, text, the senses that the env has, hand (0 left, 1 right),
+    target_pos_b (3,) m, expert (16, A) what the expert would do, executed (16, A) what was done, episode (the seed).
     """
     base: Any = env.unwrapped
     rng = np.random.default_rng(seed)
     policy.reset()
     obs, info = env.reset(seed=seed)
     policy.observe(obs, info["time_s"])
-    rows = []
+    rows: list[dict[str, np.ndarray]] = []
     for _ in range(config.max_chunks):
         features, senses = policy.perceive()
         truth = base.privileged()
         expert = base.expert_chunk(CHUNK).astype(np.float32)
         executed = _disturbed(expert, base, config, rng)
-        row = {name: value[0].numpy().astype(np.float16) for name, value in senses.items() if name in ("lidar", "audio")}
+        row: dict[str, Any] = {
+            name: value[0].numpy().astype(np.float16) for name, value in senses.items() if name in ("lidar", "audio")
+        }
         row |= {name: value[0].numpy() for name, value in senses.items() if name in ("proprio", "eef")}
         row |= {name: getattr(features, name)[0].numpy().astype(np.float16) for name in ("tokens", "pooled", "text")}
         row |= {"hand": np.int64(truth["hand"]), "target_pos_b": truth["target_pos_b"].astype(np.float32)}
@@ -108,5 +110,6 @@ class Demos:
 def save_rows(rows: list[dict[str, np.ndarray]], path: Path) -> None:
     """Write one shard; it appears under its name only when it is whole."""
     partial = path.with_suffix(".partial.npz")
-    np.savez(partial, **{key: np.stack([row[key] for row in rows]) for key in rows[0]})
+    arrays: dict[str, Any] = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+    np.savez(partial, **arrays)
     partial.replace(path)

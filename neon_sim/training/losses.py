@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def outcome_loss(predicted_after: Tensor, after: Tensor) -> Tensor:
-    """|f_pred(f_before, chunk) - f_after|^2, mean over (B, D). `after` is the world's answer and carries no gradient."""
+    """|f_pred(f_before, chunk) - f_after|^2, mean over (B, D). `after`, the world's answer, carries no gradient."""
     return F.mse_loss(predicted_after, after.detach())
 
 

@@ -105,7 +105,9 @@ def load_forward_model(model: NeonVLA, folder: Path) -> ForwardModel:
     try:
         forward_model.load_state_dict(torch.load(folder / "forward_model.pt", weights_only=True))
     except (OSError, RuntimeError) as error:
-        raise ValueError(f"{folder} has no fitting forward_model.pt ({error}). agents/pretrain.py writes one.") from error
+        raise ValueError(
+            f"{folder} has no fitting forward_model.pt ({error}). agents/pretrain.py writes one."
+        ) from error
     return forward_model
 
 

@@ -72,9 +72,7 @@ def probe_backbone(backbone: CompactBackbone, train: Films, test: Films, seed: i
     return {"figures": figures, "train_films": len(train.frames), "test_films": len(test.frames), "seed": seed}
 
 
-def _probe_position(
-    found: Tensor, train: Films, found_test: Tensor, test: Films, seed: int
-) -> dict[str, float]:
+def _probe_position(found: Tensor, train: Films, found_test: Tensor, test: Films, seed: int) -> dict[str, float]:
     target = torch.from_numpy(train.ball_pos_b).flatten(0, 2) * 10.0  # dm
     probe = fit_probe(found.flatten(0, 1), target, 3, lambda a, b: F.smooth_l1_loss(a, b, beta=0.2), seed)
     truth = torch.from_numpy(test.ball_pos_b).flatten(0, 2) * 10.0

@@ -1,0 +1,265 @@
+"""NeonVLA: shapes, senses that are missing, what learns and what never does, checkpoints that come back or are refused."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_neon import noise_frames, tiny_backbone, tiny_config, tiny_features, tiny_model, tiny_senses
+
+from neon_sim.g1.action_space import G1ActionSpace
+from neon_sim.model.action_heads import masked_mse
+from neon_sim.model.compact import CompactBackbone
+from neon_sim.model.goal import goal_loss, goal_token, make_goal
+from neon_sim.model.neon_vla import SENSES, WEIGHTS_FILE, NeonConfig, NeonVLA
+from neon_sim.model.video_backbone import BackboneConfig
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the module's one tiny backbone lies."""
+    return tmp_path_factory.mktemp("backbone")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> NeonVLA:
+    """One random model in eval mode; tests that change it make their own."""
+    return tiny_model(folder)
+
+
+@pytest.mark.parametrize(("mode", "width"), [("arms_only", 17), ("upper_body", 20), ("whole_body", 29)])
+@torch.no_grad()
+def test_a_chunk_has_the_width_of_its_mode(folder: Path, mode: str, width: int) -> None:
+    model = tiny_model(folder, control_mode=mode)
+    chunk, goal = model(tiny_features(3), tiny_senses(3))
+    assert chunk.shape == (3, 16, width) and goal.shape == (3, 5)
+    assert float(chunk.abs().max()) <= 1.0 and float(chunk.abs().max()) > 0.0
+    assert torch.equal(goal, goal_token(model.goal_reader(tiny_features(3))))
+
+
+@pytest.mark.parametrize("missing", SENSES)
+@torch.no_grad()
+def test_a_missing_sense_is_legal_and_reads_as_zero_features(model: NeonVLA, missing: str) -> None:
+    senses, features = tiny_senses(2), tiny_features(2)
+    full = model.fuse(features.pooled, senses)
+    without = model.fuse(features.pooled, {name: value for name, value in senses.items() if name != missing})
+    assert without.shape == full.shape and not torch.allclose(without, full, atol=1e-4)
+    parts = {name: getattr(model, f"{name}_encoder")(senses[name]) for name in SENSES}
+    parts[missing] = torch.zeros_like(parts[missing])
+    joined = torch.cat([features.pooled, *parts.values()], dim=-1)  # eq. 4, by hand
+    torch.testing.assert_close(without, torch.nn.functional.gelu(model.fusion.proj(joined)))
+
+
+@torch.no_grad()
+def test_any_single_modality_is_enough(model: NeonVLA) -> None:
+    senses = tiny_senses(2)
+    assert model.fuse(tiny_features(2).pooled, {}).shape == (2, 40)
+    for name in SENSES:
+        assert bool(model.fuse(None, {name: senses[name]}).isfinite().all())
+    with pytest.raises(ValueError, match="at least one of"):
+        model.fuse(None, {})
+
+
+def test_a_sense_that_does_not_exist_names_the_nearest(model: NeonVLA) -> None:
+    with pytest.raises(ValueError, match="Unknown sense 'lidra'. Did you mean 'lidar'"):
+        model.fuse(tiny_features(1).pooled, {"lidra": torch.zeros(1, 30)})
+
+
+@torch.no_grad()
+def test_a_sense_without_an_encoder_is_left_out(folder: Path) -> None:
+    model = tiny_model(folder, use_lidar=False, use_audio=False, use_eef=False)
+    assert set(model.fusion.dims) == {"vision", "proprio"}
+    features, senses = tiny_features(2), tiny_senses(2)
+    assert torch.equal(model.fuse(features.pooled, senses), model.fuse(features.pooled, {"proprio": senses["proprio"]}))
+
+
+@torch.no_grad()
+def test_the_goal_token_steers_the_heads_and_can_be_put_in(model: NeonVLA) -> None:
+    features, senses = tiny_features(2), tiny_senses(2)
+    goal = make_goal(torch.tensor([0, 1]), torch.tensor([[0.3, 0.1, 0.2], [0.3, -0.1, 0.2]]))
+    chunk, used = model(features, senses, goal)
+    assert used is goal
+    read, _ = model(features, senses)
+    assert float((chunk - read).abs().max()) > 1e-3
+    torch.testing.assert_close(chunk, model.decode(model.fuse(features.pooled, senses), goal))
+
+
+def test_the_table_adds_up_and_the_default_trains_less_than_seven_million() -> None:
+    model = NeonVLA(backbone=CompactBackbone())
+    table = model.parameter_table()
+    trainable, frozen = table.pop("trainable"), table.pop("backbone (frozen)")
+    assert trainable == sum(table.values()) == sum(param.numel() for param in model.parameters())
+    assert 1_000_000 < trainable < 7_000_000
+    assert 2_000_000 < frozen < 4_000_000
+    assert set(table) == {f"{sense}_encoder" for sense in SENSES} | {
+        "fusion",
+        "goal_reader",
+        "goal_embed",
+        "action_head",
+    }
+
+
+def test_the_backbone_is_no_part_of_the_weights_and_never_trains(folder: Path) -> None:
+    model = tiny_model(folder)
+    assert not any("backbone" in name for name in model.state_dict())
+    assert {id(p) for p in model.parameters()}.isdisjoint({id(p) for p in model.backbone.parameters()})
+    model.train()
+    assert not any(part.training for part in model.backbone.modules())
+    before = {name: value.clone() for name, value in model.backbone.state_dict().items()}
+    features = model.encode(torch.from_numpy(noise_frames(2, 4, 128)), ["a", "b"])
+    assert not features.tokens.requires_grad
+    model(features, tiny_senses(2))[0].sum().backward()
+    assert all(param.grad is None for param in model.backbone.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.backbone.state_dict().items())
+
+
+def test_a_backbone_that_is_handed_over_is_frozen() -> None:
+    backbone = CompactBackbone(tiny_backbone(4).config)
+    assert backbone.training
+    model = NeonVLA(NeonConfig(mlp_hidden=8), backbone)
+    assert model.backbone is backbone is model.load_backbone() and not backbone.training
+    assert not any(param.requires_grad for param in backbone.parameters())
+    free = CompactBackbone(tiny_backbone(4).config)
+    NeonVLA(NeonConfig(BackboneConfig(freeze_backbone=False), mlp_hidden=8), free)
+    assert all(param.requires_grad for param in free.parameters())
+
+
+@pytest.mark.parametrize("mode", ["arms_only", "whole_body"])
+def test_every_trainable_weight_learns_from_the_losses(folder: Path, mode: str) -> None:
+    model = tiny_model(folder, control_mode=mode, vision_dropout=0.0, sense_dropout=0.0, dropout=0.0).train()
+    features, hand = tiny_features(8), torch.tensor([0, 1] * 4)
+    target = torch.full((8, 3), 0.3)
+    chunk, _ = model(features, tiny_senses(8), make_goal(hand, target))
+    loss = masked_mse(chunk, torch.zeros_like(chunk)) + goal_loss(model.goal_reader(features), hand, target)
+    loss.backward()
+    silent = [name for name, param in model.named_parameters() if param.grad is None or not bool(param.grad.any())]
+    assert silent == []
+
+
+def test_training_loses_modalities_and_evaluation_does_not(folder: Path) -> None:
+    model = tiny_model(folder, vision_dropout=1.0, sense_dropout=1.0, dropout=0.0)
+    features, senses = tiny_features(2), tiny_senses(2)
+    bodily = {name: senses[name] for name in ("proprio", "eef")}
+    with torch.no_grad():
+        torch.testing.assert_close(model.train().fuse(features.pooled, senses), model.fuse(None, bodily))
+        seen = model.eval().fuse(features.pooled, senses)
+        assert not torch.allclose(seen, model.fuse(None, bodily), atol=1e-4)
+
+
+def test_predict_takes_a_picture_or_a_clip(model: NeonVLA) -> None:
+    clip = noise_frames(1, 4, 128)[0]
+    senses = {name: value[0].numpy() for name, value in tiny_senses(1).items()}
+    proprio = senses.pop("proprio")
+    chunk = model.predict(clip, "touch the red ball", proprio, **senses)
+    assert chunk.shape == (16, 17) and chunk.dtype == "float32" and abs(chunk).max() <= 1.0
+    again = model.predict(clip, "touch the red ball", proprio, **senses)
+    assert (chunk == again).all()
+    assert model.predict(clip[0], "touch the red ball").shape == (16, 17)
+    with torch.no_grad():
+        features = model.encode(torch.from_numpy(clip)[None], ["touch the red ball"])
+        expected, _ = model(features, {"proprio": torch.from_numpy(proprio)[None]})
+    torch.testing.assert_close(torch.from_numpy(model.predict(clip, "touch the red ball", proprio)), expected[0])
+    with pytest.raises(ValueError, match="Did you mean 'lidar'"):
+        model.predict(clip, "a", proprio, lidr=senses["lidar"])
+    with pytest.raises(ValueError, match=r"wants clips \(B, T, 128, 128, 3\), got"):
+        model.predict(clip[:, :64], "a")
+
+
+def test_a_checkpoint_comes_back_to_the_bit(folder: Path, tmp_path: Path) -> None:
+    model = tiny_model(folder, control_mode="upper_body")
+    model.proprio_encoder.set_statistics(torch.full((125,), 0.25), torch.full((125,), 2.0))
+    model.save_pretrained(tmp_path / "a" / "b")
+    again = NeonVLA.from_pretrained(tmp_path / "a" / "b")
+    assert again.config == model.config and again.action_space == model.action_space and not again.training
+    assert again.state_dict().keys() == model.state_dict().keys()
+    for name, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    with torch.no_grad():
+        for one, other in zip(
+            model(tiny_features(2), tiny_senses(2)), again(tiny_features(2), tiny_senses(2)), strict=True
+        ):
+            assert torch.equal(one, other)
+    names = {path.name for path in (tmp_path / "a" / "b").iterdir()}
+    assert names == {WEIGHTS_FILE, "config.json", "action_space.json"}
+
+
+def test_config_survives_json_and_refuses_what_it_does_not_know(folder: Path) -> None:
+    config = tiny_config(folder, vision_dropout=0.125, use_audio=False)
+    assert NeonConfig.from_dict(json.loads(json.dumps(asdict(config)))) == config
+    assert NeonConfig.from_dict({}) == NeonConfig()
+    with pytest.raises(ValueError, match="Unknown NeonConfig field 'control_mod'. Did you mean 'control_mode'"):
+        NeonConfig.from_dict({"control_mod": "arms_only"})
+
+
+@pytest.fixture
+def checkpoint(folder: Path, tmp_path: Path) -> Path:
+    """A whole checkpoint of an arms_only model, to be damaged."""
+    tiny_model(folder).save_pretrained(tmp_path / "policy")
+    return tmp_path / "policy"
+
+
+def _edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_another_action_space_is_refused_naming_both(checkpoint: Path) -> None:
+    with pytest.raises(ValueError, match="space is arms_only.*wanted upper_body"):
+        NeonVLA.from_pretrained(checkpoint, control_mode="upper_body")
+    assert NeonVLA.from_pretrained(checkpoint, control_mode="arms_only").action_space.dim == 17
+    (checkpoint / "action_space.json").write_text(G1ActionSpace(action_center="limits").to_json())
+    with pytest.raises(ValueError, match="centered on limits.*wanted arms_only.*centered on home"):
+        NeonVLA.from_pretrained(checkpoint)
+    with pytest.raises(ValueError, match="Unknown control mode 'arms_onyl'. Did you mean 'arms_only'"):
+        NeonVLA.from_pretrained(checkpoint, control_mode="arms_onyl")
+
+
+def test_an_unknown_config_key_names_the_nearest(checkpoint: Path) -> None:
+    _edit(checkpoint / "config.json", mlp_hiden=24)
+    with pytest.raises(ValueError, match="Unknown NeonConfig field 'mlp_hiden'. Did you mean 'mlp_hidden'"):
+        NeonVLA.from_pretrained(checkpoint)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 1000, -1000])
+def test_cut_weights_are_refused(checkpoint: Path, keep: int) -> None:
+    weights = checkpoint / WEIGHTS_FILE
+    weights.write_bytes(weights.read_bytes()[:keep])
+    with pytest.raises(ValueError, match="does not hold a whole Neon checkpoint.*agents/pretrain.py"):
+        NeonVLA.from_pretrained(checkpoint)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_FILE, "config.json", "action_space.json"])
+def test_a_folder_without_a_part_is_refused(checkpoint: Path, name: str) -> None:
+    (checkpoint / name).unlink()
+    with pytest.raises(ValueError, match=f"{checkpoint.name} does not hold a whole Neon checkpoint"):
+        NeonVLA.from_pretrained(checkpoint)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"{", b"3", b'{"backbone": {"colour": 1}}', b'{"backbone": 3}'])
+def test_a_config_that_is_none_is_refused(checkpoint: Path, content: bytes) -> None:
+    (checkpoint / "config.json").write_bytes(content)
+    with pytest.raises(ValueError, match="does not hold a whole Neon checkpoint"):
+        NeonVLA.from_pretrained(checkpoint)
+
+
+def test_weights_of_another_shape_are_refused(checkpoint: Path) -> None:
+    _edit(checkpoint / "config.json", mlp_hidden=32)
+    with pytest.raises(ValueError, match="(?s)do not fit its config.json.*size mismatch"):
+        NeonVLA.from_pretrained(checkpoint)
+    _edit(checkpoint / "config.json", mlp_hidden=24)
+    weights = load_file(checkpoint / WEIGHTS_FILE)
+    weights.pop("goal_embed.0.bias")
+    save_file(weights, checkpoint / WEIGHTS_FILE)
+    with pytest.raises(ValueError, match="(?s)do not fit its config.json.*goal_embed.0.bias"):
+        NeonVLA.from_pretrained(checkpoint)
+
+
+def test_a_missing_backbone_is_said(checkpoint: Path, tmp_path: Path) -> None:
+    config = json.loads((checkpoint / "config.json").read_text())
+    _edit(checkpoint / "config.json", backbone={**config["backbone"], "weights": str(tmp_path / "gone")})
+    with pytest.raises(ValueError, match="gone does not hold a whole compact backbone"):
+        NeonVLA.from_pretrained(checkpoint)
+    again = NeonVLA.from_pretrained(checkpoint, backbone=tiny_backbone())
+    assert again.config == replace(again.config, backbone=replace(again.config.backbone, weights=str(tmp_path / "gone")))
