@@ -78,7 +78,8 @@ def play(env: Any, policy: Any, seed: int, episodes: int) -> list[np.ndarray]:
 def main() -> None:
     """Play and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--policy", default=str(asset_path("g1/demo_heads")), help="a checkpoint, expert, random or zero")
+    shipped = str(asset_path("g1/demo_heads"))
+    parser.add_argument("--policy", default=shipped, help="a checkpoint, expert, random or zero")
     parser.add_argument("--task", default="reach")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=4)

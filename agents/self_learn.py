@@ -148,13 +148,17 @@ def collect_cells(results: dict[str, list[EpisodeResult]], preset: Preset) -> di
 
 
 def prepare(out: Path, resume: bool, settings: str) -> None:
-    """Start afresh, or go on with a run of the same settings."""
+    """Start afresh, or go on with a run of the same settings. Only a folder that this script made is ever cleared."""
     marker = out / "settings.json"
-    if resume and not marker.exists():
-        raise SystemExit(f"{out} holds no run to resume. Start one without --resume.")
-    if resume and marker.read_text() != settings:
-        raise SystemExit(f"{out} was begun with other settings. Use the same flags, or start without --resume.")
-    if not resume and out.exists():
+    if resume:
+        if not marker.exists():
+            raise SystemExit(f"{out} holds no run to resume. Start one without --resume.")
+        if marker.read_text() != settings:
+            raise SystemExit(f"{out} was begun with other settings. Use the same flags, or start without --resume.")
+        return
+    if out.exists() and any(out.iterdir()):
+        if not marker.exists():
+            raise SystemExit(f"{out} is not empty and holds no earlier run of this script. Choose another --out.")
         shutil.rmtree(out)
     out.mkdir(parents=True, exist_ok=True)
     marker.write_text(settings)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
-import numpy as np
 
 import neon_sim
 from neon_sim.model.compact import load_compact
@@ -22,7 +21,7 @@ from neon_sim.model.video_backbone import BackboneConfig
 from neon_sim.names import nearest
 from neon_sim.sensors.camera import CameraConfig
 from neon_sim.training.backbone import BackboneTrainer, load_films
-from neon_sim.training.clips import FRAME_STEPS, ClipConfig, film_paths, record_film, save_films
+from neon_sim.training.clips import FRAME_STEPS, MOTION_PROBE, ClipConfig, film_paths, record_film, save_films
 from neon_sim.training.probes import probe_backbone
 from neon_sim.training.workers import cpu_count, parallel_map
 
@@ -33,13 +32,17 @@ class BackboneTraining:
 
     films: int = 5000
     test_films: int = 400
+    motion_films: int = 2000  # a fifth of them is held back to judge the direction probe
     minutes: float = 30.0
     batch_films: int = 24
     learning_rate: float = 1e-3
     seed: int = 0
 
 
-PRESETS = {"default": BackboneTraining(), "tiny": BackboneTraining(films=60, test_films=20, minutes=0.7, batch_films=12)}
+PRESETS = {
+    "default": BackboneTraining(),
+    "tiny": BackboneTraining(films=60, test_films=20, motion_films=100, minutes=0.7, batch_films=12),
+}
 SHARD = 50  # films in one file
 _ENV: Any = None
 
@@ -57,19 +60,19 @@ def open_env() -> None:
     )
 
 
-def record_shard(job: tuple[str, int, int]) -> int:
+def record_shard(job: tuple[str, int, int, ClipConfig]) -> int:
     """Record films with consecutive seeds into one file; a finished file is kept."""
-    path, seed, count = job
+    path, seed, count, config = job
     if not Path(path).exists():
-        save_films([record_film(_ENV, ClipConfig(), seed + i) for i in range(count)], Path(path))
+        save_films([record_film(_ENV, config, seed + i) for i in range(count)], Path(path))
     return count
 
 
-def record(folder: Path, count: int, seed: int, workers: int, label: str) -> list[Path]:
+def record(folder: Path, count: int, seed: int, workers: int, config: ClipConfig | None = None) -> list[Path]:
     """Make sure that a folder holds `count` films."""
     folder.mkdir(parents=True, exist_ok=True)
-    starts = range(0, count, SHARD)
-    jobs = [(str(folder / f"films_{i:06d}.npz"), seed + i, min(SHARD, count - i)) for i in starts]
+    label, config, starts = f"recording {folder.name}", config or ClipConfig(), range(0, count, SHARD)
+    jobs = [(str(folder / f"films_{i:06d}.npz"), seed + i, min(SHARD, count - i), config) for i in starts]
     for _ in parallel_map(record_shard, jobs, workers, label, open_env):
         pass
     return film_paths(folder)[: len(jobs)]
@@ -88,8 +91,10 @@ def main() -> None:
         raise SystemExit(str(nearest("preset", args.preset, PRESETS)))
     preset = PRESETS[args.preset]
     minutes = args.minutes or preset.minutes
-    train = record(args.out / "films", preset.films, 1_000_000 + preset.seed, args.workers, "recording films")
-    test = record(args.out / "test_films", preset.test_films, 2_000_000 + preset.seed, args.workers, "test films")
+    train = record(args.out / "films", preset.films, 1_000_000 + preset.seed, args.workers)
+    test = record(args.out / "test_films", preset.test_films, 2_000_000 + preset.seed, args.workers)
+    motion = record(args.out / "motion", preset.motion_films, 4_000_000 + preset.seed, args.workers, MOTION_PROBE)
+    held_back = max(1, len(motion) // 5)
 
     if args.probe_only:
         backbone, made = load_compact(BackboneConfig()), {"weights": "shipped"}
@@ -98,7 +103,8 @@ def main() -> None:
         trainer.run(minutes * 60.0, args.out / "state.pt")
         trainer.save(args.out / "compact_backbone")
         backbone, made = trainer.backbone, {"minutes": minutes, "steps": trainer.step}
-    report = probe_backbone(backbone, load_films(train), load_films(test), preset.seed)
+    motion_films = load_films(motion[:-held_back]), load_films(motion[-held_back:])
+    report = probe_backbone(backbone, load_films(train), load_films(test), *motion_films, preset.seed)
     report |= {"preset": asdict(preset), "version": neon_sim.__version__, **made}
     (args.out / "probes.json").write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report["figures"], indent=2))

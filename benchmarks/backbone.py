@@ -1,6 +1,6 @@
 """What the shipped compact backbone knows: probes on films that it was not trained on.
 
-    python benchmarks/backbone.py                # about 10 minutes on two cores; films are kept in runs/
+python benchmarks/backbone.py                # about 10 minutes on two cores; films are kept in runs/
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """The shipped demo heads on reach: 200 episodes, then blind, then with another episode's words, beside the references.
 
-    python benchmarks/reach.py                  # about 8 minutes on two cores
-    python benchmarks/reach.py --episodes 40
+python benchmarks/reach.py                  # about 8 minutes on two cores
+python benchmarks/reach.py --episodes 40
 """
 
 import argparse

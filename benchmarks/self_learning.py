@@ -1,6 +1,6 @@
 """The judged self-learning table: three seeds, 100 episodes a cell, five arms, healthy and faulty robot.
 
-    python benchmarks/self_learning.py            # about half an hour on two cores; --resume goes on
+python benchmarks/self_learning.py            # about half an hour on two cores; --resume goes on
 """
 
 import argparse

@@ -12,7 +12,7 @@ from neon_sim.g1 import joints
 from neon_sim.g1.action_space import ControlMode, G1ActionSpace
 from neon_sim.names import nearest
 from neon_sim.robot import Robot, RobotCommand, RobotState, World
-from neon_sim.safety import SafetyConfig, SafetyLimits, SafetyReport, limit
+from neon_sim.safety import SafetyConfig, SafetyLimits, SafetyReport, all_finite, limit
 from neon_sim.sensors.audio import AudioConfig
 from neon_sim.sensors.camera import CameraConfig
 from neon_sim.sensors.lidar import LidarConfig
@@ -26,7 +26,7 @@ from neon_sim.tasks import make_task
 SENSORS = ("proprio", "camera", "lidar", "audio")
 INSTRUCTION_BYTES = 256
 CONTROL_DT = 0.02  # s
-NOTHING_CLIPPED = {"clipped": False, "position": (), "speed": (), "velocity": ()}
+_NOTHING_CLIPPED = {"clipped": False, "position": (), "speed": (), "velocity": ()}
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ class NeonG1Config:
     audio: AudioConfig = field(default_factory=AudioConfig)
 
     def __post_init__(self) -> None:
+        if isinstance(self.sensors, str):
+            raise ValueError(f'sensors is a tuple of names, such as ("proprio",), got the string {self.sensors!r}.')
+        object.__setattr__(self, "sensors", tuple(self.sensors))
         for name in self.sensors:
             if name not in SENSORS:
                 raise nearest("sensor", name, SENSORS)
@@ -67,10 +70,10 @@ def _symmetric_box(limit: np.ndarray) -> spaces.Box:
     return spaces.Box(-limit, limit, dtype=np.float32)
 
 
-def observation_space(config: NeonG1Config, velocity_limit: tuple[float, float, float]) -> spaces.Dict:
+def observation_space(config: NeonG1Config) -> spaces.Dict:
     """A one-level Dict with finite bounds; keys exist only for enabled sensors."""
     parts: dict[str, spaces.Space] = {
-        "command": _symmetric_box(np.array([*velocity_limit, 2.0], np.float32)),
+        "command": _symmetric_box(np.array([*config.safety.max_velocity, 2.0], np.float32)),
         "instruction": spaces.Box(0, 255, (INSTRUCTION_BYTES,), np.uint8),
     }
     if "proprio" in config.sensors:
@@ -84,8 +87,18 @@ def encode_instruction(text: str) -> np.ndarray:
     """Text -> (256,) uint8, UTF-8, zero-padded; refuses what does not fit."""
     raw = text.encode()
     if len(raw) > INSTRUCTION_BYTES:
-        raise ValueError(f"An instruction holds at most {INSTRUCTION_BYTES} bytes of UTF-8, got {len(raw)}: shorten it.")
+        raise ValueError(f"An instruction has at most {INSTRUCTION_BYTES} bytes of UTF-8, got {len(raw)}. Shorten it.")
     return np.frombuffer(raw.ljust(INSTRUCTION_BYTES, b"\0"), np.uint8).copy()
+
+
+def _instruction_option(options: Mapping[str, Any]) -> str | None:
+    for name in options:
+        if name != "instruction":
+            raise nearest("reset option", name, ["instruction"])
+    words = options.get("instruction")
+    if words is not None:
+        encode_instruction(words)
+    return words
 
 
 def decode_instruction(code: np.ndarray) -> str:
@@ -93,7 +106,7 @@ def decode_instruction(code: np.ndarray) -> str:
     return bytes(code).rstrip(b"\0").decode()
 
 
-class NeonG1Env(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
+class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
     """Observe, act at 50 Hz, be rewarded.
 
     Args:
@@ -106,6 +119,8 @@ class NeonG1Env(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         ValueError: for an unknown field, task, mode or sensor, naming the nearest valid one.
     """
 
+    observation_space: spaces.Dict
+    action_space: spaces.Box
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": round(1 / CONTROL_DT)}
 
     def __init__(
@@ -126,7 +141,7 @@ class NeonG1Env(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self.task = make_task(self.config.task)
         self.action_map = G1ActionSpace(self.config.control_mode, self.config.action_center)
         self.action_space = spaces.Box(-1.0, 1.0, (self.action_map.dim,), np.float32)
-        self.observation_space = observation_space(self.config, self.action_map.max_velocity)
+        self.observation_space = observation_space(self.config)
         self.robot = robot if robot is not None else self._build_sim()
         self.world: World | None = self.robot if isinstance(self.robot, World) else None
         self._limits = SafetyLimits(self.config.safety)
@@ -140,18 +155,25 @@ class NeonG1Env(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._instruction_code = encode_instruction("")
         self._state: RobotState | None = None
         self._view: View | None = None
+        self._closed = False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Start an episode. `options={"instruction": text}` replaces the words, not the goal."""
+        """Start an episode. `options={"instruction": text}` replaces the words, not the goal.
+
+        Raises:
+            ValueError: an unknown option, or words that do not fit.
+            gymnasium.error.ClosedEnvironmentError: after `close`.
+        """
+        self._refuse_if_closed("reset")
+        words = _instruction_option(options or {})
         super().reset(seed=seed)
         self._steps = 0
         self._velocity = np.zeros(3)
         self._state = state = self.robot.reset(self.np_random)
         instruction = self.task.reset(state, self._require_world(), self.np_random)
-        self._instruction = (options or {}).get("instruction", instruction)
-        self._instruction_code = encode_instruction(self._instruction)
+        self._say(instruction if words is None else words)
         if self.render_mode == "human":
             self.render()
         return self._observe(state), self._info(state, {}, None)
@@ -161,6 +183,8 @@ class NeonG1Env(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
         Raises:
             ValueError: for a wrong shape or a number that is not finite, before anything moves.
+            gymnasium.error.ResetNeeded: before the first `reset`.
+            gymnasium.error.ClosedEnvironmentError: after `close`.
         """
         state = self._running_state()
         target, velocity = self.action_map.decode(self._checked(action))
@@ -183,6 +207,7 @@ class NeonG1Env(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         if self.render_mode is None:
             gymnasium.logger.warn('render() does nothing without a mode: make(..., render_mode="rgb_array").')
             return None
+        self._running_state()
         if not isinstance(self.robot, SimRobot):
             raise ValueError("Only a simulated robot can be rendered; look at the real one.")
         if self._view is None:
@@ -190,7 +215,8 @@ class NeonG1Env(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return self._view.show()
 
     def close(self) -> None:
-        """Close renderers, window and robot. Safe to call twice."""
+        """Close renderers, window and robot. Safe to call twice; nothing else works afterwards."""
+        self._closed, self._state = True, None
         if self._view is not None:
             self._view.close()
             self._view = None
@@ -198,6 +224,7 @@ class NeonG1Env(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the future of this episode depends on; simulation only."""
+        self._running_state()
         return {
             "robot": self._require_world().get_state(),
             "task": self.task.get_state(),
@@ -208,14 +235,17 @@ class NeonG1Env(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state of `get_state`, also in another env of the same config: what follows is equal to the bit."""
+        """Go back to a state of `get_state`, also of another env of the same config: what follows is equal to the bit.
+
+        No `reset` is needed before it.
+        """
+        self._refuse_if_closed("set the state")
         self._require_world().set_state(state["robot"])
         self.task.set_state(state["task"])
         self.np_random.bit_generator.state = state["rng"]
         self._velocity = state["velocity"].copy()
         self._steps = int(state["steps"])
-        self._instruction = state["instruction"]
-        self._instruction_code = encode_instruction(self._instruction)
+        self._say(state["instruction"])
         self._state = self.robot.read()
 
     def _build_sim(self) -> SimRobot:
@@ -232,16 +262,26 @@ class NeonG1Env(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def _running_state(self) -> RobotState:
         if self._state is None:
-            raise gymnasium.error.ResetNeeded("Cannot call env.step() before calling env.reset().")
+            self._refuse_if_closed("go on")
+            raise gymnasium.error.ResetNeeded("Nothing runs yet: call env.reset() first.")
         return self._state
+
+    def _refuse_if_closed(self, what: str) -> None:
+        if self._closed:
+            raise gymnasium.error.ClosedEnvironmentError(f"Cannot {what}: this env was closed. Make a new one.")
+
+    def _say(self, instruction: str) -> None:
+        self._instruction_code = encode_instruction(instruction)
+        self._instruction = instruction
 
     def _checked(self, action: np.ndarray) -> np.ndarray:
         action = np.asarray(action, dtype=np.float64)
         if action.shape != self.action_space.shape:
-            raise ValueError(f"{self.config.control_mode} takes an action of shape {self.action_space.shape}, got {action.shape}.")
-        if not np.isfinite(action).all():
+            wanted = f"{self.config.control_mode} takes an action of shape {self.action_space.shape}"
+            raise ValueError(f"{wanted}, got {action.shape}. Step with one action, not with a chunk or a batch.")
+        if not all_finite(action):
             raise ValueError(f"An action must be finite numbers, got {action}. Look at the policy's output.")
-        return np.minimum(np.maximum(action, -1.0), 1.0)
+        return action
 
     def _observe(self, state: RobotState) -> dict[str, np.ndarray]:
         command = np.empty(4, np.float32)
@@ -249,7 +289,7 @@ class NeonG1Env(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         obs = {"command": command, "instruction": self._instruction_code.copy()}
         if self._has_proprio:
             obs["proprio"] = proprio_vector(state, self._velocity)
-            obs["eef"] = eef_vector(state.joint_pos)
+            obs["eef"] = eef_vector(state)
         if self._captured:
             obs.update(self.robot.sense(self._captured))
         return obs
@@ -262,18 +302,19 @@ class NeonG1Env(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def _fallen(self, state: RobotState) -> bool:
         if -state.gravity_b[2] < self._fall_cosine:
             return True
-        return self.world is not None and bool(self.world.object_pose("pelvis")[0][2] < self.config.fall_height)
+        return self.world is not None and self.world.position("pelvis")[2] < self.config.fall_height
 
     def _info(self, state: RobotState, terms: dict[str, float], report: SafetyReport | None) -> dict[str, Any]:
-        safety = NOTHING_CLIPPED if report is None else report.as_info()
-        if self.action_map.has_velocity and (np.abs(self._velocity) > self.robot.max_velocity).any():
-            safety = {**safety, "velocity_not_followed": True}
+        safety = dict(_NOTHING_CLIPPED) if report is None else report.as_info()
+        (vx, vy, turn), (most_x, most_y, most_turn) = self._velocity.tolist(), self.robot.max_velocity.tolist()
+        safety["velocity_not_followed"] = abs(vx) > most_x or abs(vy) > most_y or abs(turn) > most_turn
         return {
             "success": self.task.success,
             "reward_terms": terms,
             "reward_available": self.world is not None,
             "safety": safety,
             "instruction": self._instruction,
+            "privileged": {} if self.world is None else self.task.privileged(state, self.world),
             "time_s": state.time_s,
         }
 

@@ -6,9 +6,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+
+from neon_sim.g1 import kinematics
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,11 @@ class RobotState:
     quat_wxyz: np.ndarray  # (4,) pelvis orientation in the world; yaw is relative to switch-on
     gyro: np.ndarray  # (3,) rad/s, pelvis frame
     gravity_b: np.ndarray  # (3,) unit vector of gravity in the pelvis frame; (0, 0, -1) when upright
+
+    @cached_property
+    def limb_poses(self) -> np.ndarray:
+        """Each link in the pelvis frame (`kinematics.limb_poses`), worked out once for observation and walker alike."""
+        return kinematics.limb_poses(self.joint_pos)
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,9 @@ class World(Protocol):
 
     def object_pose(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Position (3,) m and quaternion (4,) wxyz of a named body or site in the world frame."""
+
+    def position(self, name: str) -> tuple[float, float, float]:
+        """The position half of `object_pose` in plain floats: what a reward asks for in every step."""
 
     def place_object(self, name: str, pos_w: np.ndarray, quat_wxyz: np.ndarray | None = None) -> None:
         """Move a scene object (a mocap body) to a pose in the world frame."""

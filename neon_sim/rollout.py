@@ -7,6 +7,7 @@ import numpy as np
 
 from neon_sim.env import NeonG1Env
 from neon_sim.episode import NeonEpisode
+from neon_sim.names import nearest
 
 
 class ActsInChunks(Protocol):
@@ -38,15 +39,19 @@ def rollout(
         steps: control steps at most; None = until the episode ends.
         seed: of `env.reset`.
         execute: how many steps of each chunk are carried out before the policy is asked again.
-        keep: observation keys that are recorded.
+        keep: observation keys that are recorded, () for none.
         stop_on_success: end at the first success.
         on_chunk: called before every `policy.act()`.
         options: of `env.reset`.
+
+    Raises:
+        ValueError: `steps` or `execute` below 1, or a key to keep that the env does not observe.
     """
+    _check(env, steps, execute, keep)
     policy.reset()
     obs, info = env.reset(seed=seed, options=options)
     policy.observe(obs, info["time_s"])
-    kept: dict[str, list[np.ndarray]] = {key: [] for key in keep if key in obs}
+    kept: dict[str, list[np.ndarray]] = {key: [] for key in keep}
     actions: list[np.ndarray] = []
     rewards: list[float] = []
     ends: list[tuple[bool, bool]] = []
@@ -77,3 +82,12 @@ def rollout(
         success=bool(info["success"]),
         control_mode=str(env.config.control_mode),
     )
+
+
+def _check(env: NeonG1Env, steps: int | None, execute: int, keep: tuple[str, ...]) -> None:
+    for name, value in (("steps", steps), ("execute", execute)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
+    for key in keep:
+        if key not in env.observation_space.spaces:
+            raise nearest("observation to keep", key, env.observation_space.spaces)

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from neon_sim.g1 import joints
-from neon_sim.g1.kinematics import GRAVITY, TOTAL_MASS, Stance, link_transforms, stance
+from neon_sim.g1.kinematics import GRAVITY, TOTAL_MASS, Stance, link_transforms, stance, stance_of
 from neon_sim.robot import RobotState
 
 CONTROL_DT: Final = 0.02  # s; stepped at 50 Hz in simulation as on the robot
@@ -135,7 +135,7 @@ class Walker:
 
     def _torque(self, state: RobotState) -> np.ndarray:
         """Torques (15,) N m that carry the body and make the floor push where it should."""
-        body = stance(state.joint_pos)
+        body = stance_of(state.limb_poses)
         up_b = -state.gravity_b
         balance = _balance(body, state, up_b)
         push = self._push_point(balance)

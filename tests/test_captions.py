@@ -44,7 +44,9 @@ def test_a_ball_in_centimetres() -> None:
 
 @given(st.floats(0.0, 0.5), st.floats(-0.3, 0.3), st.floats(-0.3, 0.3))
 def test_centimetres_read_back_to_within_half_of_one(x: float, y: float, z: float) -> None:
-    found = re.fullmatch(r"red ball (\d+) cm ahead (\d+) cm (left|right) (\d+) cm (up|down)", describe("red", np.array([x, y, z])))
+    found = re.fullmatch(
+        r"red ball (\d+) cm ahead (\d+) cm (left|right) (\d+) cm (up|down)", describe("red", np.array([x, y, z]))
+    )
     assert found is not None
     side, lift = (1 if found[3] == "left" else -1), (1 if found[5] == "up" else -1)
     read = np.array([int(found[1]), side * int(found[2]), lift * int(found[4])]) / 100
@@ -55,7 +57,7 @@ def test_a_scene_by_hand() -> None:
     pos_b = np.array([[0.20, 0.10, 0.05], [0.28, 0.0, 0.15], [0.35, -0.10, 0.25]])
     parts = {
         "a red ball near left low moving up",
-        "a green ball in the middle centre chest high moving still",
+        "a green ball in the middle centre chest high still",
         "a blue ball far right high moving left",
     }
     orders = set()

@@ -79,7 +79,7 @@ def test_tokens_are_the_same_in_another_process() -> None:
 def test_any_text_gives_valid_rows_and_padding_only_at_the_end(texts: list[str]) -> None:
     rows = tokenize(texts, 512, 16)
     assert rows.shape[0] == len(texts) and 1 <= rows.shape[1] <= 16
-    assert 0 <= int(rows.min()) and int(rows.max()) < 512
+    assert int(rows.min()) >= 0 and int(rows.max()) < 512
     real = rows > 0
     assert bool((real[:, :-1] >= real[:, 1:]).all())
 

@@ -1,4 +1,4 @@
-"""NeonVLA: shapes, senses that are missing, what learns and what never does, checkpoints that come back or are refused."""
+"""NeonVLA: shapes, missing senses, what learns and what never does, checkpoints that come back or are refused."""
 
 import json
 from dataclasses import asdict, replace
@@ -50,13 +50,31 @@ def test_a_missing_sense_is_legal_and_reads_as_zero_features(model: NeonVLA, mis
     parts = {name: getattr(model, f"{name}_encoder")(senses[name]) for name in SENSES}
     parts[missing] = torch.zeros_like(parts[missing])
     joined = torch.cat([features.pooled, *parts.values()], dim=-1)  # eq. 4, by hand
-    torch.testing.assert_close(without, torch.nn.functional.gelu(model.fusion.proj(joined)))
+    torch.testing.assert_close(without[:, :40], torch.nn.functional.gelu(model.fusion.proj(joined)))
+    assert bool(without[:, 40:].any()) == (missing != "proprio")
+
+
+@torch.no_grad()
+def test_the_tracking_error_reaches_the_heads_unmixed_and_bounded(folder: Path) -> None:
+    model = tiny_model(folder)
+    mean, std = torch.full((125,), 0.25), torch.full((125,), 0.5)
+    mean[90], std[91] = 0.35, 1.0
+    model.proprio_encoder.set_statistics(mean, std)
+    proprio = torch.full((1, 125), 0.25)
+    proprio[0, 87:92] = 0.45  # q 29, dq 29, tau 29, then last sent target - q
+    proprio[0, 115] = 1e4
+    fused = model.fuse(tiny_features(1).pooled, {"proprio": proprio})
+    assert fused.shape == (1, model.fused_dim) and model.fused_dim == 40 + 29
+    error = fused[0, 40:]
+    # In standard deviations 0.4, but for one mean that is 0.1 higher and one spread that is twice as wide.
+    assert (error[:5] / error[0]).tolist() == pytest.approx([1.0, 1.0, 1.0, 0.5, 0.5], rel=1e-4)
+    assert not bool(error[5:28].any()) and 0.0 < float(error[0]) < 1.0 < float(error[28]) <= 10.0
 
 
 @torch.no_grad()
 def test_any_single_modality_is_enough(model: NeonVLA) -> None:
     senses = tiny_senses(2)
-    assert model.fuse(tiny_features(2).pooled, {}).shape == (2, 40)
+    assert model.fuse(tiny_features(2).pooled, {}).shape == (2, model.fused_dim)
     for name in SENSES:
         assert bool(model.fuse(None, {name: senses[name]}).isfinite().all())
     with pytest.raises(ValueError, match="at least one of"):
@@ -144,9 +162,10 @@ def test_training_loses_modalities_and_evaluation_does_not(folder: Path) -> None
     features, senses = tiny_features(2), tiny_senses(2)
     bodily = {name: senses[name] for name in ("proprio", "eef")}
     with torch.no_grad():
-        torch.testing.assert_close(model.train().fuse(features.pooled, senses), model.fuse(None, bodily))
+        lost, bare = model.train().fuse(features.pooled, senses), model.fuse(None, bodily)
+        torch.testing.assert_close(lost[:, :40], bare[:, :40])
         seen = model.eval().fuse(features.pooled, senses)
-        assert not torch.allclose(seen, model.fuse(None, bodily), atol=1e-4)
+        assert not torch.allclose(seen[:, :40], bare[:, :40], atol=1e-4)
 
 
 def test_predict_takes_a_picture_or_a_clip(model: NeonVLA) -> None:
@@ -262,4 +281,6 @@ def test_a_missing_backbone_is_said(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="gone does not hold a whole compact backbone"):
         NeonVLA.from_pretrained(checkpoint)
     again = NeonVLA.from_pretrained(checkpoint, backbone=tiny_backbone())
-    assert again.config == replace(again.config, backbone=replace(again.config.backbone, weights=str(tmp_path / "gone")))
+    assert again.config == replace(
+        again.config, backbone=replace(again.config.backbone, weights=str(tmp_path / "gone"))
+    )

@@ -1,17 +1,17 @@
 """The clip buffer by its times; NeonPolicy in a real episode; the references that a policy is compared with."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from tiny_neon import open_reach, tiny_model
 
+from neon_sim.g1.joints import JOINT_INDEX
 from neon_sim.inference.neon_policy import NeonPolicy, decode_words
 from neon_sim.inference.policy import ClipBuffer
 from neon_sim.inference.references import REFERENCES
-from neon_sim.model.neon_vla import NeonVLA
+from neon_sim.model.neon_vla import TRACKING_ERROR, NeonVLA
 from neon_sim.rollout import rollout
+from neon_sim.sim.faults import ActuatorFault
 
 
 def _picture(value: int) -> np.ndarray:
@@ -103,9 +103,9 @@ def test_the_same_episode_gives_the_same_actions_to_the_bit(env, model: NeonVLA)
 
 def test_a_policy_that_was_used_starts_afresh(env, model: NeonVLA) -> None:
     policy = NeonPolicy(model)
-    first = rollout(env, policy, 32, seed=3)
     rollout(env, policy, 32, seed=5)
-    assert np.array_equal(rollout(env, policy, 32, seed=3).actions, first.actions)
+    used, fresh = rollout(env, policy, 32, seed=3), rollout(env, NeonPolicy(model), 32, seed=3)
+    assert np.array_equal(used.actions, fresh.actions)
 
 
 def test_a_decision_holds_what_it_was_made_from(env, model: NeonVLA) -> None:
@@ -194,3 +194,16 @@ def test_random_is_seeded_by_the_episode_not_by_its_place_in_a_list(env) -> None
     assert not np.array_equal(first, second)
     assert np.array_equal(rollout(env, REFERENCES["random"](env), 32, seed=2).actions, second)
     assert np.array_equal(first[:16], np.tile(first[0], (16, 1))) and not np.array_equal(first[0], first[16])
+
+
+def test_a_fault_shows_in_the_tracking_error_that_the_heads_read(env) -> None:
+    """D18: one set of weights can serve both robots because a broken motor can be told from what is observed."""
+    joint = JOINT_INDEX["right_shoulder_pitch_joint"]
+    errors = []
+    for fault in (None, ActuatorFault("right_shoulder_pitch_joint", strength=0.7, bias=0.25)):
+        env.world.apply_fault(fault)
+        episode = rollout(env, REFERENCES["zero"](env), 50, seed=0)
+        errors.append(episode.observations["proprio"][-1][TRACKING_ERROR])
+    env.world.apply_fault(None)
+    difference = np.abs(errors[1] - errors[0])
+    assert difference[joint] > 0.2 and np.delete(difference, joint).max() < 0.1

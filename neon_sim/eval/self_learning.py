@@ -68,8 +68,8 @@ def _verdict(cells: Mapping[tuple[str, str], Cell]) -> list[str]:
         healthy, faulty = _pair(cells, arm)
         won = faulty.rate - broken.rate
         share = f" ({100 * won / lost:.0f} % of what was lost)" if lost > 0 else ""
-        cost = 100 * (before.rate - healthy.rate)
-        lines.append(f"{arm}: {100 * won:+.0f} points on the faulty robot{share}, {-cost:+.0f} on the healthy one.")
+        kept = 100 * (healthy.rate - before.rate)
+        lines.append(f"{arm}: {100 * won:+.0f} points on the faulty robot{share}, {kept:+.0f} on the healthy one.")
     return ["- " + line for line in lines]
 
 

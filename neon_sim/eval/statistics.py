@@ -1,7 +1,6 @@
 """Small statistics with their intervals."""
 
 import math
-from collections.abc import Sequence
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
@@ -15,20 +14,10 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     rate = successes / trials
     middle = (rate + z * z / (2 * trials)) / (1 + z * z / trials)
     half = z / (1 + z * z / trials) * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return min(rate, max(0.0, middle - half)), max(rate, min(1.0, middle + half))  # rounding must not leave it out
 
 
 def format_rate(successes: int, trials: int) -> str:
     """ "78.5 % [72.3, 83.6] (157/200)"."""
     low, high = wilson_interval(successes, trials)
     return f"{100 * successes / trials:.1f} % [{100 * low:.1f}, {100 * high:.1f}] ({successes}/{trials})"
-
-
-def mean_interval(values: Sequence[float], z: float = 1.959964) -> tuple[float, float]:
-    """Mean and half width of its 95 % interval (normal approximation)."""
-    count = len(values)
-    mean = sum(values) / count
-    if count < 2:
-        return mean, math.inf
-    variance = sum((value - mean) ** 2 for value in values) / (count - 1)
-    return mean, z * math.sqrt(variance / count)

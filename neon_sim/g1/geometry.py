@@ -3,6 +3,10 @@
 Quaternions that come out are of unit length with w >= 0, so that equal rotations print equal numbers.
 """
 
+import math
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 
 # 4 q q^T = _OUTER @ vec(R) + _OUTER_BIAS: ten products of two quaternion components, each linear in the matrix.
@@ -18,6 +22,8 @@ for _i, _j, _k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
     _OUTER[_j + 1, _i + 1, _i, _j] = _OUTER[_j + 1, _i + 1, _j, _i] = 1.0
 _OUTER_FLAT = _OUTER.reshape(16, 9).T.copy()
 _DIAGONAL = np.arange(4)
+# Up to so many matrices plain floats are faster than numpy: the control loop turns two palms 50 times a second.
+_FEW = 3
 
 
 def normalize_quat(quat_wxyz: np.ndarray) -> np.ndarray:
@@ -37,21 +43,58 @@ def matrix_to_quat(matrix: np.ndarray) -> np.ndarray:
     Reads the row of 4 q q^T with the largest diagonal entry, so it is accurate at every angle, 180 degrees included.
     """
     matrix = np.asarray(matrix, dtype=np.float64)
+    if matrix.size <= 9 * _FEW:
+        few = [entries_to_quat(*entries) for entries in matrix.reshape(-1, 9).tolist()]
+        return np.array(few).reshape(*matrix.shape[:-2], 4)
     outer = (matrix.reshape(-1, 9) @ _OUTER_FLAT).reshape(-1, 4, 4) + _OUTER_BIAS
     quat = outer[np.arange(len(outer)), outer[:, _DIAGONAL, _DIAGONAL].argmax(axis=1)]
     length = np.sqrt(np.einsum("ni,ni->n", quat, quat))
     return (quat / np.where(quat[:, 0] < 0.0, -length, length)[:, None]).reshape(*matrix.shape[:-2], 4)
 
 
+def entries_to_quat(
+    xx: float, xy: float, xz: float, yx: float, yy: float, yz: float, zx: float, zy: float, zz: float
+) -> tuple[float, float, float, float]:
+    """`matrix_to_quat` of one matrix in plain floats: its entries row by row -> w, x, y, z."""
+    diagonal = (1.0 + xx + yy + zz, 1.0 + xx - yy - zz, 1.0 - xx + yy - zz, 1.0 - xx - yy + zz)
+    largest = max(diagonal)
+    if largest == diagonal[0]:
+        w, x, y, z = largest, zy - yz, xz - zx, yx - xy
+    elif largest == diagonal[1]:
+        w, x, y, z = zy - yz, largest, xy + yx, zx + xz
+    elif largest == diagonal[2]:
+        w, x, y, z = xz - zx, xy + yx, largest, yz + zy
+    else:
+        w, x, y, z = yx - xy, zx + xz, yz + zy, largest
+    length = math.sqrt((w * w + y * y) + (x * x + z * z))
+    if w < 0.0:
+        length = -length
+    return w / length, x / length, y / length, z / length
+
+
 def quat_to_matrix(quat_wxyz: np.ndarray) -> np.ndarray:
     """quat_wxyz (..., 4), any non-zero length -> rotation matrices (..., 3, 3)."""
-    w, x, y, z = np.moveaxis(normalize_quat(quat_wxyz), -1, 0)
-    rows = (
+    if np.ndim(quat_wxyz) == 1:
+        return np.array(_matrix_rows(*_unit(*np.asarray(quat_wxyz, dtype=np.float64).tolist())))
+    rows = _matrix_rows(*np.moveaxis(normalize_quat(quat_wxyz), -1, 0))
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def _unit(w: float, x: float, y: float, z: float) -> tuple[float, float, float, float]:
+    """`normalize_quat` of one quaternion, but for the sign, which its matrix does not show."""
+    length = math.sqrt((w * w + y * y) + (x * x + z * z))
+    if length < 1e-12:
+        normalize_quat(np.array((w, x, y, z)))  # says what is wrong
+    return w / length, x / length, y / length, z / length
+
+
+def _matrix_rows(w: Any, x: Any, y: Any, z: Any) -> tuple[tuple[Any, Any, Any], ...]:
+    """Rows of the rotation matrix of unit quaternions given by component: floats or arrays alike."""
+    return (
         (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
         (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
         (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
     )
-    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
 def matrix_to_euler(matrix: np.ndarray) -> np.ndarray:
@@ -118,8 +161,27 @@ def quat_rotate_inverse(quat_wxyz: np.ndarray, vector: np.ndarray) -> np.ndarray
     return np.einsum("...ji,...j->...i", quat_to_matrix(quat_wxyz), np.asarray(vector, dtype=np.float64))
 
 
+def points_in_frame(
+    points_w: Iterable[tuple[float, float, float]], origin_w: np.ndarray, quat_wxyz: np.ndarray
+) -> list[np.ndarray]:
+    """Points of the world, a few (x, y, z) m, in a frame with origin (3,) m and orientation (4,): (3,) m each.
+
+    In plain floats, which are faster than numpy on a handful of points.
+    """
+    x0, y0, z0 = origin_w.tolist()
+    (a, b, c), (d, e, f), (g, h, i) = _matrix_rows(*_unit(*quat_wxyz.tolist()))
+    points = []
+    for x_w, y_w, z_w in points_w:
+        x, y, z = x_w - x0, y_w - y0, z_w - z0
+        points.append(np.array((a * x + d * y + g * z, b * x + e * y + h * z, c * x + f * y + i * z)))
+    return points
+
+
 def gravity_in_body(quat_wxyz: np.ndarray) -> np.ndarray:
     """Direction of gravity (..., 3) in a body with unit orientation quat_wxyz (..., 4); (0, 0, -1) when upright."""
+    if quat_wxyz.ndim == 1:  # in the control loop: plain floats take a fifth of the time
+        w, x, y, z = quat_wxyz.tolist()
+        return np.array((2 * (w * y - x * z), -2 * (y * z + w * x), 2 * (x * x + y * y) - 1))
     w, x, y, z = quat_wxyz[..., 0], quat_wxyz[..., 1], quat_wxyz[..., 2], quat_wxyz[..., 3]
     return np.stack([2 * (w * y - x * z), -2 * (y * z + w * x), 2 * (x * x + y * y) - 1], axis=-1)
 

@@ -46,17 +46,21 @@ GROUPS: Final[dict[str, np.ndarray]] = {
 }
 
 # Sign that turns a left joint's angle into the right one's mirror image: roll and yaw change, pitch does not.
-MIRROR_SIGN: Final[dict[str, float]] = {name: 1.0 if "pitch" in name or name in ("knee", "elbow") else -1.0 for name in (*_LEG, *_ARM)}
+MIRROR_SIGN: Final[dict[str, float]] = {
+    name: 1.0 if "pitch" in name or name in ("knee", "elbow") else -1.0 for name in (*_LEG, *_ARM)
+}
 
 # rad. Right-side roll joints are the mirrored interval.
-_LOWER_LEG, _UPPER_LEG = [-2.5307, -0.5236, -2.7576, -0.087267, -0.87267, -0.2618], [2.8798, 2.9671, 2.7576, 2.8798, 0.5236, 0.2618]
+_LOWER_LEG = [-2.5307, -0.5236, -2.7576, -0.087267, -0.87267, -0.2618]
+_UPPER_LEG = [2.8798, 2.9671, 2.7576, 2.8798, 0.5236, 0.2618]
 _LOWER_ARM = [-3.0892, -1.5882, -2.618, -1.0472, -1.97222, -1.61443, -1.61443]
 _UPPER_ARM = [2.6704, 2.2515, 2.618, 2.0944, 1.97222, 1.61443, 1.61443]
 _WAIST_LIMIT = [2.618, 0.52, 0.52]
 
 
 def _mirrored(lower: list[float], upper: list[float], kinds: tuple[str, ...]) -> tuple[list[float], list[float]]:
-    pairs = [(lo, up) if MIRROR_SIGN[kind] > 0 else (-up, -lo) for lo, up, kind in zip(lower, upper, kinds, strict=True)]
+    sides = zip(lower, upper, kinds, strict=True)
+    pairs = [(lo, up) if MIRROR_SIGN[kind] > 0 else (-up, -lo) for lo, up, kind in sides]
     return [lo for lo, _ in pairs], [up for _, up in pairs]
 
 
@@ -84,7 +88,14 @@ KD: Final = _body([2, 2, 2, 4, 2, 2], [3, 3, 3], [2, 2, 2, 2, 1, 1, 1])
 # rad. MuJoCo Playground's "home" keyframe: slightly bent knees, forearms hanging.
 _HOME_ARM = [0.2, 0.2, 0.0, 1.28, 0.0, 0.0, 0.0]
 HOME: Final = _frozen(
-    [*([-0.1, 0.0, 0.0, 0.3, -0.2, 0.0] * 2), 0.0, 0.0, 0.0, *_HOME_ARM, *(a * MIRROR_SIGN[n] for a, n in zip(_HOME_ARM, _ARM, strict=True))]
+    [
+        *([-0.1, 0.0, 0.0, 0.3, -0.2, 0.0] * 2),
+        0.0,
+        0.0,
+        0.0,
+        *_HOME_ARM,
+        *(a * MIRROR_SIGN[n] for a, n in zip(_HOME_ARM, _ARM, strict=True)),
+    ]
 )
 HOME_HEIGHT: Final = 0.785  # m, pelvis above the floor in the home pose (same keyframe)
 
@@ -94,5 +105,9 @@ def mirror(joint_values: np.ndarray) -> np.ndarray:
     return joint_values[..., _MIRROR_INDEX] * _MIRROR_SIGNS
 
 
-_MIRROR_INDEX: Final = np.concatenate([GROUPS["right_leg"], GROUPS["left_leg"], GROUPS["waist"], GROUPS["right_arm"], GROUPS["left_arm"]])
-_MIRROR_SIGNS: Final = _frozen([*(MIRROR_SIGN[n] for n in _LEG * 2), -1.0, -1.0, 1.0, *(MIRROR_SIGN[n] for n in _ARM * 2)])
+_MIRROR_INDEX: Final = np.concatenate(
+    [GROUPS["right_leg"], GROUPS["left_leg"], GROUPS["waist"], GROUPS["right_arm"], GROUPS["left_arm"]]
+)
+_MIRROR_SIGNS: Final = _frozen(
+    [*(MIRROR_SIGN[n] for n in _LEG * 2), -1.0, -1.0, 1.0, *(MIRROR_SIGN[n] for n in _ARM * 2)]
+)

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from neon_sim.g1 import joints
-from neon_sim.g1.geometry import matrix_to_quat, quat_to_matrix
+from neon_sim.g1.geometry import entries_to_quat, matrix_to_quat, quat_to_matrix
 from neon_sim.g1.links import LINKS, PALM_OFFSET, SOLE_CENTER, Link
 
 GRAVITY: Final = 9.81  # m/s^2
@@ -56,6 +56,14 @@ for _limb, _group in enumerate(("left_leg", "right_leg", "left_arm", "right_arm"
         _JOINT[_depth, _limb] = _joint
         _OFFSET[_depth, _limb], _SINE[_depth, _limb], _COSINE[_depth, _limb] = _joint_matrices(LINKS[_joint + 1])
 _OFFSET[-1, :2, :3, 3] = SOLE_CENTER
+# The same for all four limbs and for the arms alone, each in one piece of memory.
+_TABLES: Final[dict[int, tuple[np.ndarray, ...]]] = {
+    first: (
+        _JOINT[:, first:, None, None].copy(),
+        *(np.ascontiguousarray(table[:, first:]) for table in (_OFFSET, _SINE, _COSINE)),
+    )
+    for first in (0, 2)
+}
 _AXIS: Final = np.array(["xyz".index(link.axis) for link in LINKS[1:]])[_JOINT]
 _ROWS, _LIMB_ROWS = np.ogrid[:_DEPTH, :_LIMBS]
 # A link's transform times m (com, 1) is its mass moment; the CoM is the sum of them over the total mass.
@@ -71,15 +79,20 @@ _PELVIS_COM: Final = np.array(LINKS[0].com) * LINKS[0].mass / TOTAL_MASS
 
 def _joint_transforms(joint_pos: np.ndarray, first: int = 0) -> np.ndarray:
     """Each link's pose in its parent, depth first: (10, ..., 4 - first, 4, 4) for the limbs from number `first` on."""
-    angle = joint_pos[..., _JOINT[:, first:], None, None]
-    local = np.sin(angle) * _SINE[:, first:]
-    local += np.cos(angle) * _COSINE[:, first:]
-    local += _OFFSET[:, first:]
+    joint, offset, sine, cosine = _TABLES[first]
+    angle = joint_pos.take(joint, axis=-1)
+    local = np.sin(angle) * sine
+    local += np.cos(angle) * cosine
+    local += offset
     return local if local.ndim == 4 else np.moveaxis(local, -4, 0)
 
 
-def _limb_poses(joint_pos: np.ndarray, first: int = 0) -> np.ndarray:
-    """Each link's pose in the pelvis frame, laid out like `_joint_transforms`."""
+def limb_poses(joint_pos: np.ndarray, first: int = 0) -> np.ndarray:
+    """Each link's pose in the pelvis frame, depth first: (10, ..., 4 - first, 4, 4) from joint_pos (..., 29) rad.
+
+    The limbs are left leg, right leg, left arm, right arm, those before number `first` (0 or 2) left out. An arm ends
+    with its wrist_yaw link, a leg with its sole. `stance` and `palms_of` read places off it without computing it again.
+    """
     local = _joint_transforms(joint_pos, first)
     poses = np.empty_like(local)
     poses[0] = local[0]
@@ -101,7 +114,7 @@ def link_transforms(joint_pos: np.ndarray) -> np.ndarray:
     joint_pos = np.asarray(joint_pos, dtype=np.float64)
     poses = np.empty((*joint_pos.shape[:-1], 30, 4, 4))
     poses[..., 0, :, :] = np.eye(4)
-    poses[..., 1:, :, :] = np.moveaxis(_limb_poses(joint_pos), 0, -4)[..., _LINK_DEPTH, _LINK_LIMB, :, :]
+    poses[..., 1:, :, :] = np.moveaxis(limb_poses(joint_pos), 0, -4)[..., _LINK_DEPTH, _LINK_LIMB, :, :]
     return poses
 
 
@@ -111,9 +124,22 @@ def palm_poses(joint_pos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (wrist @ _PALM)[..., :3], matrix_to_quat(wrist[..., :3, :3])
 
 
+def palms_of(poses: np.ndarray) -> tuple[float, ...]:
+    """`palm_poses` as 14 plain floats from one `limb_poses`: left pos 3, quat_wxyz 4, right pos 3, quat 4."""
+    left, right = poses[-1, 2:, :3].tolist()
+    return (*_palm(*left), *_palm(*right))
+
+
+def _palm(x: list[float], y: list[float], z: list[float]) -> tuple[float, ...]:
+    """Palm position and orientation from the rows of the wrist's pose."""
+    a, b, c = PALM_OFFSET
+    pos = (row[0] * a + row[1] * b + row[2] * c + row[3] for row in (x, y, z))
+    return (*pos, *entries_to_quat(*x[:3], *y[:3], *z[:3]))
+
+
 def center_of_mass(joint_pos: np.ndarray) -> np.ndarray:
     """Whole-body centre of mass (..., 3) m in the pelvis frame, from joint_pos (..., 29) rad."""
-    return _com(_limb_poses(np.asarray(joint_pos, dtype=np.float64)))
+    return _com(limb_poses(np.asarray(joint_pos, dtype=np.float64)))
 
 
 def _com(poses: np.ndarray) -> np.ndarray:
@@ -131,12 +157,16 @@ class Stance(NamedTuple):
 
 
 def stance(joint_pos: np.ndarray) -> Stance:
-    """Centre of mass and soles with their Jacobians, from joint_pos (29,) rad.
+    """Centre of mass and soles with their Jacobians, from joint_pos (29,) rad."""
+    return stance_of(limb_poses(np.asarray(joint_pos, dtype=np.float64)))
+
+
+def stance_of(poses: np.ndarray) -> Stance:
+    """`stance` from the `limb_poses` of one posture.
 
     With a Jacobian J, a force F at its point and joint speeds dq: the point moves at J dq, and J.T F is what F does to
     the joints. So the torques that carry the body's weight are GRAVITY * TOTAL_MASS * com_jacobian.T @ up.
     """
-    poses = _limb_poses(np.asarray(joint_pos, dtype=np.float64))
     axis = poses[_ROWS, _LIMB_ROWS, :3, _AXIS]
     gradient, total = _moment_gradient(poses, axis, _MASS_MOMENT)
     legs, leg_axis, sole_pos = poses[_WAIST_DEPTH:-1, :2], axis[_WAIST_DEPTH:-1, :2], poses[-1, :2, :3, 3]
@@ -165,7 +195,7 @@ def palm_jacobian(joint_pos: np.ndarray, hand: int) -> np.ndarray:
         joint_pos: (29,) rad.
         hand: 0 left, 1 right.
     """
-    poses = _limb_poses(np.asarray(joint_pos, dtype=np.float64), first=2)[:, _checked(hand)]
+    poses = limb_poses(np.asarray(joint_pos, dtype=np.float64), first=2)[:, _checked(hand)]
     return _palm_jacobian(poses)
 
 
@@ -197,7 +227,7 @@ def gravity_torque(joint_pos: np.ndarray, gravity_b: np.ndarray) -> np.ndarray:
         joint_pos: (29,) rad.
         gravity_b: (3,) direction of gravity in the pelvis frame; its length is not used.
     """
-    poses = _limb_poses(np.asarray(joint_pos, dtype=np.float64), first=2)
+    poses = limb_poses(np.asarray(joint_pos, dtype=np.float64), first=2)
     gradient, _ = _moment_gradient(poses, poses[_ROWS, _LIMB_ROWS[:, :2], :3, _AXIS[:, 2:]], _MASS_MOMENT[:, 2:])
     down_b = np.asarray(gravity_b, dtype=np.float64) / np.linalg.norm(gravity_b)
     return (gradient[_WAIST_DEPTH:] @ (-GRAVITY * down_b)).T.reshape(14)
@@ -243,7 +273,7 @@ def inverse_palm(
     for start in (joint_pos[chain], joints.HOME[chain], *(_ARM_STARTS * _HAND_SIGNS[hand])):
         joint_pos[chain] = np.clip(start, low, high)
         for count in range(max_steps):
-            poses = _limb_poses(joint_pos, first=2)[:, hand]
+            poses = limb_poses(joint_pos, first=2)[:, hand]
             error = pos_b - (poses[-1] @ _PALM)[:3]
             distance = np.sqrt(error @ error)
             if distance <= tolerance:

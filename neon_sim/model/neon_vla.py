@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from neon_sim.g1.action_space import G1ActionSpace
+from neon_sim.g1.joints import NUM_JOINTS
 from neon_sim.model.action_heads import ActionHeadConfig, G1ActionHead
 from neon_sim.model.audio import AudioConfig, AudioEncoder
 from neon_sim.model.encoders import EefEncoder, FeatureFusion, LidarEncoder, ProprioEncoder
@@ -20,6 +21,8 @@ from neon_sim.names import nearest
 
 WEIGHTS_FILE = "neon_weights.safetensors"
 PROPRIO_DIM = 125
+TRACKING_ERROR = slice(87, 116)  # last sent target - q in the proprio vector
+USUAL_ERROR_STD = 4.0  # standard deviations of the demonstrations' tracking error that count as usual
 SENSES = ("proprio", "eef", "lidar", "audio")
 
 
@@ -38,6 +41,7 @@ class NeonConfig:
     dropout: float = 0.05
     vision_dropout: float = 0.5  # chance that a training sample loses the pooled clip: the goal token must carry it
     sense_dropout: float = 0.3  # chance that a training sample loses LiDAR, and the same for audio
+    tracking_noise: float = 6.0  # standard deviations, disturbance of `NeonVLA.unusual_error` in training
     use_lidar: bool = True
     use_eef: bool = True
     use_audio: bool = True
@@ -84,11 +88,12 @@ class NeonVLA(nn.Module):
             dims["audio"] = 64
         lost = {"vision": config.vision_dropout, "lidar": config.sense_dropout, "audio": config.sense_dropout}
         self.fusion = FeatureFusion(dims, hidden, config.dropout, {k: p for k, p in lost.items() if k in dims})
+        self.fused_dim = hidden + NUM_JOINTS
         self.goal_reader = GoalReader(hidden, self.backbone.num_tokens)
         self.goal_embed = nn.Sequential(nn.Linear(GOAL_DIM, config.goal_width), nn.GELU())
         self.action_head = G1ActionHead(
             ActionHeadConfig(
-                hidden_size=hidden + config.goal_width,
+                hidden_size=self.fused_dim + config.goal_width,
                 num_action_steps=config.num_action_steps,
                 mlp_hidden=config.mlp_hidden,
                 num_layers=config.action_head_layers,
@@ -124,7 +129,24 @@ class NeonVLA(nn.Module):
             encoder = getattr(self, f"{name}_encoder", None)
             if encoder is not None:
                 parts[name] = encoder(value)
-        return self.fusion(parts)
+        fused = self.fusion(parts)
+        return torch.cat([fused, self.unusual_error(senses.get("proprio"), fused)], dim=-1)
+
+    def unusual_error(self, proprio: Tensor | None, like: Tensor) -> Tensor:
+        """The tracking error (B, 29) beyond the usual; zeros on a healthy robot and without proprioception.
+
+        A broken motor shows there first and nowhere else (D18). On a healthy robot these entries are zero, so the exact
+        Fisher of the weights that lead from them to the heads is zero as well, and EWC leaves just those free: one set
+        of weights can learn to serve a healthy and a faulty robot. In training they are disturbed at random, so that
+        the heads begin by making nothing of them.
+        """
+        if proprio is None:
+            return like.new_zeros(len(like), NUM_JOINTS)
+        encoder, part = self.proprio_encoder, TRACKING_ERROR
+        error = (proprio[:, part] - encoder.mean[part]) / encoder.std[part]
+        if self.training:
+            error = error + self.config.tracking_noise * torch.randn_like(error) * (torch.rand_like(error) < 0.3)
+        return (0.5 * nn.functional.softshrink(error, USUAL_ERROR_STD)).clamp(-4.0, 4.0)
 
     def decode(self, fused: Tensor, goal: Tensor) -> Tensor:
         """Fused features (B, D) and goal token (B, 5) -> chunk (B, 16, A) in [-1, 1]."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from neon_sim.g1 import joints
-from neon_sim.g1.kinematics import palm_poses
+from neon_sim.g1.kinematics import palms_of
 from neon_sim.robot import RobotState
 
 PROPRIO_DIM = 4 * joints.NUM_JOINTS + 9
@@ -32,11 +32,12 @@ _PART_LIMITS = {
 PROPRIO_LIMIT = np.concatenate(
     [np.full(part.stop - part.start, _PART_LIMITS[name], np.float32) for name, part in PROPRIO_SLICES.items()]
 )
+_PROPRIO_LOW = -PROPRIO_LIMIT
 EEF_LIMIT = np.tile(np.array([2.0] * 3 + [1.0] * 4, np.float32), 2)
 
 
 def proprio_vector(state: RobotState, velocity_command: np.ndarray) -> np.ndarray:
-    """Assemble the (125,) float32 vector: q, dq, tau, last target - q (29 each), gyro, gravity, velocity command (3 each)."""
+    """Assemble (125,) float32: q, dq, tau, last target - q (29 each), gyro, gravity, velocity command (3 each)."""
     vector = np.concatenate(
         (
             state.joint_pos,
@@ -50,12 +51,10 @@ def proprio_vector(state: RobotState, velocity_command: np.ndarray) -> np.ndarra
         dtype=np.float32,
         casting="same_kind",
     )
-    return np.minimum(np.maximum(vector, -PROPRIO_LIMIT), PROPRIO_LIMIT)
+    np.maximum(vector, _PROPRIO_LOW, out=vector)
+    return np.minimum(vector, PROPRIO_LIMIT, out=vector)
 
 
-def eef_vector(joint_pos: np.ndarray) -> np.ndarray:
-    """Both palms in the pelvis frame, by kinematics: left pos 3, quat 4 (wxyz), right pos 3, quat 4 -> (14,) float32."""
-    pos, quat = palm_poses(joint_pos)
-    vector = np.empty(EEF_DIM, np.float32)
-    vector[0:3], vector[3:7], vector[7:10], vector[10:14] = pos[0], quat[0], pos[1], quat[1]
-    return vector
+def eef_vector(state: RobotState) -> np.ndarray:
+    """Both palms in the pelvis frame, by kinematics: left pos 3, quat_wxyz 4, right pos 3, quat 4 -> (14,) float32."""
+    return np.array(palms_of(state.limb_poses), np.float32)

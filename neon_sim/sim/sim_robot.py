@@ -1,7 +1,7 @@
 """SimRobot: the G1 and its world in MuJoCo, behind the same six methods as the robot."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
@@ -18,6 +18,14 @@ from neon_sim.walker import Walker
 _STATE_SPEC = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 _NQ = 7 + joints.NUM_JOINTS
 _NV = 6 + joints.NUM_JOINTS
+
+
+class _Object(NamedTuple):
+    """Views of where MuJoCo keeps a body's or a site's pose in the world."""
+
+    pos_w: np.ndarray  # (3,) m
+    matrix_w: np.ndarray  # (9,)
+    quat_wxyz: np.ndarray | None  # (4,); a site has none
 
 
 class SimRobot:
@@ -39,12 +47,16 @@ class SimRobot:
         control_dt: float = 0.02,
         settle_s: float = 0.4,
     ) -> None:
-        self.substeps = round(control_dt / physics_dt)
+        self.substeps = round(control_dt / physics_dt) if physics_dt > 0.0 else 0
         if self.substeps < 1 or abs(self.substeps * physics_dt - control_dt) > 1e-9:
             raise ValueError(f"physics_dt must divide {control_dt} s (e.g. 0.002 or 0.005), got {physics_dt}.")
         self.dt = control_dt
         self.model = build_model(spec, physics_dt)
         self.data = mujoco.MjData(self.model)
+        # Views of MuJoCo's own memory, made once: each `data.qpos` would make a new one.
+        self._pelvis_quat, self._joint_pos = self.data.qpos[3:7], self.data.qpos[7:_NQ]
+        self._gyro, self._joint_vel = self.data.qvel[3:6], self.data.qvel[6:_NV]
+        self._torque, self._ctrl = self.data.actuator_force[: joints.NUM_JOINTS], self.data.ctrl[: joints.NUM_JOINTS]
         self.walker = Walker()
         self.max_velocity = self.walker.max_velocity
         self._sensors: dict[str, Sensor] = {name: config.build(self.model) for name, config in sensors.items()}
@@ -52,10 +64,10 @@ class SimRobot:
         self._next_capture_s: dict[str, float] = {}
         self._settle_steps = round(settle_s / control_dt)
         self._fault: ActuatorFault | None = None
-        self._kp, self._kd = joints.KP.copy(), joints.KD.copy()
+        self._kp, self._kd = joints.KP, joints.KD
         self._target = joints.HOME.copy()
         self._state: RobotState | None = None  # what was read since the last step
-        self._object_ids: dict[str, tuple[bool, int]] = {}
+        self._objects: dict[str, _Object] = {}
 
     def reset(self, rng: np.random.Generator) -> RobotState:
         """Stand up in the home pose with up to 0.02 rad of joint noise, and let it settle."""
@@ -80,14 +92,12 @@ class SimRobot:
 
     def write(self, command: RobotCommand) -> RobotCommand:
         """Let the walker fill the joints it owns, hand all 29 targets to the motors, return what was sent."""
-        if command.kp is not self._kp and not np.array_equal(command.kp, self._kp):
-            self._set_gains(command.kp, command.kd)
-        elif command.kd is not self._kd and not np.array_equal(command.kd, self._kd):
-            self._set_gains(command.kp, command.kd)
+        if command.kp is not self._kp or command.kd is not self._kd:
+            self._follow_gains(command.kp, command.kd)
         velocity, mask = command.velocity, command.owned_mask
         walk = np.array((velocity[0], velocity[1], velocity[2], command.height))
         self._target = self.walker.step(self._state or self.read(), walk, mask, command.joint_target)
-        self.data.ctrl[: joints.NUM_JOINTS] = self._target
+        self._ctrl[:] = self._target
         return RobotCommand(self._target, mask, self._kp, self._kd, velocity, command.height)
 
     def advance(self) -> None:
@@ -98,16 +108,15 @@ class SimRobot:
 
     def read(self) -> RobotState:
         """Read joint encoders, motor torques and the pelvis IMU."""
-        data = self.data
-        quat = data.qpos[3:7].copy()
+        quat = self._pelvis_quat.copy()
         self._state = RobotState(
-            time_s=data.time,
-            joint_pos=data.qpos[7:_NQ].copy(),
-            joint_vel=data.qvel[6:_NV].copy(),
-            joint_torque=data.actuator_force[: joints.NUM_JOINTS].copy(),
+            time_s=self.data.time,
+            joint_pos=self._joint_pos.copy(),
+            joint_vel=self._joint_vel.copy(),
+            joint_torque=self._torque.copy(),
             joint_target=self._target.copy(),
             quat_wxyz=quat,
-            gyro=data.qvel[3:6].copy(),
+            gyro=self._gyro.copy(),
             gravity_b=gravity_in_body(quat),
         )
         return self._state
@@ -132,12 +141,17 @@ class SimRobot:
 
     def object_pose(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Position (3,) m and quaternion (4,) wxyz of a body, else of a site, in the world frame."""
-        is_body, index = self._object_ids.get(name) or self._find_object(name)
-        if is_body:
-            return self.data.xpos[index].copy(), self.data.xquat[index].copy()
+        found = self._objects.get(name) or self._find_object(name)
+        if found.quat_wxyz is not None:
+            return found.pos_w.copy(), found.quat_wxyz.copy()
         quat = np.empty(4)
-        mujoco.mju_mat2Quat(quat, self.data.site_xmat[index])
-        return self.data.site_xpos[index].copy(), quat
+        mujoco.mju_mat2Quat(quat, found.matrix_w)
+        return found.pos_w.copy(), quat
+
+    def position(self, name: str) -> tuple[float, float, float]:
+        """The position half of `object_pose`, x, y, z m, in plain floats: ten times as fast."""
+        x, y, z = (self._objects.get(name) or self._find_object(name)).pos_w.tolist()
+        return x, y, z
 
     def place_object(self, name: str, pos_w: np.ndarray, quat_wxyz: np.ndarray | None = None) -> None:
         """Move a mocap body to a world pose."""
@@ -190,13 +204,18 @@ class SimRobot:
         for sensor in self._sensors.values():
             sensor.close()
 
-    def _find_object(self, name: str) -> tuple[bool, int]:
-        for is_body, kind in ((True, mujoco.mjtObj.mjOBJ_BODY), (False, mujoco.mjtObj.mjOBJ_SITE)):
-            index = mujoco.mj_name2id(self.model, int(kind), name)
-            if index >= 0:
-                self._object_ids[name] = is_body, index
-                return is_body, index
-        raise nearest("object", name, [self.model.body(i).name for i in range(self.model.nbody)])
+    def _find_object(self, name: str) -> "_Object":
+        data = self.data
+        body = mujoco.mj_name2id(self.model, int(mujoco.mjtObj.mjOBJ_BODY), name)
+        if body >= 0:
+            found = _Object(data.xpos[body], data.xmat[body], data.xquat[body])
+        else:
+            site = mujoco.mj_name2id(self.model, int(mujoco.mjtObj.mjOBJ_SITE), name)
+            if site < 0:
+                raise nearest("object", name, [self.model.body(i).name for i in range(self.model.nbody)])
+            found = _Object(data.site_xpos[site], data.site_xmat[site], None)
+        self._objects[name] = found
+        return found
 
     def _capture(self, name: str, now_s: float) -> None:
         sensor = self._sensors[name]
@@ -205,11 +224,22 @@ class SimRobot:
         due_s = self._next_capture_s.get(name, now_s)
         self._next_capture_s[name] = max(due_s, now_s - 1.0 / sensor.rate_hz) + 1.0 / sensor.rate_hz
 
+    def _follow_gains(self, kp: np.ndarray, kd: np.ndarray) -> None:
+        if np.array_equal(kp, self._kp) and np.array_equal(kd, self._kd):
+            self._kp, self._kd = _kept(kp), _kept(kd)
+        else:
+            self._set_gains(kp, kd)
+
     def _set_gains(self, kp: np.ndarray, kd: np.ndarray) -> None:
-        self._kp, self._kd = np.array(kp, dtype=np.float64), np.array(kd, dtype=np.float64)
+        self._kp, self._kd = _kept(kp), _kept(kd)
         write_actuators(self.model, self._kp, self._kd, joints.EFFORT, self._fault)
 
     def _hold_command(self) -> RobotCommand:
         mask = np.zeros(joints.NUM_JOINTS, dtype=bool)
         mask[joints.GROUPS["arms"]] = True
         return RobotCommand(joints.HOME, mask, self._kp, self._kd, np.zeros(3), joints.HOME_HEIGHT)
+
+
+def _kept(gains: np.ndarray) -> np.ndarray:
+    """The array itself if nobody can write to it, so that the next command's is known by identity; else a copy."""
+    return np.array(gains, dtype=np.float64) if gains.flags.writeable else gains

@@ -1,13 +1,16 @@
 """What a person sees of the simulation: pictures from a following camera, or a live window."""
 
+import time
+import warnings
 from typing import Any, Protocol
 
 import mujoco
 import numpy as np
 
-from neon_sim.sensors.gl_renderer import GLRenderer, make_renderer
+from neon_sim.sensors.gl_renderer import make_renderer
 
 _PICTURE_HEIGHT, _PICTURE_WIDTH = 480, 640
+_LONGEST_WAIT_S = 0.1
 
 
 class View(Protocol):
@@ -26,8 +29,6 @@ class PictureView:
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         self._model, self._data = model, data
         self._renderer = make_renderer(model, _PICTURE_HEIGHT, _PICTURE_WIDTH)
-        if isinstance(self._renderer, GLRenderer):
-            self._renderer.draw_sky()
 
     def show(self) -> np.ndarray:
         """Render one picture."""
@@ -41,23 +42,39 @@ class PictureView:
 
 
 class WindowView:
-    """`render_mode="human"`: MuJoCo's own passive viewer."""
+    """`render_mode="human"`: MuJoCo's own passive viewer, in real time."""
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+        _require_display()
         import mujoco.viewer  # opens glfw: only when a window is wanted
 
-        try:
-            self._viewer: Any = mujoco.viewer.launch_passive(model, data)
-        except RuntimeError as error:
-            raise RuntimeError(f'No window could be opened ({error}). Use render_mode="rgb_array".') from error
+        self._data = data
+        self._viewer: Any = mujoco.viewer.launch_passive(model, data)
+        self._start_s = np.inf  # of the clock on the wall, where simulated time was 0
 
     def show(self) -> None:
-        """Copy the state into the window."""
+        """Copy the state into the window, then wait until the clock has caught up with the simulation."""
         self._viewer.sync()
+        ahead_s = self._start_s + self._data.time - time.monotonic()
+        if 0.0 <= ahead_s < _LONGEST_WAIT_S:
+            time.sleep(ahead_s)
+        else:  # the first picture, a new episode, or a machine too slow for real time
+            self._start_s = time.monotonic() - self._data.time
 
     def close(self) -> None:
         """Close the window."""
         self._viewer.close()
+
+
+def _require_display() -> None:
+    """Raise RuntimeError if no window can be opened; MuJoCo's viewer would end the whole process instead."""
+    import glfw
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # glfw warns of what is raised below
+        started = glfw.init()  # and never terminated: a camera may draw through it
+    if not started:
+        raise RuntimeError('No window can be opened: this machine has no display. Use render_mode="rgb_array".')
 
 
 def open_view(model: mujoco.MjModel, data: mujoco.MjData, render_mode: str) -> View:

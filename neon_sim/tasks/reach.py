@@ -7,13 +7,13 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from dm_control.utils.rewards import tolerance
 
 from neon_sim.g1 import joints
-from neon_sim.g1.geometry import quat_to_matrix
+from neon_sim.g1.geometry import points_in_frame, quat_to_matrix
 from neon_sim.g1.kinematics import UnreachableError, gravity_torque, inverse_palm
 from neon_sim.robot import RobotState, World
 from neon_sim.sim.faults import ActuatorFault
+from neon_sim.tasks.tolerance import tolerance
 
 HANDS = ("left", "right")
 COLORS: dict[str, tuple[float, float, float]] = {
@@ -23,6 +23,8 @@ COLORS: dict[str, tuple[float, float, float]] = {
     "yellow": (0.95, 0.85, 0.10),
     "purple": (0.60, 0.15, 0.75),
 }
+_PALMS = tuple(f"{hand}_palm" for hand in HANDS)  # sites of the robot
+_BALLS = {color: f"ball_{color}" for color in COLORS}  # bodies of the scene
 TEMPLATES = (
     "touch the {color} ball with your {hand} hand",
     "put your {hand} hand on the {color} ball",
@@ -34,7 +36,7 @@ _SHOULDERS_B = np.array([[0.0, 0.10, 0.29], [0.0, -0.10, 0.29]])  # m, pelvis fr
 # rad, left arm: what the expert's arm prefers, elbow out, and how far the upper arm stays off the trunk.
 _POSTURE = np.array([-0.5, 0.5, -0.8, 0.6, 0.0, 0.0, 0.0])
 _MIN_SHOULDER_ROLL = 0.03
-_ARM_MIRROR = np.array([joints.MIRROR_SIGN[name.removeprefix("left_").removesuffix("_joint")] for name in joints.JOINT_NAMES[15:22]])
+_ARM_MIRROR = joints.mirror(np.ones(joints.NUM_JOINTS))[joints.GROUPS["right_arm"]]
 _EYE_B = np.array([0.071, 0.0, 0.474])  # m, roughly the task camera
 
 
@@ -98,7 +100,7 @@ def reach_posture(joint_pos: np.ndarray, hand: int, target_b: np.ndarray) -> np.
 def lift_against_gravity(
     joint_pos: np.ndarray, gravity_b: np.ndarray, known_fault: ActuatorFault | None = None
 ) -> np.ndarray:
-    """Targets (29,) rad at which the PD motors of the arms, one of them faulty, come to rest at `joint_pos` (29,) rad."""
+    """Targets (29,) rad at which the arms' PD motors, one of them faulty, come to rest at `joint_pos` (29,) rad."""
     target = joint_pos.copy()
     arms = joints.GROUPS["arms"]
     lift = np.zeros(joints.NUM_JOINTS)
@@ -110,7 +112,7 @@ def lift_against_gravity(
 
 
 def approach(start: np.ndarray, goal: np.ndarray, steps: int, gain: float = 0.2, speed: float = 0.036) -> np.ndarray:
-    """Targets (steps, 29) rad that go from `start` to `goal`: a fraction `gain` of the way, at most `speed` rad a step."""
+    """Targets (steps, 29) rad from `start` to `goal`: a fraction `gain` of the way, at most `speed` rad a step."""
     targets = np.empty((steps, len(goal)))
     for i in range(steps):
         start = start + np.clip(gain * (goal - start), -speed, speed)
@@ -137,9 +139,9 @@ class ReachTask:
     def edit_scene(self, spec: mujoco.MjSpec) -> None:
         """One mocap ball per colour; they are seen and not felt."""
         for color, rgb in COLORS.items():
-            body = spec.worldbody.add_body(name=f"ball_{color}", mocap=True, pos=_HIDDEN_W)
+            body = spec.worldbody.add_body(name=_BALLS[color], mocap=True, pos=_HIDDEN_W)
             body.add_geom(
-                name=f"ball_{color}",
+                name=_BALLS[color],
                 type=mujoco.mjtGeom.mjGEOM_SPHERE,
                 size=[self.config.radius, 0, 0],
                 rgba=[*rgb, 1.0],
@@ -155,9 +157,9 @@ class ReachTask:
         self._present = tuple(str(color) for color in order[: self.config.num_balls])
         positions = pelvis_pos + sample_ball_positions(self.config, rng) @ quat_to_matrix(pelvis_quat).T
         for color in order[self.config.num_balls :]:
-            world.place_object(f"ball_{color}", _HIDDEN_W)
+            world.place_object(_BALLS[color], _HIDDEN_W)
         for color, pos_w in zip(self._present, positions, strict=True):
-            world.place_object(f"ball_{color}", pos_w)
+            world.place_object(_BALLS[color], pos_w)
         self._target_color = self._present[int(rng.integers(len(self._present)))]
         self._hand = int(rng.integers(2))
         template = TEMPLATES[int(rng.integers(len(TEMPLATES)))]
@@ -168,17 +170,14 @@ class ReachTask:
         distance = self.distance(world)
         self._held = self._held + 1 if distance <= self.config.success_distance else 0
         terms = {
-            "distance": float(tolerance(distance, bounds=(0.0, self.config.success_distance), margin=0.4)),
-            "upright": float(
-                tolerance(-state.gravity_b[2], bounds=(0.97, np.inf), margin=0.97, value_at_margin=0, sigmoid="linear")
-            ),
+            "distance": tolerance(distance, (0.0, self.config.success_distance), margin=0.4),
+            "upright": tolerance(-float(state.gravity_b[2]), (0.97, math.inf), 0.97, 0.0, "linear"),
         }
         return terms["distance"] * terms["upright"], terms
 
     def distance(self, world: World) -> float:
         """m between the named palm and the centre of the named ball."""
-        palm = world.object_pose(f"{HANDS[self._hand]}_palm")[0]
-        return math.dist(palm, world.object_pose(f"ball_{self._target_color}")[0])
+        return math.dist(world.position(_PALMS[self._hand]), world.position(_BALLS[self._target_color]))
 
     @property
     def success(self) -> bool:
@@ -192,9 +191,8 @@ class ReachTask:
 
     def privileged(self, state: RobotState, world: World) -> dict[str, Any]:
         """The named hand (0 left, 1 right), its distance in m, and every ball in the pelvis frame in m."""
-        pelvis_pos, pelvis_quat = world.object_pose("pelvis")
-        rotation = quat_to_matrix(pelvis_quat)
-        balls = {color: (world.object_pose(f"ball_{color}")[0] - pelvis_pos) @ rotation for color in self._present}
+        places_w = [world.position(_BALLS[color]) for color in self._present]
+        balls = dict(zip(self._present, points_in_frame(places_w, *world.object_pose("pelvis")), strict=True))
         return {
             "hand": self._hand,
             "color": self._target_color,

@@ -1,14 +1,15 @@
 """stand: move the arms as you like and stay up."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import mujoco
 import numpy as np
-from dm_control.utils.rewards import tolerance
 
 from neon_sim.g1.joints import HOME, HOME_HEIGHT
 from neon_sim.robot import RobotState, World
+from neon_sim.tasks.tolerance import tolerance
 
 INSTRUCTIONS = ("stand still and keep your balance", "stay on your feet", "stand upright")
 
@@ -31,13 +32,13 @@ class StandTask:
         return INSTRUCTIONS[int(rng.integers(len(INSTRUCTIONS)))]
 
     def reward(self, state: RobotState, world: World) -> tuple[float, dict[str, float]]:
-        """Product of: pelvis within 8 cm of standing height, torso upright, feet where they were (speed below 0.3 m/s)."""
-        height = float(world.object_pose("pelvis")[0][2])
+        """Product of: pelvis no more than 8 cm below standing height, torso upright, turning slower than 0.5 rad/s."""
+        height = world.position("pelvis")[2]
         upright = float(-state.gravity_b[2])
         terms = {
-            "height": float(tolerance(height, bounds=(HOME_HEIGHT - 0.08, np.inf), margin=0.3)),
-            "upright": float(tolerance(upright, bounds=(0.97, np.inf), margin=0.97, value_at_margin=0, sigmoid="linear")),
-            "still": float(tolerance(float(np.abs(state.gyro).max()), bounds=(0, 0.5), margin=3.0)),
+            "height": tolerance(height, (HOME_HEIGHT - 0.08, math.inf), margin=0.3),
+            "upright": tolerance(upright, (0.97, math.inf), 0.97, 0.0, "linear"),
+            "still": tolerance(max(map(abs, state.gyro.tolist())), (0.0, 0.5), margin=3.0),
         }
         self._upright = terms["height"] > 0.9 and terms["upright"] > 0.9
         return terms["height"] * terms["upright"] * terms["still"], terms

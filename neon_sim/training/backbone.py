@@ -2,7 +2,7 @@
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,7 @@ class Films:
     frames: np.ndarray
     ball_pos_b: np.ndarray
     colors: np.ndarray
+    drift: np.ndarray | None = None  # (N, n) index into captions.DIRECTIONS; films of version 0.1.0 lack it
 
     def motion(self) -> np.ndarray:
         """(N, F, n) index into captions.DIRECTIONS from each frame's last displacement; 0 at the first frame."""
@@ -48,7 +49,8 @@ class Films:
 def load_films(paths: list[Path]) -> Films:
     """Read shards that `clips.save_films` wrote."""
     parts = [dict(np.load(path)) for path in paths]
-    return Films(*(np.concatenate([part[key] for part in parts]) for key in ("frames", "ball_pos_b", "colors")))
+    keys = [f.name for f in fields(Films) if f.name in parts[0]]
+    return Films(**{key: np.concatenate([part[key] for part in parts]) for key in keys})
 
 
 class Pretext(nn.Module):

@@ -31,6 +31,6 @@ def caption(colors: list[str], pos_b: np.ndarray, moving: list[int] | None, rng:
         depth = "near" if x < 0.25 else "far" if x > 0.31 else "in the middle"
         side = "left" if y > 0.04 else "right" if y < -0.04 else "centre"
         height = "low" if z < 0.12 else "high" if z > 0.2 else "chest high"
-        motion = "" if moving is None else f" moving {DIRECTIONS[moving[i]]}"
+        motion = "" if moving is None else f" moving {DIRECTIONS[moving[i]]}" if moving[i] else " still"
         parts.append(f"a {colors[i]} ball {depth} {side} {height}{motion}")
     return ", ".join(parts)

@@ -42,7 +42,7 @@ class ForwardModel(nn.Module):
     @staticmethod
     def for_model(model: NeonVLA) -> "ForwardModel":
         """A fresh one with the sizes of a NeonVLA."""
-        width = model.fusion.proj.out_features
+        width = model.fused_dim
         return ForwardModel(width, model.config.num_action_steps, model.action_space.dim, model.backbone.hidden_size)
 
 

@@ -23,7 +23,7 @@ ALL_SENSES = (*BODY_SENSES, "lidar", "audio")
 class HeadTraining:
     """Optimiser settings. Betas, decay and clipping are the paper's (table 3); the rate is for batches of 256."""
 
-    epochs: int = 25
+    epochs: int = 16
     batch_size: int = 256
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.85, 0.99)

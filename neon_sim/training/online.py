@@ -1,5 +1,6 @@
 """One online life of a self-learner: healthy episodes, then a fault, episode after episode, saved as it goes."""
 
+import pickle
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,8 +12,6 @@ from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.rollout import rollout
 from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
-
-SAVE_EVERY = 5  # episodes
 
 
 @dataclass(frozen=True)
@@ -67,15 +66,14 @@ def live(
     total = life.healthy_episodes + life.faulty_episodes
     for episode in range(len(curve), total):
         faulty = episode >= life.healthy_episodes
-        if episode == life.healthy_episodes:
+        if episode == life.healthy_episodes and learner_config.ewc_strength > 0.0:
             learner.protect(*learner.known())
         env.world.apply_fault(life.fault if faulty else None)
         line = _one_episode(env, learner, life, episode, faulty)
         curve.append(line)
+        _save({"learner": learner.state_dict(), "curve": [asdict(point) for point in curve]}, state_path)
         if on_episode is not None:
             on_episode(line, learner.last_losses)
-        if len(curve) % SAVE_EVERY == 0 or len(curve) == total:
-            _save({"learner": learner.state_dict(), "curve": [asdict(point) for point in curve]}, state_path)
     model.save_pretrained(folder / "policy")
     return curve
 
@@ -104,7 +102,7 @@ def load_forward_model(model: NeonVLA, folder: Path) -> ForwardModel:
     forward_model = ForwardModel.for_model(model)
     try:
         forward_model.load_state_dict(torch.load(folder / "forward_model.pt", weights_only=True))
-    except (OSError, RuntimeError) as error:
+    except (OSError, EOFError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"{folder} has no fitting forward_model.pt ({error}). agents/pretrain.py writes one."
         ) from error

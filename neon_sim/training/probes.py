@@ -11,26 +11,19 @@ from neon_sim.model.compact import CompactBackbone
 from neon_sim.training.backbone import COLORS, Films, windows
 from neon_sim.training.captions import DIRECTIONS
 
-PROBE_EPOCHS = 12
+PROBE_EPOCHS = 20
 MOVING = range(1, len(DIRECTIONS))  # "still" is left out of the direction probe
 
 
 @torch.inference_mode()
-def encode_films(backbone: CompactBackbone, films: Films, single_frame: bool) -> tuple[Tensor, Tensor]:
-    """Per clip (N * F): pooled clip vectors (., D), and what a phrase for each ball finds (., n, D).
-
-    `single_frame` shows the newest frame only, repeated: what an image encoder would see.
-    """
+def encode_films(backbone: CompactBackbone, films: Films) -> tuple[Tensor, Tensor]:
+    """Per clip (N * F): pooled clip vectors (., D), and what a phrase for each ball finds (., n, D)."""
     backbone.eval()
     phrases = backbone.text_encoder([f"the {color} ball" for color in COLORS])
     clips, found = [], []
     for start in range(0, len(films.frames), 16):
         cells = backbone.encode_frames(torch.from_numpy(films.frames[start : start + 16]))
-        length = backbone.config.num_frames
-        seen = windows(cells, length)
-        if single_frame:
-            seen = seen[:, -1:].expand(-1, length, -1, -1)
-        tokens = backbone.mix_frames(seen)
+        tokens = backbone.mix_frames(windows(cells, backbone.config.num_frames))
         colors = torch.from_numpy(films.colors[start : start + 16]).repeat_interleave(cells.shape[1], 0)
         clips.append(backbone.clip_vector(tokens))
         found.append(backbone.find(tokens, phrases[colors]))
@@ -58,18 +51,25 @@ def fit_probe(inputs: Tensor, targets: Tensor, outputs: int, loss: Any, seed: in
     return Standardised()
 
 
-def probe_backbone(backbone: CompactBackbone, train: Films, test: Films, seed: int) -> dict[str, Any]:
-    """Position (cm), colours present, direction of motion from a clip and from one frame; chance beside each."""
-    train = Films(train.frames[:2000], train.ball_pos_b[:2000], train.colors[:2000])
-    clip_train, found_train = encode_films(backbone, train, single_frame=False)
-    clip_test, found_test = encode_films(backbone, test, single_frame=False)
+def probe_backbone(
+    backbone: CompactBackbone, train: Films, test: Films, motion_train: Films, motion_test: Films, seed: int
+) -> dict[str, Any]:
+    """Position (cm), colours present, direction of motion from a clip and from one frame; chance beside each.
+
+    train, test: films of `ClipConfig()`. motion_train, motion_test: films of `clips.MOTION_PROBE`, of which the clip
+    that ends at the last frame is judged.
+    """
+    train = Films(train.frames[:1500], train.ball_pos_b[:1500], train.colors[:1500])
+    clip_train, found_train = encode_films(backbone, train)
+    clip_test, found_test = encode_films(backbone, test)
     figures = _probe_position(found_train, train, found_test, test, seed)
     figures |= _probe_colors(clip_train, train, clip_test, test, seed)
-    figures |= {f"direction_clip_{k}": v for k, v in _probe_motion(found_train, train, found_test, test, seed).items()}
-    _, still_train = encode_films(backbone, train, single_frame=True)
-    _, still_test = encode_films(backbone, test, single_frame=True)
-    figures |= {f"direction_frame_{k}": v for k, v in _probe_motion(still_train, train, still_test, test, seed).items()}
-    return {"figures": figures, "train_films": len(train.frames), "test_films": len(test.frames), "seed": seed}
+    for name, single_frame in (("clip", False), ("frame", True)):
+        motion = _probe_motion(backbone, motion_train, motion_test, single_frame, seed)
+        figures |= {f"direction_{name}_{key}": value for key, value in motion.items()}
+    counts = {"train_films": len(train.frames), "test_films": len(test.frames)}
+    counts |= {"motion_train_films": len(motion_train.frames), "motion_test_films": len(motion_test.frames)}
+    return {"figures": figures, "seed": seed, **counts}
 
 
 def _probe_position(found: Tensor, train: Films, found_test: Tensor, test: Films, seed: int) -> dict[str, float]:
@@ -99,18 +99,59 @@ def _probe_colors(clip: Tensor, train: Films, clip_test: Tensor, test: Films, se
     return {"color_accuracy": float(right.mean()), "color_chance": float(torch.maximum(truth.mean(), 1 - truth.mean()))}
 
 
-def _probe_motion(found: Tensor, train: Films, found_test: Tensor, test: Films, seed: int) -> dict[str, float]:
-    def moving(films: Films) -> tuple[Tensor, Tensor]:
-        labels = torch.from_numpy(films.motion())
-        steady = labels > 0
-        steady[:, :3] = False  # the clip has to hold the motion
-        return labels.flatten(), steady.flatten()
+class MotionProbe(nn.Module):
+    """Attention over the frozen token grid, asked with a ball's phrase, then a small MLP over the directions."""
 
-    labels, rows = moving(train)
-    probe = fit_probe(found.flatten(0, 1)[rows], labels[rows] - 1, len(MOVING), F.cross_entropy, seed)
-    truth, judged = moving(test)
+    def __init__(self, dim: int, cells: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value = nn.Linear(dim, dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.places = nn.Parameter(0.02 * torch.randn(cells, dim))
+        self.mlp = nn.Sequential(nn.Linear(dim, 256), nn.GELU(), nn.Linear(256, len(MOVING)))
+
+    def forward(self, tokens: Tensor, phrase: Tensor) -> Tensor:
+        """tokens (B, N, D), phrase (B, D) -> logits (B, 4)."""
+        placed = tokens + self.places
+        scores = (self.key(placed) @ self.query(phrase)[:, :, None])[..., 0] / tokens.shape[-1] ** 0.5
+        return self.mlp((scores.softmax(-1)[..., None] * self.value(placed)).sum(1))
+
+
+@torch.inference_mode()
+def encode_last_clips(backbone: CompactBackbone, films: Films, single_frame: bool) -> tuple[Tensor, Tensor]:
+    """Tokens (N * n, cells, D) of the clip that ends at each film's last frame, and each ball's phrase (N * n, D)."""
+    backbone.eval()
+    phrases = backbone.text_encoder([f"the {color} ball" for color in COLORS])
+    length = backbone.config.num_frames
+    parts = []
+    for start in range(0, len(films.frames), 32):
+        frames = torch.from_numpy(films.frames[start : start + 32, -length:])
+        if single_frame:
+            frames = frames[:, -1:].expand(-1, length, -1, -1, -1)
+        parts.append(backbone.mix_frames(backbone.encode_frames(frames)))
+    balls = films.colors.shape[1]
+    tokens = torch.cat(parts).repeat_interleave(balls, 0)
+    return tokens.clone(), phrases[torch.from_numpy(films.colors).flatten()].clone()
+
+
+def _probe_motion(
+    backbone: CompactBackbone, train: Films, test: Films, single_frame: bool, seed: int
+) -> dict[str, float]:
+    if train.drift is None or test.drift is None:
+        raise ValueError("The direction probe wants films with `drift`: record them anew with clips.MOTION_PROBE.")
+    torch.manual_seed(seed)
+    tokens, phrases = encode_last_clips(backbone, train, single_frame)
+    labels = torch.from_numpy(train.drift).flatten() - 1
+    probe = MotionProbe(tokens.shape[-1], tokens.shape[1])
+    optimizer = torch.optim.AdamW(probe.parameters(), 1e-3, weight_decay=0.02)
+    rng = np.random.default_rng(seed)
+    for _ in range(PROBE_EPOCHS):
+        for rows in torch.from_numpy(rng.permutation(len(labels))).split(128):
+            loss = F.cross_entropy(probe(tokens[rows], phrases[rows]), labels[rows])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+    tokens, phrases = encode_last_clips(backbone, test, single_frame)
+    truth = torch.from_numpy(test.drift).flatten() - 1
     with torch.no_grad():
-        guess = probe(found_test.flatten(0, 1)[judged]).argmax(-1) + 1
-    accuracy = float((guess == truth[judged]).float().mean())
-    largest = torch.bincount(truth[judged]).max() / judged.sum()
-    return {"accuracy": accuracy, "chance": float(largest), "balls": int(judged.sum())}
+        guess = probe(tokens, phrases).argmax(-1)
+    largest = torch.bincount(truth).max() / len(truth)
+    return {"accuracy": float((guess == truth).float().mean()), "chance": float(largest), "balls": len(truth)}

@@ -135,7 +135,13 @@ class NeonSelfLearner:
         self.protection = EWC(self.params, anchor, fisher, self.config.ewc_strength)
 
     def known(self) -> tuple[Tensor, Tensor]:
-        """Fused features (N, D) and goals (N, 5) of all experience so far, to be protected."""
+        """Fused features (N, D) and goals (N, 5) of all experience so far, to be protected.
+
+        Raises:
+            ValueError: there is no experience yet.
+        """
+        if not self.buffer:
+            raise ValueError("There is no experience to protect yet: EWC wants at least one healthy episode first.")
         batch = _stack(list(self.buffer))
         return batch["fused"], batch["goal"]
 

@@ -1,0 +1,488 @@
+"""NeonG1Env by its contract: spaces, bad input, life cycle, info, endings, saved states, pictures."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+from gymnasium.utils.env_checker import data_equivalence
+from hypothesis import given
+from hypothesis import strategies as st
+
+import neon_sim  # noqa: F401  (registers NeonG1-v0)
+from neon_sim.env import INSTRUCTION_BYTES, NeonG1Config, NeonG1Env, decode_instruction, encode_instruction
+from neon_sim.g1 import joints
+from neon_sim.g1.kinematics import palm_poses
+from neon_sim.safety import SafetyConfig
+from neon_sim.sensors.proprio import PROPRIO_SLICES
+from neon_sim.sim.faults import ActuatorFault
+
+FAST: dict[str, Any] = {"sensors": ("proprio",), "physics_dt": 0.005}
+SHOULDER = joints.JOINT_INDEX["left_shoulder_pitch_joint"]
+
+
+def make(**options: Any) -> NeonG1Env:
+    return NeonG1Env(**{**FAST, **options})
+
+
+def either(wrapped: bool, disable_env_checker: bool = False, **options: Any) -> Any:
+    """The env as `gymnasium.make` wraps it, or bare."""
+    if not wrapped:
+        return make(**options)
+    return gymnasium.make("NeonG1-v0", disable_env_checker=disable_env_checker, **FAST, **options)
+
+
+def gentle(env: NeonG1Env, count: int, seed: int = 0) -> np.ndarray:
+    """(count, A) random actions around the home pose."""
+    return np.random.default_rng(seed).uniform(-0.3, 0.3, (count, *env.action_space.shape)).astype(np.float32)
+
+
+def assert_same(left: Any, right: Any) -> None:
+    """Equal to the bit, through dicts, tuples and arrays."""
+    assert data_equivalence(left, right, exact=True), f"{left} and {right} differ"
+
+
+# Spaces and observations
+
+
+@pytest.mark.parametrize(("mode", "width"), [("arms_only", 17), ("upper_body", 20), ("whole_body", 29)])
+def test_action_widths(mode: str, width: int) -> None:
+    space = make(control_mode=mode).action_space
+    assert space.shape == (width,) and (space.low == -1.0).all() and (space.high == 1.0).all()
+
+
+def test_the_default_observation_is_the_documented_one() -> None:
+    env = gymnasium.make("NeonG1-v0")
+    expected = {
+        "proprio": (125,),
+        "command": (4,),
+        "eef": (14,),
+        "camera": (128, 128, 3),
+        "lidar": (3072,),
+        "audio": (5120,),
+        "instruction": (256,),
+    }
+    obs, _ = env.reset(seed=0)
+    assert {key: value.shape for key, value in obs.items()} == expected
+    assert {key for key, value in obs.items() if value.dtype == np.uint8} == {"camera", "instruction"}
+    assert all(np.isfinite([space.low, space.high]).all() for space in env.observation_space.values())
+    assert env.unwrapped.config.physics_dt == 0.002
+    env.close()
+
+
+def test_each_sensor_adds_its_own_keys_only() -> None:
+    assert set(make(sensors=()).observation_space) == {"command", "instruction"}
+    assert set(make(sensors=("audio",)).observation_space) == {"command", "instruction", "audio"}
+    assert set(make(sensors=("proprio",)).observation_space) == {"command", "instruction", "proprio", "eef"}
+
+
+def test_proprioception_is_what_the_robot_senses() -> None:
+    env = make()
+    env.reset(seed=1)
+    action = np.zeros(17)
+    action[14:] = 1.0, -1.0, 0.5
+    for _ in range(5):
+        obs, *_ = env.step(action)
+    data = env.robot.data
+    part = {name: obs["proprio"][place] for name, place in PROPRIO_SLICES.items()}
+    np.testing.assert_allclose(part["joint_pos"], data.qpos[7:36], atol=1e-6)
+    np.testing.assert_allclose(part["joint_vel"], data.qvel[6:35], atol=1e-5)
+    np.testing.assert_allclose(part["joint_torque"], data.actuator_force, atol=1e-4)
+    np.testing.assert_allclose(part["tracking_error"], data.ctrl - data.qpos[7:36], atol=1e-6)
+    np.testing.assert_allclose(part["gyro"], data.qvel[3:6], atol=1e-6)
+    np.testing.assert_allclose(part["gravity"], -data.body("pelvis").xmat.reshape(3, 3)[2], atol=1e-6)
+    np.testing.assert_array_equal(part["velocity_command"], [0.5, -0.5, 0.5])
+    np.testing.assert_allclose(obs["command"], [0.5, -0.5, 0.5, 0.785], atol=1e-7)
+    pos, quat = palm_poses(data.qpos[7:36])
+    expected = np.concatenate([pos[0], quat[0], pos[1], quat[1]])
+    np.testing.assert_allclose(obs["eef"], expected, atol=1e-6)
+
+
+def test_the_velocity_bound_of_the_observation_is_the_safety_limit() -> None:
+    env = make(safety=SafetyConfig(max_velocity=(0.3, 0.2, 0.4)))
+    env.reset(seed=0)
+    obs, _, _, _, info = env.step(np.ones(17))
+    assert obs["command"][:3].tolist() == pytest.approx([0.3, 0.2, 0.4]) and obs in env.observation_space
+    assert info["safety"]["velocity"] == ("vx", "vy", "yaw_rate")
+
+
+def test_action_zero_is_home_and_one_is_the_limit() -> None:
+    env = make()
+    env.reset(seed=0)
+    for _ in range(60):  # 2 rad/s reach every limit in 60 steps
+        env.step(np.ones(17))
+    arms = joints.GROUPS["arms"]
+    # Upward limits of the arms: 2.67 rad of shoulder pitch are 2.4 s away at 2 rad/s, the elbow 0.41 s.
+    assert env.robot.read().joint_target[joints.JOINT_INDEX["left_elbow_joint"]] == 2.0944
+    for _ in range(150):
+        env.step(np.zeros(17))
+    np.testing.assert_array_equal(env.robot.read().joint_target[arms], joints.HOME[arms])
+
+
+# Words
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=64))
+def test_instructions_come_back(text: str) -> None:
+    code = encode_instruction(text)
+    assert code.shape == (INSTRUCTION_BYTES,) and code.dtype == np.uint8
+    assert decode_instruction(code) == text
+
+
+def test_an_instruction_must_fit() -> None:
+    assert decode_instruction(encode_instruction("x" * 256)) == "x" * 256
+    assert decode_instruction(encode_instruction("\u00e9" * 128)) == "\u00e9" * 128
+    with pytest.raises(ValueError, match="at most 256 bytes.*got 258"):
+        encode_instruction("\u00e9" * 129)
+
+
+def test_words_can_be_replaced_and_the_goal_stays() -> None:
+    env = make()
+    obs, info = env.reset(seed=3)
+    told, told_info = env.reset(seed=3, options={"instruction": "wave"})
+    assert decode_instruction(told["instruction"]) == told_info["instruction"] == "wave"
+    assert decode_instruction(obs["instruction"]) == info["instruction"] != "wave"
+    assert_same(told_info["privileged"], info["privileged"])
+
+
+# Bad input
+
+
+@pytest.mark.filterwarnings("ignore:.*render_mode:UserWarning")  # gymnasium's own remark, before our error
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"task": "recah"}, "Unknown task 'recah'. Did you mean 'reach'"),
+        ({"control_mode": "arm_only"}, "Unknown control_mode 'arm_only'. Did you mean 'arms_only'"),
+        ({"sensors": ("proprio", "camra")}, "Unknown sensor 'camra'. Did you mean 'camera'"),
+        ({"sensor": ("proprio",)}, "Unknown NeonG1-v0 option 'sensor'. Did you mean 'sensors'"),
+        ({"render_mode": "rgb_aray"}, "Unknown render_mode 'rgb_aray'. Did you mean 'rgb_array'"),
+        ({"action_center": "homes"}, "Unknown action center 'homes'. Did you mean 'home'"),
+        ({"include_locomotion": True, "control_mode": "whole_body"}, "Unknown NeonG1-v0 option 'include_locomotion'"),
+        ({"physics_dt": 0.003}, "must divide 0.02 s"),
+        ({"max_steps": 0}, "max_steps must be at least 1"),
+    ],
+)
+def test_wrong_settings_are_refused_with_the_nearest_right_one(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gymnasium.make("NeonG1-v0", **options)
+
+
+def test_sensors_given_as_one_string_are_refused() -> None:
+    with pytest.raises(ValueError, match="tuple of names.*got the string 'proprio'"):
+        make(sensors="proprio")
+    assert make(sensors=["proprio"]).config == make(sensors=("proprio",)).config
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize(
+    "action",
+    [np.zeros(16), np.zeros((1, 17)), np.full(17, np.nan), np.r_[np.zeros(16), np.inf], np.full(17, 1e308), "left"],
+)
+def test_a_bad_action_is_refused_before_anything_moves(action: Any, wrapped: bool) -> None:
+    env = either(wrapped, disable_env_checker=True)
+    env.reset(seed=0)
+    good = np.full(17, 0.1, np.float32)
+    env.step(good)
+    before = env.unwrapped.get_state()
+    with pytest.raises(ValueError):
+        env.step(action)
+    assert_same(env.unwrapped.get_state(), before)
+    after_all = env.step(good)
+    env.unwrapped.set_state(before)
+    assert_same(env.step(good), after_all)
+
+
+def test_an_action_out_of_the_box_is_cut_and_said() -> None:
+    env, other = make(), make()
+    env.reset(seed=0), other.reset(seed=0)
+    wild, edge = np.zeros(17), np.zeros(17)
+    elbow = env.action_map.names.index("left_elbow_joint")
+    wild[[elbow, 14]], edge[[elbow, 14]] = 7.0, 1.0
+    wild_step, edge_step = env.step(wild), other.step(edge)
+    assert_same(wild_step[0], edge_step[0])
+    assert wild_step[4]["safety"]["position"] == ("left_elbow_joint",) and edge_step[4]["safety"]["position"] == ()
+    assert wild_step[4]["safety"]["velocity"] == ("vx",) and edge_step[4]["safety"]["velocity"] == ()
+
+
+def test_reset_refuses_what_it_does_not_know_and_words_that_do_not_fit() -> None:
+    env = make()
+    env.reset(seed=0)
+    before = env.get_state()
+    with pytest.raises(ValueError, match="Unknown reset option 'instructions'. Did you mean 'instruction'"):
+        env.reset(options={"instructions": "wave"})
+    with pytest.raises(ValueError, match="at most 256 bytes"):
+        env.reset(options={"instruction": "x" * 257})
+    assert_same(env.get_state(), before)
+
+
+def test_a_number_that_is_none_is_named_as_the_actions() -> None:
+    env = make()
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="An action must be finite numbers.*Look at the policy's output"):
+        env.step(np.full(17, np.nan))
+
+
+# Life cycle
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_nothing_goes_before_reset(wrapped: bool) -> None:
+    env = either(wrapped, render_mode="rgb_array")
+    with pytest.raises(ResetNeeded):
+        env.step(np.zeros(17, np.float32))
+    with pytest.raises(ResetNeeded):
+        env.render()
+    for ask in (env.unwrapped.expert_action, env.unwrapped.privileged, env.unwrapped.get_state):
+        with pytest.raises(ResetNeeded, match="call env.reset"):
+            ask()
+    env.reset(seed=0)
+    env.step(np.zeros(17, np.float32))
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize("used", [True, False])
+def test_nothing_goes_after_close(wrapped: bool, used: bool) -> None:
+    env = either(wrapped, render_mode="rgb_array")
+    state = None
+    if used:
+        env.reset(seed=0)
+        env.step(np.zeros(17, np.float32))
+        state = env.unwrapped.get_state()
+    env.close()
+    env.close()
+    with pytest.raises(ClosedEnvironmentError, match="closed. Make a new one"):
+        env.reset()
+    if used or not wrapped:
+        with pytest.raises(ClosedEnvironmentError):
+            env.step(np.zeros(17, np.float32))
+        with pytest.raises(ClosedEnvironmentError):
+            env.render()
+    with pytest.raises(ClosedEnvironmentError):
+        env.unwrapped.set_state(state or {})
+
+
+def test_gymnasium_finds_the_env_by_module_and_name(tmp_path: Any) -> None:
+    code = (
+        "import gymnasium; env = gymnasium.make('neon_sim:NeonG1-v0', sensors=('proprio',));"
+        "obs, info = env.reset(seed=0); env.step(env.action_space.sample()); print(sorted(obs), info['instruction'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("['command', 'eef', 'instruction', 'proprio'] ") and done.stderr == ""
+
+
+# Info
+
+
+def test_info_has_the_same_keys_in_reset_and_step() -> None:
+    env = make()
+    _, at_reset = env.reset(seed=0)
+    _, reward, _, _, at_step = env.step(np.zeros(17))
+    assert set(at_reset) == set(at_step) == {
+        "success", "reward_terms", "reward_available", "safety", "instruction", "privileged", "time_s",
+    }  # fmt: skip
+    assert set(at_reset["safety"]) == set(at_step["safety"])
+    assert at_reset["time_s"] == 0.0 and at_step["time_s"] == pytest.approx(0.02)
+    assert at_step["reward_available"] and reward == pytest.approx(np.prod(list(at_step["reward_terms"].values())))
+
+
+def test_privileged_info_is_the_truth_and_nobody_elses_array() -> None:
+    env = make()
+    env.reset(seed=5)
+    info = env.step(gentle(env, 1)[0])[4]
+    truth = info["privileged"]
+    assert_same(truth, env.privileged())
+    assert truth["distance"] == env.task.distance(env.world)
+    truth["target_pos_b"][:] = 99.0
+    assert not np.any(env.privileged()["target_pos_b"] == 99.0)
+
+
+def test_a_velocity_that_nobody_follows_shows() -> None:
+    env = make()
+    _, info = env.reset(seed=0)
+    assert info["safety"]["velocity_not_followed"] is False
+    action = np.zeros(17)
+    assert env.step(action)[4]["safety"]["velocity_not_followed"] is False
+    for entry in (14, 15, 16):
+        action[:] = 0.0
+        action[entry] = -0.2
+        safety = env.step(action)[4]["safety"]
+        assert safety["velocity_not_followed"] is True and safety["velocity"] == ()
+
+
+def test_a_clipped_speed_shows_and_holds() -> None:
+    env = make()
+    env.reset(seed=0)
+    action = np.zeros(17)
+    action[0] = 1.0
+    before = env.robot.read().joint_target[SHOULDER]
+    safety = env.step(action)[4]["safety"]
+    assert safety["clipped"] and safety["speed"] == ("left_shoulder_pitch_joint",)
+    assert env.robot.read().joint_target[SHOULDER] - before == pytest.approx(2.0 * 0.02)
+
+
+def test_info_and_truth_survive_a_vector_env() -> None:
+    envs = gymnasium.make_vec("NeonG1-v0", num_envs=2, vectorization_mode="sync", **FAST)
+    envs.reset(seed=[3, 4])
+    _, rewards, _, _, infos = envs.step(np.zeros((2, 17), np.float32))
+    for index, seed in enumerate((3, 4)):
+        alone = make()
+        alone.reset(seed=seed)
+        _, reward, _, _, info = alone.step(np.zeros(17, np.float32))
+        assert rewards[index] == pytest.approx(reward) and infos["instruction"][index] == info["instruction"]
+        assert infos["privileged"]["distance"][index] == info["privileged"]["distance"]
+        np.testing.assert_array_equal(infos["privileged"]["target_pos_b"][index], info["privileged"]["target_pos_b"])
+    envs.close()
+
+
+def test_worker_processes_give_the_same_episode() -> None:
+    def steps(mode: str) -> list[Any]:
+        envs = gymnasium.make_vec("NeonG1-v0", num_envs=2, vectorization_mode=mode, **FAST)
+        first, _ = envs.reset(seed=7)
+        out = [{key: value.copy() for key, value in first.items()}]
+        for action in np.random.default_rng(0).uniform(-1, 1, (5, 2, 17)).astype(np.float32):
+            obs, rewards, terminated, truncated, _ = envs.step(action)
+            out.append(({key: value.copy() for key, value in obs.items()}, rewards, terminated, truncated))
+        envs.close()
+        return out
+
+    assert_same(steps("async"), steps("sync"))
+
+
+# Endings
+
+
+def test_a_fall_ends_the_episode() -> None:
+    env = make(control_mode="whole_body", task="stand")
+    env.reset(seed=0)
+    actions = np.random.default_rng(0).uniform(-1, 1, (300, 29))  # nobody balances
+    steps, terminated = 0, False
+    while not terminated:
+        _, reward, terminated, truncated, info = env.step(actions[steps])
+        steps += 1
+    height = env.world.object_pose("pelvis")[0][2]
+    tilt = np.arccos(-env.robot.read().gravity_b[2])
+    assert terminated is True and truncated is False and 10 < steps < 300
+    assert height < 0.35 or tilt > 1.0
+    assert reward < 0.5 and info["success"] is False
+
+
+@pytest.mark.parametrize(
+    ("limits", "falls"),
+    [
+        ({"fall_height": 0.70}, False),
+        ({"fall_height": 0.80}, True),
+        ({"fall_tilt": 0.2}, False),
+        ({"fall_tilt": 1e-4}, True),
+    ],
+)
+def test_what_counts_as_a_fall_is_a_setting(limits: dict[str, float], falls: bool) -> None:
+    env = make(task="stand", **limits)
+    env.reset(seed=0)
+    assert env.step(np.zeros(17))[2] is falls
+
+
+def test_time_is_up_after_max_steps() -> None:
+    env = make(max_steps=7)
+    for _ in range(2):  # and the count begins anew
+        env.reset(seed=0)
+        ends = [env.step(np.zeros(17))[2:4] for _ in range(7)]
+        assert ends == [(False, False)] * 6 + [(False, True)]
+    assert {name: make(task=name)._max_steps for name in ("reach", "stand")} == {"reach": 150, "stand": 500}
+
+
+# Saved states
+
+
+def episode(env: NeonG1Env, actions: np.ndarray) -> list[Any]:
+    return [env.step(action) for action in actions]
+
+
+def test_a_saved_state_goes_on_to_the_bit_here_and_elsewhere() -> None:
+    env = NeonG1Env(physics_dt=0.005)  # all senses
+    env.world.apply_fault(ActuatorFault())
+    env.reset(seed=11, options={"instruction": "wave"})
+    actions = gentle(env, 70)
+    episode(env, actions[:33])  # between two camera frames, in the middle of a LiDAR period
+    saved = env.get_state()
+    expected = [*episode(env, actions[33:]), env.reset(), *episode(env, actions[:5])]
+
+    env.set_state(saved)
+    assert_same([*episode(env, actions[33:]), env.reset(), *episode(env, actions[:5])], expected)
+
+    other = NeonG1Env(physics_dt=0.005)
+    other.set_state(saved)
+    assert_same(other.get_state(), saved)
+    assert_same([*episode(other, actions[33:]), other.reset(), *episode(other, actions[:5])], expected)
+    env.close(), other.close()
+
+
+def test_a_saved_state_is_a_copy() -> None:
+    env = make()
+    env.reset(seed=2)
+    saved = env.get_state()
+    kept = env.get_state()
+    episode(env, gentle(env, 10))
+    assert_same(saved, kept)
+    env.set_state(saved)
+    episode(env, gentle(env, 10))
+    assert_same(saved, kept)
+
+
+# Pictures
+
+
+def test_pictures_show_the_robot_and_its_arm_moving() -> None:
+    env = make(render_mode="rgb_array")
+    env.reset(seed=0)
+    still = env.render()
+    assert still.shape == (480, 640, 3) and still.dtype == np.uint8
+    assert len(np.unique(still.reshape(-1, 3), axis=0)) > 50 and still.std() > 10.0
+    np.testing.assert_array_equal(env.render(), still)
+    episode(env, np.tile([-1.0] * 14 + [0.0] * 3, (30, 1)))
+    moved = env.render()
+    changed = np.any(np.abs(moved.astype(int) - still) > 20, axis=-1)
+    assert 500 < changed.sum() < 480 * 640 / 2  # the arms, not the whole picture
+    env.close()
+
+
+def test_rendering_changes_nothing() -> None:
+    env, dark = make(render_mode="rgb_array"), make()
+    env.reset(seed=0), dark.reset(seed=0)
+    for action in gentle(env, 10):
+        env.render()
+        assert_same(env.step(action), dark.step(action))
+    env.close()
+
+
+def test_render_without_a_mode_says_so() -> None:
+    env = make()
+    env.reset(seed=0)
+    with pytest.warns(UserWarning, match="rgb_array"):
+        assert env.render() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there can the display be taken away")
+def test_without_a_display_a_window_is_refused_and_the_process_lives() -> None:
+    code = (
+        "import os; [os.environ.pop(name, None) for name in ('DISPLAY', 'WAYLAND_DISPLAY')]\n"
+        "from neon_sim.env import NeonG1Env\n"
+        "env = NeonG1Env(sensors=(), render_mode='human')\n"
+        "try: env.reset(seed=0)\n"
+        "except RuntimeError as error: print(error)\n"
+        "env.close()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "no display" in done.stdout and "rgb_array" in done.stdout, done.stderr
+
+
+def test_a_config_is_data() -> None:
+    config = NeonG1Config(task="stand", max_steps=3)
+    env = NeonG1Env(config, sensors=())
+    assert env.config == replace(config, sensors=()) and config.sensors == NeonG1Config().sensors

@@ -1,0 +1,41 @@
+"""Intervals by hand numbers."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neon_sim.eval.statistics import format_rate, wilson_interval
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [
+        # z^2 = 3.8415 and n = 10: (p + 0.19207) / 1.38415 -+ 1.959964 / 1.38415 * sqrt(p (1 - p) / 10 + 0.0096037)
+        (0, 10, 0.0, 0.27754),
+        (10, 10, 0.72246, 1.0),
+        (5, 10, 0.23659, 0.76341),
+        (81, 263, 0.25527, 0.36621),  # Newcombe 1998, table I, method 3: 0.2553 to 0.3662
+        (15, 148, 0.06240, 0.16050),  # the same table: 0.0624 to 0.1605
+    ],
+)
+def test_wilson_by_hand(successes: int, trials: int, low: float, high: float) -> None:
+    assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=6e-5)
+
+
+@given(st.integers(1, 500), st.data())
+def test_an_interval_holds_its_rate_and_mirrors(trials: int, data: st.DataObject) -> None:
+    successes = data.draw(st.integers(0, trials))
+    low, high = wilson_interval(successes, trials)
+    assert 0.0 <= low <= successes / trials <= high <= 1.0 and low < high
+    mirrored = wilson_interval(trials - successes, trials)
+    assert mirrored == pytest.approx((1.0 - high, 1.0 - low), abs=1e-12)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 0), (3, 2), (-1, 5)])
+def test_counts_that_are_none_are_refused(successes: int, trials: int) -> None:
+    with pytest.raises(ValueError, match=f"got {successes} of {trials}"):
+        wilson_interval(successes, trials)
+
+
+def test_a_rate_in_words() -> None:
+    assert format_rate(5, 10) == "50.0 % [23.7, 76.3] (5/10)"
