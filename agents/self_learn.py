@@ -47,9 +47,9 @@ class Preset:
     """How long the run is."""
 
     seeds: tuple[int, ...] = (0,)
-    life: LifeConfig = field(default_factory=lambda: LifeConfig(fault=FAULT))
+    life: LifeConfig = field(default_factory=lambda: LifeConfig(healthy_episodes=30, faulty_episodes=100, fault=FAULT))
     learner: SelfLearnerConfig = SelfLearnerConfig(practice_noise_m=0.04)
-    ewc_strength: float = 30.0
+    ewc_strength: float = 1e6
     ceiling_episodes: int = 200
     evaluation_episodes: int = 40
 
@@ -199,7 +199,8 @@ def run(preset: Preset, policy: str, out: Path, workers: int) -> None:
     }
     (out / "results.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
     plot_results(cells, curves, ARMS, preset.life, out / "self_learn.png")
-    record_video(policy, str(out / f"ewc_{preset.seeds[0]}" / "policy"), preset.life.fault, out / "self_learn.mp4")
+    pair = (policy, str(out / f"ewc_{preset.seeds[0]}" / "policy"))
+    record_video(pair, preset.life.fault, ENV, out / "self_learn.mp4")
     print(f"\n{table}\nWrote table.md, results.json, self_learn.png and self_learn.mp4 to {out}")
 
 

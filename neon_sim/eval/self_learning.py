@@ -105,7 +105,9 @@ def _running_mean(values: np.ndarray) -> list[float]:
     return [float(values[max(0, i + 1 - SMOOTHING) : i + 1].mean()) for i in range(len(values))]
 
 
-def record_video(before: str, after: str, fault: Any, path: Path, episodes: int = 3, every: int = 2) -> None:
+def record_video(
+    policies: tuple[str, str], fault: Any, env_options: Mapping[str, Any], path: Path, episodes: int = 3, every: int = 2
+) -> None:
     """The faulty robot before and after learning, side by side, in the same episodes (25 pictures a second)."""
     import imageio.v2 as imageio
 
@@ -113,15 +115,9 @@ def record_video(before: str, after: str, fault: Any, path: Path, episodes: int 
     from neon_sim.model.neon_vla import NeonVLA
 
     films = []
-    for folder in (before, after):
-        env: Any = gymnasium.make(
-            "NeonG1-v0",
-            task="reach",
-            physics_dt=0.005,
-            sensors=("proprio", "camera"),
-            render_mode="rgb_array",
-            disable_env_checker=True,
-        ).unwrapped
+    for folder in policies:
+        options = {**env_options, "render_mode": "rgb_array", "disable_env_checker": True}
+        env: Any = gymnasium.make("NeonG1-v0", **options).unwrapped
         env.world.apply_fault(fault)
         films.append(
             [_film(env, NeonPolicy(NeonVLA.from_pretrained(folder)), 20_000_000 + i, every) for i in range(episodes)]
