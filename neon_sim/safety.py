@@ -53,6 +53,16 @@ class SafetyLimits:
         self.lowest_velocity = -self.velocity
         for array in (self.lower, self.upper, self.speed, self.velocity, self.lowest_velocity):
             array.flags.writeable = False
+        self._owned: dict[tuple[bytes, float], tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+
+    def of(self, owned_mask: np.ndarray, dt: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Lower and upper limit (29,) rad and longest step of `dt` seconds (29,) rad; infinite where not owned."""
+        key = owned_mask.tobytes(), dt
+        if key not in self._owned:
+            bounds = (self.lower, -np.inf), (self.upper, np.inf), (self.speed * dt, np.inf)
+            lower, upper, step = (np.where(owned_mask, limit, endless) for limit, endless in bounds)
+            self._owned[key] = lower, upper, step
+        return self._owned[key]
 
 
 @dataclass(frozen=True)
@@ -107,12 +117,11 @@ def limit(
     """
     if not all_finite(target, previous_target, velocity):
         raise _not_finite(target, previous_target, velocity)
-    step = limits.speed * dt
-    within = np.minimum(np.maximum(target, limits.lower), limits.upper)
+    lower, upper, step = limits.of(owned_mask, dt)
+    within = np.minimum(np.maximum(target, lower), upper)
     slow = np.minimum(np.maximum(within, previous_target - step), previous_target + step)
     safe_velocity = np.minimum(np.maximum(velocity, limits.lowest_velocity), limits.velocity)
-    report = SafetyReport((within != target) & owned_mask, (slow != within) & owned_mask, safe_velocity != velocity)
-    return np.where(owned_mask, slow, target), safe_velocity, report
+    return slow, safe_velocity, SafetyReport(within != target, slow != within, safe_velocity != velocity)
 
 
 def all_finite(*arrays: np.ndarray) -> bool:

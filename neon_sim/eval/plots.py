@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_COLORS = ("#1f5f8b", "#d9822b", "#3a8f5c", "#b03a48", "#6b5b95", "#555555")
+COLORS = ("#1f5f8b", "#d9822b", "#3a8f5c", "#b03a48", "#6b5b95", "#555555")
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
@@ -37,11 +37,12 @@ def line_plot(
     x_label: str,
     y_label: str,
     log_y: bool = False,
+    colors: Mapping[str, str] | None = None,
 ) -> None:
-    """Several curves over one x axis, written to a PNG."""
+    """Several curves over one x axis, written to a PNG; `colors` gives a label its own."""
     figure, axes = _figure(7.0, 4.0)
-    for color, (label, values) in zip(itertools.cycle(_COLORS), curves.items(), strict=False):
-        axes.plot(x, values, label=label, color=color, linewidth=1.8)
+    for color, (label, values) in zip(itertools.cycle(COLORS), curves.items(), strict=False):
+        axes.plot(x, values, label=label, color=(colors or {}).get(label, color), linewidth=1.8)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     if log_y:
@@ -60,7 +61,7 @@ def bar_plot(
     """Grouped bars with intervals: for every label, one (value, low, high) per group; written to a PNG."""
     figure, axes = _figure(8.0, 4.2)
     width = 0.8 / len(bars)
-    for i, (color, (label, values)) in enumerate(zip(itertools.cycle(_COLORS), bars.items(), strict=False)):
+    for i, (color, (label, values)) in enumerate(zip(itertools.cycle(COLORS), bars.items(), strict=False)):
         x = [g + (i - (len(bars) - 1) / 2) * width for g in range(len(groups))]
         heights = [value for value, _, _ in values]
         errors = [[v - low for v, low, _ in values], [high - v for v, _, high in values]]

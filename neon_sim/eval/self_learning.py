@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from neon_sim.eval.plots import bar_plot, line_plot
+from neon_sim.eval.plots import COLORS, bar_plot, line_plot
 from neon_sim.eval.statistics import format_rate, wilson_interval
 from neon_sim.rollout import rollout
 
@@ -98,7 +98,9 @@ def plot_results(
             lines[arm] = _running_mean(np.mean(runs, axis=0))
     episodes = list(range(1, 1 + life.healthy_episodes + life.faulty_episodes))
     label = f"episode (the shoulder breaks after {life.healthy_episodes})"
-    line_plot(path.with_name(path.stem + "_curve.png"), episodes, lines, label, "distance at the end, cm (practice)")
+    colors = dict(zip(arms, COLORS, strict=False))  # as in the bars
+    curve_path = path.with_name(path.stem + "_curve.png")
+    line_plot(curve_path, episodes, lines, label, "palm to ball, cm (goals are practised off it)", colors=colors)
 
 
 def _running_mean(values: np.ndarray) -> list[float]:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import mujoco
 import numpy as np
 
-from neon_sim.sensors.gl_renderer import make_renderer
+from neon_sim.sensors.gl_renderer import GLRenderer, make_renderer
 
 _PICTURE_HEIGHT, _PICTURE_WIDTH = 480, 640
 _LONGEST_WAIT_S = 0.1
@@ -29,6 +29,8 @@ class PictureView:
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         self._model, self._data = model, data
         self._renderer = make_renderer(model, _PICTURE_HEIGHT, _PICTURE_WIDTH)
+        if isinstance(self._renderer, GLRenderer):
+            self._renderer.draw_sky()
 
     def show(self) -> np.ndarray:
         """Render one picture."""
