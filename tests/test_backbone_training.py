@@ -1,6 +1,7 @@
 """Training the backbone: windows and losses by hand, a few real steps, a resumed run that is the same run; probes."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from neon_sim.training.backbone import (
     contrastive,
     windows,
 )
-from neon_sim.training.probes import encode_films, fit_probe, probe_backbone
+from neon_sim.training.probes import encode_films, encode_last_clips, fit_probe, probe_backbone
 
 PAINT = np.array([[220, 30, 30], [30, 170, 40], [30, 60, 230], [240, 215, 30], [150, 40, 190]], np.uint8)
 
@@ -38,6 +39,12 @@ def _painted(count: int, frames: int = 4, seed: int = 0, drift: float = 0.02) ->
         row, column = 110 - int(400 * pos_b[film, frame, ball, 2]), 60 - int(350 * pos_b[film, frame, ball, 1])
         pictures[film, frame, row - 8 : row + 8, max(0, column - 8) : column + 8] = PAINT[colors[film, ball]]
     return Films(pictures, pos_b, colors)
+
+
+def _drifting(films: Films) -> Films:
+    """The same films with the drift that they were painted with: the first ball left or right, the second one up."""
+    left = films.ball_pos_b[:, -1, 0, 1] > films.ball_pos_b[:, 0, 0, 1]
+    return replace(films, drift=np.stack([np.where(left, 1, 2), np.full(len(left), 3)], axis=1))
 
 
 def test_windows_end_at_each_frame_and_repeat_the_oldest() -> None:
@@ -169,31 +176,37 @@ def test_a_probe_finds_what_is_in_the_features() -> None:
     assert torch.equal(probe(inputs), again(inputs))
 
 
-def test_one_frame_shown_four_times_is_all_that_the_frame_encoder_sees(films: Films) -> None:
+def test_a_clip_is_encoded_as_the_backbone_itself_does(films: Films) -> None:
     backbone = tiny_backbone()
-    clips, found = encode_films(backbone, films, single_frame=False)
-    still, still_found = encode_films(backbone, films, single_frame=True)
+    clips, found = encode_films(backbone, films)
     assert clips.shape == (16, 40) and found.shape == (16, 2, 40)
-    assert torch.equal(still[::4], clips[::4])  # at a film's first frame a clip holds no more
-    assert torch.equal(still_found[::4], found[::4])
-    assert not torch.equal(still[3::4], clips[3::4])
-    newest = Films(films.frames[:, 3:], films.ball_pos_b[:, 3:], films.colors)
-    torch.testing.assert_close(still[3::4], encode_films(backbone, newest, single_frame=False)[0])
     with torch.no_grad():
         words = backbone.text_encoder([f"the {COLORS[i]} ball" for i in films.colors[0]])
-        frames = torch.from_numpy(films.frames[:1])
-        torch.testing.assert_close(
-            backbone.find(backbone.mix_frames(backbone.encode_frames(frames)), words[None])[0], found[3]
-        )
+        tokens = backbone.mix_frames(backbone.encode_frames(torch.from_numpy(films.frames[:1])))
+        torch.testing.assert_close(backbone.find(tokens, words[None])[0], found[3])
+        torch.testing.assert_close(backbone.clip_vector(tokens)[0], clips[3])
+
+
+def test_one_frame_is_the_newest_shown_all_the_time(films: Films) -> None:
+    backbone = tiny_backbone()
+    clip, phrases = encode_last_clips(backbone, films, single_frame=False)
+    frame, same = encode_last_clips(backbone, films, single_frame=True)
+    assert clip.shape[0] == phrases.shape[0] == films.colors.size and torch.equal(phrases, same)
+    assert torch.equal(clip[0], clip[1])  # one clip, asked for each of its balls
+    assert not torch.allclose(clip, frame)
+    still = Films(np.repeat(films.frames[:, -1:], 4, axis=1), films.ball_pos_b, films.colors)
+    torch.testing.assert_close(encode_last_clips(backbone, still, single_frame=False)[0], frame)
 
 
 def test_probe_report_has_its_figures_and_their_chances() -> None:
     train, test = _painted(30, seed=1), _painted(10, seed=2)
-    report = probe_backbone(tiny_backbone(), train, test, seed=0)
+    report = probe_backbone(tiny_backbone(), train, test, _drifting(train), _drifting(test), seed=0)
     figures = report["figures"]
     assert (report["train_films"], report["test_films"], report["seed"]) == (30, 10, 0)
-    assert figures["direction_clip_balls"] == figures["direction_frame_balls"] == 10  # one ball moves, in one frame
-    assert 0.5 <= figures["direction_clip_chance"] <= 0.8
+    assert figures["direction_clip_balls"] == figures["direction_frame_balls"] == 20
+    assert 0.5 <= figures["direction_clip_chance"] < 1.0
+    with pytest.raises(ValueError, match="MOTION_PROBE"):
+        probe_backbone(tiny_backbone(), train, test, train, test, seed=0)
     assert 0.0 <= figures["color_accuracy"] <= 1.0 and figures["color_chance"] >= 0.5
     # Chance: the median distance of a place from the mean of all places.
     guess = train.ball_pos_b.reshape(-1, 3).mean(0)
