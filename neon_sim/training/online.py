@@ -66,8 +66,11 @@ def live(
     total = life.healthy_episodes + life.faulty_episodes
     for episode in range(len(curve), total):
         faulty = episode >= life.healthy_episodes
-        if episode == life.healthy_episodes and learner_config.ewc_strength > 0.0:
-            learner.protect(*learner.known())
+        if episode == life.healthy_episodes:
+            if learner_config.ewc_strength > 0.0:
+                learner.protect(*learner.known())
+            # From here on only what happened since counts: rehearsing healthy episodes would be a protection, too.
+            learner.buffer.clear()
         env.world.apply_fault(life.fault if faulty else None)
         line = _one_episode(env, learner, life, episode, faulty)
         curve.append(line)
