@@ -8,6 +8,7 @@ Writes OUT/policy (a checkpoint for NeonVLA.from_pretrained), OUT/history.json a
 """
 
 import argparse
+import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +24,13 @@ from neon_sim.model.neon_vla import NeonConfig, NeonVLA
 from neon_sim.model.video_backbone import BackboneConfig
 from neon_sim.names import nearest
 from neon_sim.sensors.camera import CameraConfig
+from neon_sim.shipped import asset_path
 from neon_sim.sim.faults import ActuatorFault
 from neon_sim.training.demos import DemoConfig, Demos, record_demo, save_rows
 from neon_sim.training.forward_model import pretrain_forward_model
 from neon_sim.training.heads import HeadTrainer, HeadTraining
 from neon_sim.training.online import save_forward_model
+from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import cpu_count, parallel_map
 
 
@@ -125,6 +128,12 @@ def main() -> None:
         raise SystemExit(str(nearest("preset", args.preset, PRESETS)))
     preset = PRESETS[args.preset]
     training = replace(preset.training, epochs=args.epochs or preset.training.epochs)
+    weights = args.backbone_weights or asset_path("g1/compact_backbone")
+    backbone_hash = hashlib.sha256((Path(weights) / "backbone.safetensors").read_bytes()).hexdigest()
+    try:
+        claim_folder(args.out, {"preset": args.preset, "epochs": training.epochs, "backbone": backbone_hash})
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
     demos = Demos.load(collect(args.out / "demos", preset, args.workers, args.backbone_weights))
 
     torch.manual_seed(preset.seed)

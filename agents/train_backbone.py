@@ -23,6 +23,7 @@ from neon_sim.sensors.camera import CameraConfig
 from neon_sim.training.backbone import BackboneTrainer, load_films
 from neon_sim.training.clips import FRAME_STEPS, MOTION_PROBE, ClipConfig, film_paths, record_film, save_films
 from neon_sim.training.probes import probe_backbone
+from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import cpu_count, parallel_map
 
 
@@ -91,6 +92,10 @@ def main() -> None:
         raise SystemExit(str(nearest("preset", args.preset, PRESETS)))
     preset = PRESETS[args.preset]
     minutes = args.minutes or preset.minutes
+    try:
+        claim_folder(args.out, {"preset": args.preset, "minutes": minutes})
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
     train = record(args.out / "films", preset.films, 1_000_000 + preset.seed, args.workers)
     test = record(args.out / "test_films", preset.test_films, 2_000_000 + preset.seed, args.workers)
     motion = record(args.out / "motion", preset.motion_films, 4_000_000 + preset.seed, args.workers, MOTION_PROBE)

@@ -1,0 +1,28 @@
+"""A run's folder belongs to one set of settings: what was made with others is not taken up by mistake."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+MARKER = "settings.json"
+
+
+def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Take a folder for a run, new or to go on with.
+
+    Raises:
+        ValueError: it holds a run with other settings, or things that no run of ours left there.
+    """
+    text = json.dumps(settings, indent=2, sort_keys=True, default=str) + "\n"
+    marker = folder / MARKER
+    if marker.exists():
+        if marker.read_text() != text:
+            raise ValueError(f"{folder} was begun with other settings: {marker.read_text()}Choose another --out.")
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no run of this script. Choose another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = marker.with_name(MARKER + ".partial")
+    partial.write_text(text)
+    partial.replace(marker)
