@@ -33,7 +33,7 @@ class BackboneTraining:
 
     films: int = 5000
     test_films: int = 400
-    motion_films: int = 2000  # a fifth of them is held back to judge the direction probe
+    motion_films: int = 6000  # a fifth of them is held back to judge the direction probe
     minutes: float = 30.0
     batch_films: int = 24
     learning_rate: float = 1e-3

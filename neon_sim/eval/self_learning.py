@@ -117,13 +117,12 @@ def record_video(
     from neon_sim.model.neon_vla import NeonVLA
 
     films = []
-    for folder in policies:
+    for folder, title in zip(policies, ("faulty, before learning", "faulty, after learning"), strict=True):
         options = {**env_options, "render_mode": "rgb_array", "disable_env_checker": True}
         env: Any = gymnasium.make("NeonG1-v0", **options).unwrapped
         env.world.apply_fault(fault)
-        films.append(
-            [_film(env, NeonPolicy(NeonVLA.from_pretrained(folder)), 20_000_000 + i, every) for i in range(episodes)]
-        )
+        policy = NeonPolicy(NeonVLA.from_pretrained(folder))
+        films.append([_film(env, policy, 20_000_000 + i, every, title) for i in range(episodes)])
         env.close()
     writer: Any = imageio.get_writer(path, fps=50 // every, macro_block_size=16)
     with writer:
@@ -132,18 +131,42 @@ def record_video(
                 writer.append_data(np.concatenate([a, b], axis=1))
 
 
-def _film(env: Any, policy: Any, seed: int, every: int) -> list[np.ndarray]:
-    pictures: list[np.ndarray] = []
-    original = policy.observe
-    steps = 0
+class _Filming:
+    """A policy that takes a picture with every few observations."""
 
-    def observe(obs: Any, now_s: float) -> None:
-        nonlocal steps
-        original(obs, now_s)
-        if steps % every == 0:
-            pictures.append(env.render())
-        steps += 1
+    def __init__(self, env: Any, policy: Any, every: int, title: str) -> None:
+        self.env, self.policy, self.every, self.title = env, policy, every, title
+        self.pictures: list[np.ndarray] = []
+        self._steps = 0
 
-    policy.observe = observe
-    rollout(env, policy, steps=100, seed=seed, keep=())
-    return pictures
+    def reset(self, env_ids: list[int] | None = None) -> None:
+        """Pass on."""
+        self.policy.reset(env_ids)
+
+    def observe(self, obs: Mapping[str, np.ndarray], now_s: float) -> None:
+        """Pass on, and film."""
+        self.policy.observe(obs, now_s)
+        if self._steps % self.every == 0:
+            words = bytes(obs["instruction"]).rstrip(b"\0").decode()
+            self.pictures.append(_titled(self.env.render(), f'{self.title}: "{words}"'))
+        self._steps += 1
+
+    def act(self) -> np.ndarray:
+        """Pass on."""
+        return self.policy.act()
+
+
+def _titled(picture: np.ndarray, title: str) -> np.ndarray:
+    from PIL import Image, ImageDraw
+
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    draw.rectangle((0, 0, image.width, 24), fill=(16, 20, 26))
+    draw.text((8, 6), title, fill=(255, 255, 255))
+    return np.asarray(image)
+
+
+def _film(env: Any, policy: Any, seed: int, every: int, title: str) -> list[np.ndarray]:
+    filming = _Filming(env, policy, every, title)
+    rollout(env, filming, steps=100, seed=seed, keep=())
+    return filming.pictures
