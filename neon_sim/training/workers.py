@@ -41,8 +41,13 @@ def parallel_map(
     before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     single_threaded()  # inherited by the workers
     try:
-        with context.Pool(workers, initializer, initargs) as pool:
+        pool = context.Pool(workers, initializer, initargs)
+        try:
             yield from tqdm(pool.imap(work, jobs), total=len(jobs), desc=label)
+            pool.close()  # workers that are let go by themselves give back what they hold
+            pool.join()
+        finally:
+            pool.terminate()
     finally:
         for name, value in before.items():
             if value is None:
