@@ -4,6 +4,7 @@
     python agents/self_learn.py --preset tiny        # under two minutes
     python agents/self_learn.py --preset full        # three seeds, 100 episodes a cell: the table in RESULTS.md
     python agents/self_learn.py --resume             # go on after Ctrl-C
+    python agents/self_learn.py --fault-joint left_elbow_joint --fault-bias 0.3
     tensorboard --logdir runs/self_learn
 
 Arms: frozen (never learns), naive (learns, no protection), ewc (learns, protected by EWC), lr0 (the whole cycle with
@@ -170,13 +171,23 @@ def main() -> None:
     parser.add_argument("--preset", default="default", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument("--policy", default=str(asset_path("g1/demo_heads")))
     parser.add_argument("--out", type=Path, default=Path("runs/self_learn"))
+    parser.add_argument("--fault-joint", default=FAULT.joint)
+    parser.add_argument("--fault-strength", type=float, default=FAULT.strength, help="share of the motor that is left")
+    parser.add_argument("--fault-bias", type=float, default=FAULT.bias, help="rad beside every target")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--workers", type=int, default=cpu_count())
     args = parser.parse_args()
     if args.preset not in PRESETS:
         raise SystemExit(str(nearest("preset", args.preset, PRESETS)))
+    try:
+        fault = ActuatorFault(args.fault_joint, args.fault_strength, args.fault_bias)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
     preset = PRESETS[args.preset]
-    prepare(args.out, args.resume, json.dumps({"preset": args.preset, "policy": args.policy}) + "\n")
+    preset = replace(preset, life=replace(preset.life, fault=fault))
+    prepare(
+        args.out, args.resume, json.dumps({"preset": args.preset, "policy": args.policy, "fault": asdict(fault)}) + "\n"
+    )
     try:
         run(preset, args.policy, args.out, args.workers)
     except KeyboardInterrupt:

@@ -10,6 +10,8 @@ import numpy as np
 
 from neon_sim.eval.plots import COLORS, bar_plot, line_plot
 from neon_sim.eval.statistics import format_rate, wilson_interval
+from neon_sim.inference.neon_policy import NeonPolicy, decode_words
+from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.rollout import rollout
 
 SMOOTHING = 20  # episodes in the learning curve's running mean
@@ -113,9 +115,6 @@ def record_video(
     """The faulty robot before and after learning, side by side, in the same episodes (25 pictures a second)."""
     import imageio.v2 as imageio
 
-    from neon_sim.inference.neon_policy import NeonPolicy
-    from neon_sim.model.neon_vla import NeonVLA
-
     films = []
     for folder, title in zip(policies, ("faulty, before learning", "faulty, after learning"), strict=True):
         options = {**env_options, "render_mode": "rgb_array", "disable_env_checker": True}
@@ -147,8 +146,7 @@ class _Filming:
         """Pass on, and film."""
         self.policy.observe(obs, now_s)
         if self._steps % self.every == 0:
-            words = bytes(obs["instruction"]).rstrip(b"\0").decode()
-            self.pictures.append(_titled(self.env.render(), f'{self.title}: "{words}"'))
+            self.pictures.append(_titled(self.env.render(), f'{self.title}: "{decode_words(obs["instruction"])}"'))
         self._steps += 1
 
     def act(self) -> np.ndarray:

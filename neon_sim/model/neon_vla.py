@@ -133,10 +133,10 @@ class NeonVLA(nn.Module):
         return torch.cat([fused, self.unusual_error(senses.get("proprio"), fused)], dim=-1)
 
     def unusual_error(self, proprio: Tensor | None, like: Tensor) -> Tensor:
-        """The tracking error (B, 29) beyond the usual; zeros on a healthy robot and without proprioception.
+        """The tracking error (B, 29) beyond the usual; zeros without proprioception.
 
-        A broken motor shows there first and nowhere else (D18). On a healthy robot these entries are zero, so the exact
-        Fisher of the weights that lead from them to the heads is zero as well, and EWC leaves just those free: one set
+        A broken motor shows there first (D18). On a healthy robot these entries are nearly always zero, so the exact
+        Fisher of the weights that lead from them to the heads is close to zero, and EWC leaves just those free: one set
         of weights can learn to serve a healthy and a faulty robot. In training they are disturbed at random, so that
         the heads begin by making nothing of them.
         """

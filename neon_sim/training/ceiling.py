@@ -10,6 +10,7 @@ from neon_sim.inference.neon_policy import NeonPolicy
 from neon_sim.model.action_heads import masked_mse
 from neon_sim.model.goal import goal_token
 from neon_sim.model.neon_vla import NeonVLA
+from neon_sim.model.video_backbone import BackboneFeatures
 from neon_sim.training.demos import DemoConfig, record_demo
 from neon_sim.training.self_learner import HeadDecoder
 
@@ -41,8 +42,6 @@ def record_both(env: Any, model: NeonVLA, fault: Any, episodes: int, seed: int) 
 
 
 def _read_goal(model: NeonVLA, row: dict[str, np.ndarray]) -> Tensor:
-    from neon_sim.model.video_backbone import BackboneFeatures
-
     features = BackboneFeatures(*(torch.from_numpy(row[name])[None].float() for name in ("tokens", "pooled", "text")))
     return goal_token(model.goal_reader(features))
 

@@ -65,7 +65,7 @@ class HeadDecoder(nn.Module):
         self.goal_embed, self.action_head = model.goal_embed, model.action_head
 
     def forward(self, fused: Tensor, goal: Tensor) -> Tensor:
-        """(B, D), (B, 5) -> chunk (B, T, A)."""
+        """What `NeonVLA.decode` does, on a module of its own: (B, D), (B, 5) -> chunk (B, T, A)."""
         return self.action_head(torch.cat([fused, self.goal_embed(goal)], dim=-1))
 
 
