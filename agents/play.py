@@ -1,13 +1,26 @@
-"""Watch a policy: writes a video and a picture of what the robot does and senses.
+"""Watch a policy, or drive the robot yourself: writes a video and a picture of what the robot does and senses.
 
     python agents/play.py                                  # the shipped demo heads reach for balls
     python agents/play.py --policy expert --task reach --seed 3
     python agents/play.py --policy random --task stand --window   # live, where there is a display
+    python agents/play.py --task walk --teleop             # from the keyboard, in any terminal, over ssh too
+    python agents/play.py --task walk --keys "wwww.....eee..... ....."   # the same from a script, one key per 0.1 s
+
+Keys: w s or up down = faster forward, backward; a d = left, right; q e or left right = turn; r f = taller, lower;
+space = stop; x or Ctrl-C = quit. Speeds stay until changed. In --keys a dot presses nothing. With --window the keys
+are still the terminal's.
 
 Writes OUT/play.mp4 and OUT/play.png (the robot, its head camera, its LiDAR from above).
 """
 
 import argparse
+import os
+import select
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +31,52 @@ from PIL import Image, ImageDraw
 
 import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.eval.evaluate import EvaluationJob, build_policy
+from neon_sim.g1 import joints
 from neon_sim.shipped import asset_path
+from neon_sim.walker import HEIGHT_RANGE
 
 PANEL = 240  # px, side of a sense's panel
 LIDAR_RANGE_M = 4.0
 EVERY = 2  # control steps per video frame: 25 pictures a second
+ENDLESS = ("stand", "walk")  # tasks that go on after success, until time is up
+KEY_STEPS = 5  # control steps per look at the keys: 0.1 s
+QUIT, STOP, NOTHING = "x", " ", "."
+# What a key changes: an entry of the command vx, vy, yaw rate, height, and by how much (m/s, m/s, rad/s, m).
+KEYS = {
+    "w": (0, 0.1),
+    "s": (0, -0.1),
+    "a": (1, 0.1),
+    "d": (1, -0.1),
+    "q": (2, 0.2),
+    "e": (2, -0.2),
+    "r": (3, 0.02),
+    "f": (3, -0.02),
+}
+ARROWS = {"A": "w", "B": "s", "C": "e", "D": "q"}  # up, down, right, left: the last letter of what a terminal sends
+
+
+class Film:
+    """Pictures that go straight to OUT/play.mp4; the last one becomes OUT/play.png. No file without a picture."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writer: Any = None
+        self._last: np.ndarray | None = None
+
+    def add(self, picture: np.ndarray) -> None:
+        """Append one (H, W, 3) uint8 picture."""
+        if self._writer is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._writer = imageio.get_writer(self.folder / "play.mp4", fps=50 // EVERY)
+        self._writer.append_data(picture)
+        self._last = picture
+
+    def close(self) -> None:
+        """Finish both files and say where they are."""
+        if self._writer is not None:
+            self._writer.close()
+            imageio.imwrite(self.folder / "play.png", self._last)
+            print(f"Wrote {self.folder / 'play.mp4'} and {self.folder / 'play.png'}")
 
 
 def lidar_panel(points: np.ndarray) -> np.ndarray:
@@ -48,15 +102,14 @@ def compose(outside: np.ndarray, obs: dict[str, np.ndarray], words: str) -> np.n
     draw = ImageDraw.Draw(canvas)
     height, width = outside.shape[:2]
     draw.rectangle((0, height - 26, width, height), fill=(16, 20, 26))
-    draw.text((8, height - 20), f'"{words}"', fill=(255, 255, 255))
+    draw.text((8, height - 20), words, fill=(255, 255, 255))
     draw.text((width + 6, 4), "head camera", fill=(255, 255, 255))
     draw.text((width + 6, PANEL + 4), "LiDAR, from above", fill=(255, 255, 255))
     return np.asarray(canvas)
 
 
-def play(env: Any, policy: Any, seed: int, episodes: int) -> list[np.ndarray]:
-    """Run whole episodes and return the pictures (none in a live window)."""
-    pictures = []
+def play(env: Any, policy: Any, seed: int, episodes: int, film: Film) -> None:
+    """Run whole episodes and film them (not in a live window)."""
     for episode in range(episodes):
         policy.reset()
         obs, info = env.reset(seed=seed + episode)
@@ -67,16 +120,105 @@ def play(env: Any, policy: Any, seed: int, episodes: int) -> list[np.ndarray]:
             if step % 16 == 0:
                 chunk = policy.act()[0]
             if env.render_mode == "rgb_array" and step % EVERY == 0:
-                pictures.append(compose(env.render(), obs, info["instruction"]))
+                film.add(compose(env.render(), obs, f'"{info["instruction"]}"'))
             obs, _, terminated, truncated, info = env.step(chunk[step % 16])
             policy.observe(obs, info["time_s"])
-            over, step = terminated or truncated or (info["success"] and env.config.task != "stand"), step + 1
+            over, step = terminated or truncated or (info["success"] and env.config.task not in ENDLESS), step + 1
         print(f'"{info["instruction"]}": {"done" if info["success"] else "not done"} after {step / 50:.1f} s')
-    return pictures
 
 
-def main() -> None:
-    """Play and write."""
+def press(command: np.ndarray, key: str, limit: np.ndarray) -> np.ndarray:
+    """The command (4,) vx, vy, yaw rate, height after a key; velocities stay within +-`limit` (3,)."""
+    if key == STOP:
+        return np.array((0.0, 0.0, 0.0, command[3]))
+    if key not in KEYS:
+        return command
+    entry, change = KEYS[key]
+    command = command.copy()
+    command[entry] = round(command[entry] + change, 3)  # so that three times 0.1 is 0.3
+    low, high = HEIGHT_RANGE
+    return np.clip(command, np.append(-limit, low), np.append(limit, high))
+
+
+def plain_keys(typed: str) -> str:
+    """Letters of KEYS out of what a terminal sends: arrows are three characters, and capitals count as small."""
+    for arrow, key in ARROWS.items():
+        typed = typed.replace(f"\x1b[{arrow}", key).replace(f"\x1bO{arrow}", key)
+    return typed.lower()
+
+
+@contextmanager
+def key_by_key(fd: int) -> Iterator[None]:
+    """Let the terminal hand over each key at once and unseen; whatever happens, leave it as it was."""
+    import termios  # not on Windows: there --keys is the way
+    import tty
+
+    before = termios.tcgetattr(fd)
+    try:
+        tty.setcbreak(fd)
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+
+def typed_keys(fd: int) -> Iterator[str]:
+    """What was typed since the last look, every 0.1 s by the clock on the wall; a closed terminal quits."""
+    due_s = time.monotonic()
+    while True:
+        ready, _, _ = select.select([fd], [], [], 0.0)
+        raw = os.read(fd, 256) if ready else b"."
+        yield plain_keys(raw.decode(errors="ignore")) if raw else QUIT
+        due_s = max(due_s + KEY_STEPS / 50, time.monotonic() - KEY_STEPS / 50)  # a slow machine does not catch up
+        time.sleep(max(due_s - time.monotonic(), 0.0))
+
+
+def drive(env: Any, keys: Iterable[str], seed: int, film: Film) -> None:
+    """Follow the keys until they end or say quit; after a fall the robot is put back on its feet."""
+    limit = np.minimum(env.robot.max_velocity, env.action_map.max_velocity)
+    if not limit.any():
+        print("This robot's walker only stands: every velocity stays at zero.")
+    rest = np.array((0.0, 0.0, 0.0, env.config.height))
+    command, step, said = rest, 0, ""
+    obs, _ = env.reset(seed=seed)
+    for pressed in keys:
+        if QUIT in pressed:
+            break
+        for key in pressed:
+            command = press(command, key, limit)
+        env.config = replace(env.config, height=float(command[3]))
+        action = env.action_map.encode(joints.HOME, command[:3])
+        words = "vx {:+.1f} m/s   vy {:+.1f} m/s   turn {:+.1f} rad/s   height {:.2f} m".format(*command)
+        if words != said:
+            print(words, flush=True)
+            said = words
+        for _ in range(KEY_STEPS):
+            if env.render_mode == "rgb_array" and step % EVERY == 0:
+                film.add(compose(env.render(), obs, words))
+            obs, _, terminated, truncated, _ = env.step(action)
+            step += 1
+            if terminated or truncated:
+                print("It fell; on its feet again." if terminated else "Time is up; from the start again.")
+                command, (obs, _) = rest, env.reset()
+                break
+    x, y, _ = env.world.position("pelvis")
+    print(f"Drove for {step / 50:.1f} s; now {x:+.2f} m ahead and {y:+.2f} m left of the start.")
+
+
+def teleoperate(env: Any, keys: str | None, seed: int, film: Film) -> None:
+    """Drive by a script of keys, or from this terminal."""
+    if keys is not None:
+        drive(env, keys, seed, film)
+        return
+    fd = sys.stdin.fileno()
+    with key_by_key(fd):
+        try:
+            drive(env, typed_keys(fd), seed, film)
+        except KeyboardInterrupt:
+            print("Stopped.")
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shipped = str(asset_path("g1/demo_heads"))
     parser.add_argument("--policy", default=shipped, help="a checkpoint, expert, random or zero")
@@ -84,18 +226,31 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=4)
     parser.add_argument("--window", action="store_true", help="show it live and write nothing")
+    parser.add_argument("--teleop", action="store_true", help="drive from the keyboard instead of by a policy")
+    parser.add_argument("--keys", help="drive by these keys, one per 0.1 s, instead of the keyboard")
     parser.add_argument("--out", type=Path, default=Path("runs/play"))
     args = parser.parse_args()
-    mode = "human" if args.window else "rgb_array"
-    env: Any = gymnasium.make("NeonG1-v0", task=args.task, render_mode=mode, disable_env_checker=True).unwrapped
-    policy = build_policy(EvaluationJob("play", args.policy, ()), env)
-    pictures = play(env, policy, args.seed, args.episodes)
-    env.close()
-    if pictures:
-        args.out.mkdir(parents=True, exist_ok=True)
-        imageio.mimwrite(args.out / "play.mp4", pictures, fps=50 // EVERY)
-        imageio.imwrite(args.out / "play.png", pictures[len(pictures) - 2])
-        print(f"Wrote {args.out / 'play.mp4'} and {args.out / 'play.png'}")
+    args.teleop = args.teleop or args.keys is not None
+    unknown = sorted(set(args.keys or "") - {*KEYS, STOP, NOTHING, QUIT})
+    if unknown:
+        parser.error(f"--keys has unknown keys {''.join(unknown)!r}. Valid: {''.join((*KEYS, STOP, NOTHING, QUIT))!r}.")
+    if args.teleop and args.keys is None and not sys.stdin.isatty():
+        parser.error('--teleop reads keys from a terminal, and stdin is none. Use ssh -t, or --keys "wwww......".')
+    return args
+
+
+def main() -> None:
+    """Play or drive, and write."""
+    args = parse()
+    options: dict[str, Any] = {"task": args.task, "render_mode": "human" if args.window else "rgb_array"}
+    if args.teleop:
+        options["max_steps"] = 10**9  # until the driver has had enough
+    env: Any = gymnasium.make("NeonG1-v0", disable_env_checker=True, **options).unwrapped
+    with closing(Film(args.out)) as film, closing(env):
+        if args.teleop:
+            teleoperate(env, args.keys, args.seed, film)
+        else:
+            play(env, build_policy(EvaluationJob("play", args.policy, ()), env), args.seed, args.episodes, film)
 
 
 if __name__ == "__main__":

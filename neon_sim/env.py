@@ -320,8 +320,8 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
 
     def expert_chunk(self, steps: int = 16) -> np.ndarray:
         """The task's scripted solution from here: actions (steps, A) in [-1, 1]. Simulation only."""
-        targets = self.task.expert(self._running_state(), self._require_world(), steps)
-        return self.action_map.encode(targets)
+        asked = (self._running_state(), self._require_world(), steps)
+        return self.action_map.encode(self.task.expert(*asked), self.task.expert_velocity(*asked))
 
     def expert_action(self) -> np.ndarray:
         """First action (A,) of `expert_chunk`."""

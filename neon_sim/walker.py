@@ -1,103 +1,97 @@
-"""The standing balance controller: it keeps the robot up and its pelvis still while somebody else moves the arms.
+"""The walker: the controller of legs and waist that stands, walks on command and catches itself, on sensed inputs only.
 
-Each control step it decides where under the feet the floor should push (the centre of pressure), asks statics which leg
-torques make the floor push there, and folds those torques into position targets: a servo of gain kp turns an offset of
-tau / kp into tau. It reads encoders and the IMU only: the centre of mass comes from kinematics, its speed from the
-standing feet. It does not step, so it cannot follow a velocity.
+Two controllers share the work. `Balance` stands: it holds the feet where they are and the pelvis still to a millimetre.
+`Stepper` with the trained network walks, and takes over as soon as there is somewhere to go or something to catch; when
+all is quiet again and the feet are side by side, `Balance` has the robot back.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
 from neon_sim.g1 import joints
-from neon_sim.g1.kinematics import GRAVITY, TOTAL_MASS, Stance, link_transforms, stance, stance_of
+from neon_sim.locomotion.balance import CONTROL_DT, Balance
+from neon_sim.locomotion.network import WalkerWeights, load_weights
+from neon_sim.locomotion.posture import HEIGHT_RANGE, crouch
+from neon_sim.locomotion.stepper import ACTION_SIZE, OWN, Stepper
 from neon_sim.robot import RobotState
+from neon_sim.shipped import asset_path
 
-CONTROL_DT: Final = 0.02  # s; stepped at 50 Hz in simulation as on the robot
-HEIGHT_RANGE: Final = (0.66, joints.HOME_HEIGHT)  # m, pelvis above the floor; the home pose is nearly straight
+__all__ = ["CONTROL_DT", "HEIGHT_RANGE", "Walker", "crouch"]
 
-_OWN: Final = slice(0, 15)  # legs and waist, the first in hardware order; the arms are never the walker's
-_LEFT_LEG, _RIGHT_LEG = slice(0, 6), slice(6, 12)
-_WEIGHT: Final = TOTAL_MASS * GRAVITY  # N
+WEIGHTS: Final = "g1/walker/walker.npz"  # under assets/
 
-
-@dataclass(frozen=True)
-class WalkerConfig:
-    """Gains of the balance controller; pairs are (forward, left).
-
-    Found by random search over arm motions, reaches, pushes, sensor noise and changed masses, gains and friction on
-    seeds 100-105 with physics of 2 and 5 ms, then rounded.
-    """
-
-    # m that the push point moves per m of offset, on top of the 1 that balances gravity; then per m/s.
-    com_kp: tuple[float, float] = (2.6, 2.5)
-    com_kd: tuple[float, float] = (0.48, 0.27)
-    # m from between the soles: as far as the arms may carry the centre of mass before the pelvis moves the other way.
-    com_low: tuple[float, float] = (-0.05, -0.05)
-    com_high: tuple[float, float] = (0.055, 0.05)
-    push_limit: tuple[float, float] = (0.083, 0.10)  # m; a sole reaches 0.085 each way, the feet are 0.237 apart
-    tilt_kp: float = 60.0  # N of sideways push at the feet per unit of lean: turns the body upright
-    tilt_kd: float = 6.5  # N per rad/s; 20 is unstable at 50 Hz
-    yaw_kp: float = 40.0  # N m/rad towards the heading of the first step
-    yaw_ki: float = 100.0  # N m/(rad s)
-    yaw_kd: float = 3.0  # N m s/rad
-    yaw_limit: float = 20.0  # N m; friction under the feet gives about 30
-    yaw_reach: float = 0.25  # rad; beyond it the feet have slipped, and the heading to keep is the new one
-    smoothing: float = 0.1  # share of the last velocity kept in the new one
-    height_speed: float = 0.1  # m/s, for following the height command
-
-
-class _Balance(NamedTuple):
-    """Where things are in the stance frame: x along the feet, y left, z up, origin midway between the soles."""
-
-    frame: np.ndarray  # (3, 3) pelvis frame -> stance frame
-    com: np.ndarray  # (3,) m
-    pelvis: np.ndarray  # (3,) m
-    soles: np.ndarray  # (2, 3) m
-    com_vel: np.ndarray  # (3,) m/s
-    turn: np.ndarray  # (3,) rad/s
+# Who has the robot. It steps when one of these is exceeded, and stands again after a while within the second set.
+_STEP_COMMAND: Final = 0.05  # m/s, rad/s; less is nobody's wish to go anywhere
+_STEP_SPEED: Final = 0.22  # m/s
+_STEP_LEAN: Final = 0.10  # sine of the tilt
+_SPEED_SHARE: Final = 0.25  # of a new speed in the filtered one: noisy encoders alone make 0.15 m/s
+_REST_STEPS: Final = round(0.6 / CONTROL_DT)  # how long all must be quiet
+_REST_SPEED: Final = 0.08
+_REST_LEAN: Final = 0.06
+_REST_JOINTS: Final = 0.12  # rad, largest difference of a leg joint from the posture that Balance holds
+_BEYOND: Final = 1.3  # rad that a target may lie outside the joint's range, to press against a load
+_FADE: Final = 0.85  # per step: how the jump from one controller's targets to the other's wears off
+_SLOWEST: Final = np.array([-0.6, -0.4, -1.1])  # m/s, m/s, rad/s that the network was trained for, and
+_FASTEST: Final = np.array([1.0, 0.4, 1.1])
+_LOWEST, _HIGHEST = joints.LOWER[OWN] - _BEYOND, joints.UPPER[OWN] + _BEYOND
 
 
 class Walker:
-    """Holds the feet where they are and the rest of the body above them.
+    """Legs and waist of one robot.
+
+    Args:
+        weights: trained weights or the file that holds them; the shipped ones by default.
+        policy: False leaves the base gait alone, without the network: a baseline.
+        stands: False never hands over to `Balance`: what the network does by itself.
 
     Attributes:
-        max_velocity: (3,) m/s, m/s, rad/s that a command may ask for and get: zeros, it only stands.
+        max_velocity: (3,) m/s, m/s, rad/s that a command may ask for and get.
     """
 
-    max_velocity = np.zeros(3)
+    max_velocity = np.array([1.0, 0.4, 1.0])
 
-    def __init__(self, config: WalkerConfig | None = None) -> None:
-        self.config = config or WalkerConfig()
-        self._com_kp, self._com_kd = np.array(self.config.com_kp), np.array(self.config.com_kd)
-        self._com_low, self._com_high = np.array(self.config.com_low), np.array(self.config.com_high)
-        self._push_limit = np.array(self.config.push_limit)
-        self._home_pelvis = -stance(joints.HOME).sole_pos.mean(axis=0)[:2]
+    def __init__(
+        self, weights: WalkerWeights | Path | None = None, policy: bool = True, stands: bool = True
+    ) -> None:
+        if weights is None:
+            weights = asset_path(WEIGHTS)
+        self.weights = weights if isinstance(weights, WalkerWeights) else load_weights(weights)
+        self._policy, self._stands = policy, stands
+        self._balance, self._stepper = Balance(), Stepper(1, self.weights.gains)
         self.reset()
 
     def reset(self) -> None:
-        """Forget the past; the heading of the next step becomes the one to keep."""
-        self._com_vel = np.zeros(2)
-        self._heading = np.nan  # rad; compares false, so that the first step sets it
-        self._twist = 0.0  # N m, what the heading error has added up to
-        self._height = joints.HOME_HEIGHT
+        """Forget the past; the robot is taken to stand."""
+        self._balance.reset()
+        self._stepper.reset()
+        self._stepping = not self._stands
+        self._was_stepping = self._stepping
+        self._quiet = 0  # steps since something last moved
+        self._speed = np.zeros(2)  # m/s, filtered, while standing
+        self._targets: np.ndarray | None = None  # (15,) of the step before
+        self._offset = np.zeros(15)  # rad, what is left of the last jump
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the next step depends on, in plain copies."""
         return {
-            "com_vel": self._com_vel.copy(),
-            "heading": self._heading,
-            "twist": self._twist,
-            "height": self._height,
+            "balance": self._balance.get_state(),
+            "stepper": self._stepper.get_state(),
+            "stepping": (self._stepping, self._was_stepping),
+            "quiet": self._quiet,
+            "speed": self._speed.copy(),
+            "targets": self._targets,
+            "offset": self._offset.copy(),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go back to what `get_state` returned; the steps that follow are equal to the bit."""
-        self._com_vel = np.array(state["com_vel"])
-        self._heading, self._twist, self._height = state["heading"], state["twist"], state["height"]
+        self._balance.set_state(state["balance"])
+        self._stepper.set_state(state["stepper"])
+        (self._stepping, self._was_stepping), self._quiet = state["stepping"], state["quiet"]
+        self._speed, self._targets, self._offset = state["speed"].copy(), state["targets"], state["offset"].copy()
 
     def step(
         self,
@@ -111,118 +105,73 @@ class Walker:
 
         Args:
             state: what the robot senses; joint_pos, joint_vel, quat_wxyz, gyro and gravity_b are read.
-            command: (4,) vx, vy m/s, yaw rate rad/s, pelvis height m. Only the height is followed, in `HEIGHT_RANGE`.
+            command: (4,) vx, vy m/s, yaw rate rad/s, pelvis height m; limited to `max_velocity` and `HEIGHT_RANGE`.
             owned_mask: (29,) bool; True = the caller commands the joint, its external target passes through.
             external_targets: (29,) rad.
             residual: (29,) rad, added to the targets of the joints that the walker owns.
         """
         targets = np.array(external_targets, dtype=np.float64)
-        if owned_mask[_OWN].all():
+        if owned_mask[OWN].all():
             return targets
-        own = self._posture(float(command[3]))
-        own += self._torque(state) / joints.KP[_OWN]
+        command = np.array(command, dtype=np.float64)
+        command[:3] = command[:3].clip(_SLOWEST, _FASTEST)
+        before = self._stepping
+        if self._stepping:
+            own = self._walk(state, command, owned_mask)
+        else:
+            own = self._balance.step(state, command, owned_mask, external_targets)[OWN]
+        if self._stands:
+            self._choose(state, command)
+        own = self._faded(own, before)
         if residual is not None:
-            own += residual[_OWN]
-        targets[_OWN] = np.where(owned_mask[_OWN], targets[_OWN], own)
+            own = own + residual[OWN]
+        own = np.clip(own, _LOWEST, _HIGHEST)
+        targets[OWN] = np.where(owned_mask[OWN], targets[OWN], own)
         return targets
 
-    def _posture(self, height: float) -> np.ndarray:
-        """Legs and waist (15,) rad of a symmetric stance that approaches `height`."""
-        wanted = min(max(height, HEIGHT_RANGE[0]), HEIGHT_RANGE[1])
-        reach = self.config.height_speed * CONTROL_DT
-        self._height += min(max(wanted - self._height, -reach), reach)
-        return crouch(self._height)
+    def _walk(self, state: RobotState, command: np.ndarray, owned_mask: np.ndarray) -> np.ndarray:
+        """Targets (15,) of the stepper and its network."""
+        observation = self._stepper.observe(
+            state.joint_pos[None],
+            state.joint_vel[None],
+            state.gyro[None],
+            state.gravity_b[None],
+            command[None],
+            0.0 if owned_mask[12] else 1.0,
+            state.limb_poses[:, None],
+        )
+        action = self.weights.act(observation) if self._policy else np.zeros((1, ACTION_SIZE))
+        return self._stepper.targets(action)[0]
 
-    def _torque(self, state: RobotState) -> np.ndarray:
-        """Torques (15,) N m that carry the body and make the floor push where it should."""
-        body = stance_of(state.limb_poses)
-        up_b = -state.gravity_b
-        balance = _balance(body, state, up_b)
-        push = self._push_point(balance)
-        twist = self._heading_torque(state.quat_wxyz, balance.turn[2])
-        lean, turn = balance.frame[:2, 2], balance.turn
-        force = np.empty(3)
-        force[:2] = _WEIGHT / max(balance.com[2], 0.3) * (balance.com[:2] - push)
-        force[:2] += self.config.tilt_kp * lean + self.config.tilt_kd * np.array([turn[1], -turn[0]])
-        force[2] = _WEIGHT
-        moment = np.array([0.0, -push[0] * force[2], push[0] * force[1] + twist])
-        wrench = np.concatenate([force @ balance.frame, moment @ balance.frame])
-        gap = max(balance.soles[0, 1] - balance.soles[1, 1], 0.05)
-        left_share = min(max((push[1] - balance.soles[1, 1]) / gap, 0.0), 1.0)
-        torque = (_WEIGHT * up_b) @ body.com_jacobian[:, _OWN]
-        torque[_LEFT_LEG] -= left_share * (wrench @ body.sole_jacobian[0])
-        torque[_RIGHT_LEG] -= (1.0 - left_share) * (wrench @ body.sole_jacobian[1])
-        return np.clip(torque, -joints.EFFORT[_OWN], joints.EFFORT[_OWN])
+    def _choose(self, state: RobotState, command: np.ndarray) -> None:
+        """Who has the robot in the next step."""
+        wanted = float(np.abs(command[:3]).max()) > _STEP_COMMAND
+        lean = float(np.hypot(state.gravity_b[0], state.gravity_b[1]))
+        if not self._stepping:
+            self._speed += _SPEED_SHARE * (self._balance.velocity - self._speed)
+            if wanted or float(np.hypot(*self._speed)) > _STEP_SPEED or lean > _STEP_LEAN:
+                self._stepping, self._quiet = True, 0
+                self._speed[:] = 0.0
+                self._stepper.reset()
+                self._stepper.memory.height[:] = self._balance.height
+            return
+        memory = self._stepper.memory
+        speed = float(np.hypot(memory.slow[0, 0], memory.slow[0, 1]))
+        quiet = not wanted and memory.amplitude[0] < 0.05 and speed < _REST_SPEED and lean < _REST_LEAN
+        if quiet:
+            astray = np.abs(state.joint_pos[:12] - crouch(float(memory.height[0]))[:12]).max()
+            quiet = bool(astray < _REST_JOINTS)
+        self._quiet = self._quiet + 1 if quiet else 0
+        if self._quiet >= _REST_STEPS:
+            self._stepping = False
+            self._balance.reset()
+            self._balance.height = float(memory.height[0])
 
-    def _push_point(self, balance: _Balance) -> np.ndarray:
-        """Where the floor should push (2,) m: under the centre of mass, and beyond it to bring it back.
-
-        The centre of mass belongs where it is when the pelvis is at home above the feet, so that the pelvis stays while
-        the arms carry weight about; only when that leaves the safe area does the pelvis give way.
-        """
-        com = balance.com[:2]
-        keep = self.config.smoothing
-        self._com_vel = keep * self._com_vel + (1.0 - keep) * balance.com_vel[:2]
-        wanted = (com - balance.pelvis[:2] + self._home_pelvis).clip(self._com_low, self._com_high)
-        push = com + self._com_kp * (com - wanted) + self._com_kd * self._com_vel
-        return push.clip(-self._push_limit, self._push_limit)
-
-    def _heading_torque(self, quat_wxyz: np.ndarray, yaw_rate: float) -> float:
-        """Moment N m about the vertical that the floor should put on the feet to keep the heading."""
-        w, x, y, z = quat_wxyz.tolist()
-        heading = np.arctan2(2.0 * (x * y + w * z), 1.0 - 2.0 * (y * y + z * z))
-        error = (heading - self._heading + np.pi) % (2.0 * np.pi) - np.pi
-        if not abs(error) < self.config.yaw_reach:
-            self._heading, self._twist, error = heading, 0.0, 0.0
-        limit = self.config.yaw_limit
-        self._twist = min(max(self._twist - self.config.yaw_ki * CONTROL_DT * error, -limit), limit)
-        return min(max(self._twist - self.config.yaw_kp * error - self.config.yaw_kd * yaw_rate, -limit), limit)
-
-
-def crouch(height: float) -> np.ndarray:
-    """Legs and waist (15,) rad that hold the pelvis level at `height` m with flat feet placed as in the home pose."""
-    hip, knee, ankle = (np.interp(height, _CROUCH_HEIGHT, column) for column in _CROUCH_ANGLES.T)
-    posture = joints.HOME[_OWN].copy()
-    posture[[0, 3, 4]] = posture[[6, 9, 10]] = hip, knee, ankle
-    return posture
-
-
-def _crouch_table() -> tuple[np.ndarray, np.ndarray]:
-    """Pelvis heights (N,) m, rising to home's, and hip pitch, knee, ankle pitch (N, 3) rad that reach them."""
-    knee = np.append(joints.HOME[3], np.linspace(0.35, 1.5, 24))
-    bent = np.zeros((len(knee), joints.NUM_JOINTS))
-    bent[:, 3] = knee
-    bent[0] = joints.HOME
-    poses = link_transforms(bent)
-    leg = poses[:, 5, :3, 3] - poses[:, 1, :3, 3]  # hip pitch axis to ankle pitch axis
-    length = np.hypot(leg[:, 0], leg[:, 2])
-    direction = np.arctan2(leg[:, 0], -leg[:, 2])
-    wanted = np.arcsin(leg[0, 0] / length)
-    hip = direction - wanted
-    hip[0] = joints.HOME[0]
-    height = joints.HOME_HEIGHT + leg[0, 2] + length * np.cos(wanted)
-    return height[::-1], np.stack([hip, knee, -hip - knee], axis=1)[::-1]
-
-
-_CROUCH_HEIGHT, _CROUCH_ANGLES = _crouch_table()
-
-
-def _balance(body: Stance, state: RobotState, up_b: np.ndarray) -> _Balance:
-    """Turn the pelvis frame's picture into the stance frame's, with speeds over the floor."""
-    frame = _stance_frame(body.sole_matrix, up_b)
-    middle = 0.5 * (body.sole_pos[0] + body.sole_pos[1])
-    speeds = body.sole_jacobian[:, :3] @ state.joint_vel[:12].reshape(2, 6, 1)
-    relative_vel = body.com_jacobian @ state.joint_vel - 0.5 * (speeds[0, :, 0] + speeds[1, :, 0])
-    com, turn = frame @ (body.com - middle), frame @ state.gyro
-    (wx, wy, wz), (x, y, z) = turn.tolist(), com.tolist()
-    com_vel = frame @ relative_vel + np.array([wy * z - wz * y, wz * x - wx * z, wx * y - wy * x])
-    return _Balance(frame, com, frame @ -middle, (body.sole_pos - middle) @ frame.T, com_vel, turn)
-
-
-def _stance_frame(sole_matrix: np.ndarray, up_b: np.ndarray) -> np.ndarray:
-    """(3, 3) rows forward, left, up in the pelvis frame: forward is where the feet point, levelled."""
-    forward = sole_matrix[0, :, 0] + sole_matrix[1, :, 0]
-    forward = forward - up_b * (forward @ up_b)
-    fx, fy, fz = (forward / max(np.sqrt(forward @ forward), 1e-6)).tolist()
-    ux, uy, uz = up_b.tolist()
-    return np.array([(fx, fy, fz), (uy * fz - uz * fy, uz * fx - ux * fz, ux * fy - uy * fx), (ux, uy, uz)])
+    def _faded(self, own: np.ndarray, stepping: bool) -> np.ndarray:
+        """The targets (15,), without a jump where one controller follows the other."""
+        if self._targets is not None and stepping != self._was_stepping:
+            self._offset = self._targets - own
+        self._was_stepping = stepping
+        self._offset = self._offset * _FADE
+        self._targets = own + self._offset
+        return self._targets

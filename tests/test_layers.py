@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Unit = a module or package directly under neon_sim. Each may import itself, and what stands in its row.
 GROUND = {"g1", "episode", "names", "shipped"}
-BODY = GROUND | {"robot", "walker", "safety"}
+BODY = GROUND | {"robot", "locomotion", "walker", "safety"}
 SCENE = BODY | {"sim", "sensors", "tasks"}
 WORLD = SCENE | {"env", "vector_env", "rollout"}
 BRAIN = {"training", "world_model", "inference", "eval"}  # they see worlds only as a gymnasium.Env
@@ -21,12 +21,16 @@ BRAIN_MAY = GROUND | BRAIN | {"model", "data", "safety", "rollout"}
 MAY_IMPORT = (
     {unit: GROUND for unit in GROUND}
     | {unit: BODY for unit in BODY - GROUND}
+    | {"locomotion": GROUND | {"robot"}}  # the walker's parts: it puts them together
+    | {"walking": BODY | {"sim"}}  # the walker's training ground; it stands in nobody's row
     | {unit: SCENE for unit in SCENE - BODY}
     | {unit: WORLD for unit in WORLD - SCENE}
     | {"model": {"g1", "names", "shipped"}, "data": GROUND}
     | {unit: BRAIN_MAY for unit in BRAIN}
+    | {"training": BRAIN_MAY | {"locomotion"}}  # what it trains for the walker is written in the walker's format
     | {"__init__": WORLD}
 )
+ON_THE_ROBOT = {"locomotion", "walker"}  # the robot's control process runs them, with numpy and nothing else
 TORCH_UNITS = {"model", "data"} | BRAIN
 NO_WORLD_UNITS = {"model", "data"} | BRAIN  # no mujoco, and neon_sim.model no gymnasium either
 OUTSIDE = {"agents", "scripts", "benchmarks", "real", "tests"}  # they import neon_sim, never the other way round
@@ -79,6 +83,8 @@ def objection(unit: str, name: str, package: str) -> str | None:
     target = rest.partition(".")[0]
     if top in OUTSIDE or (top == package and target in OUTSIDE):
         return f"{package} imports nothing from {sorted(OUTSIDE)}"
+    if unit in ON_THE_ROBOT and top not in {package, "numpy"} | sys.stdlib_module_names:
+        return "it runs on the robot, where numpy is all there is"
     if top == "torch" and unit not in TORCH_UNITS:
         return f"torch lives in {sorted(TORCH_UNITS)} only"
     if top == "mujoco" and unit in NO_WORLD_UNITS:
@@ -107,6 +113,16 @@ def test_arrows_point_one_way():
         ("model/fusion.py", "import mujoco", "only as a gymnasium.Env"),
         ("model/fusion.py", "import gymnasium as gym", "tensors, not worlds"),
         ("training/train.py", "from neon_sim.sim.model import build", "'training' may import"),
+        ("training/train.py", "from neon_sim.walking.world import WalkWorld", "'training' may import"),
+        ("locomotion/gait.py", "from neon_sim.walker import Walker", "'locomotion' may import"),
+        ("locomotion/gait.py", "from neon_sim.sim.model import build", "'locomotion' may import"),
+        ("locomotion/gait.py", "import mujoco", "numpy is all there is"),
+        ("locomotion/network.py", "import torch", "numpy is all there is"),
+        ("walker.py", "import scipy.spatial", "numpy is all there is"),
+        ("walking/world.py", "import torch", "torch lives in"),
+        ("walking/world.py", "from neon_sim.training.ppo import PPO", "'walking' may import"),
+        ("walking/world.py", "from neon_sim import env", "'walking' may import"),
+        ("tasks/walk.py", "from neon_sim.walking.orders import Orders", "'tasks' may import"),
         ("helpers.py", "import math", "no row"),
     ],
 )
@@ -125,6 +141,13 @@ def test_a_wrong_arrow_is_seen(tmp_path, file, source, part):
         ("sim/sim_robot.py", "from .model import build\nfrom ..robot import Robot\nimport mujoco"),
         ("training/train.py", "import torch\nimport gymnasium\nfrom neon_sim.model import neon_vla"),
         ("data/data_soup.py", "from neon_sim.episode import NeonEpisode"),
+        ("locomotion/gait.py", "import os\nimport numpy as np\nfrom neon_sim.g1 import joints\nfrom . import posture"),
+        ("walker.py", "from neon_sim.locomotion.balance import Balance\nfrom neon_sim.shipped import asset_path"),
+        (
+            "walking/world.py",
+            "import numpy\nfrom neon_sim.sim.batch import Truth\nfrom neon_sim.locomotion import gait",
+        ),
+        ("training/walker_run.py", "import torch\nfrom neon_sim.locomotion.network import save_weights"),
     ],
 )
 def test_a_right_arrow_passes(tmp_path, file, source):
@@ -182,4 +205,5 @@ def test_stepping_the_env_loads_no_torch():
 
 def test_the_map_names_no_unit_twice_and_only_known_targets():
     assert GROUND < BODY < SCENE < WORLD
+    assert all("walking" not in row for row in MAY_IMPORT.values())
     assert set().union(*MAY_IMPORT.values()) <= set(MAY_IMPORT)

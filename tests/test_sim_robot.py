@@ -1,4 +1,5 @@
-"""SimRobot: native PD with torques that a person can compute, faults, the sensors' clocks, objects, saved states."""
+"""SimRobot: native PD with torques that a person can compute, faults, what a late command does, the sensors' clocks,
+noise, objects, saved states."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,12 +10,14 @@ import pytest
 
 from neon_sim.g1 import joints
 from neon_sim.g1.geometry import gravity_in_body, quat_to_matrix
-from neon_sim.robot import Robot, RobotCommand, World
+from neon_sim.robot import Robot, RobotCommand, RobotState, World
 from neon_sim.sensors.camera import CameraConfig
 from neon_sim.sensors.lidar import LidarConfig
 from neon_sim.sim.faults import ActuatorFault
 from neon_sim.sim.model import build_spec
+from neon_sim.sim.noise import SensorNoise
 from neon_sim.sim.sim_robot import SimRobot
+from neon_sim.walker import Walker
 
 SHOULDER = joints.JOINT_INDEX["right_shoulder_pitch_joint"]  # kp 100 N m/rad, kd 2, at most 25 N m
 ELBOW = joints.JOINT_INDEX["right_elbow_joint"]  # kp 50 N m/rad
@@ -213,6 +216,159 @@ def test_the_imu_is_the_pelvis() -> None:
     np.testing.assert_array_equal(state.quat_wxyz, robot.data.body("pelvis").xquat)
     np.testing.assert_allclose(state.gravity_b, -quat_to_matrix(state.quat_wxyz)[2], atol=1e-12)
     np.testing.assert_array_equal(state.gravity_b, gravity_in_body(state.quat_wxyz[None])[0])
+
+
+# A late command
+
+
+class Listener(Walker):
+    """Stands, and keeps what it was told and shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commands: list[np.ndarray] = []
+        self.masks: list[np.ndarray] = []
+        self.targets: list[np.ndarray] = []
+        self.states: list[RobotState] = []
+
+    def step(
+        self, state: RobotState, command: np.ndarray, owned_mask: np.ndarray, external_targets: np.ndarray, **more: Any
+    ) -> np.ndarray:
+        self.commands.append(command.copy())
+        self.masks.append(owned_mask.copy())
+        self.targets.append(external_targets.copy())
+        self.states.append(state)
+        return super().step(state, command * (0.0, 0.0, 0.0, 1.0), owned_mask, external_targets, **more)
+
+
+def listened_to(**options: Any) -> tuple[SimRobot, Listener]:
+    """A robot after its reset, whose walker has heard nothing yet."""
+    robot = robot_with(**options)
+    robot.reset(np.random.default_rng(0))
+    robot.walker = listener = Listener()
+    return robot, listener
+
+
+FORWARD = np.array([0.3, -0.1, 0.2])
+
+
+def test_a_command_that_is_not_renewed_moves_the_robot_for_one_second() -> None:
+    robot, listener = listened_to()
+    wanted, mask = joints.HOME + 0.1, ARMS_OWNED.copy()
+    asked = command(joint_target=wanted, owned_mask=mask, velocity=FORWARD.copy(), height=0.75)
+    robot.write(asked)
+    wanted[:], mask[:], asked.velocity[:] = 9.0, False, 9.0  # the caller's arrays are his own again
+    for _ in range(60):
+        robot.advance()
+    told = np.array(listener.commands)
+    assert told.shape == (60, 4)  # one step of the walker for each control period
+    np.testing.assert_array_equal(told[:50, :3], np.tile(FORWARD, (50, 1)))
+    np.testing.assert_array_equal(told[50:, :3], np.zeros((10, 3)))
+    np.testing.assert_array_equal(told[:, 3], np.full(60, 0.75))
+    np.testing.assert_array_equal(listener.targets, np.tile(joints.HOME + 0.1, (60, 1)))
+    np.testing.assert_array_equal(listener.masks, np.tile(ARMS_OWNED, (60, 1)))
+    np.testing.assert_array_equal(robot.read().joint_target, robot.data.ctrl)
+    robot.write(command(velocity=FORWARD))
+    robot.advance()
+    robot.advance()
+    np.testing.assert_array_equal(np.array(listener.commands)[60:, :3], [FORWARD, FORWARD])  # and on it goes
+
+
+def test_the_walker_looks_anew_while_it_goes_on() -> None:
+    robot, listener = listened_to()
+    robot.write(command(joint_target=joints.HOME + 0.2))
+    for _ in range(5):
+        robot.advance()
+    shoulder = [state.joint_pos[SHOULDER] for state in listener.states]
+    assert (np.diff(shoulder) > 1e-4).all()
+    np.testing.assert_allclose([state.time_s for state in listener.states], [0.0, 0.02, 0.04, 0.06, 0.08], atol=1e-9)
+
+
+def test_with_a_write_in_every_period_the_walker_steps_once_in_each() -> None:
+    robot, listener = listened_to()
+    walk_on(robot, 70, velocity=FORWARD)
+    np.testing.assert_array_equal(np.array(listener.commands)[:, :3], np.tile(FORWARD, (70, 1)))
+
+
+def test_reset_forgets_the_command() -> None:
+    robot, listener = listened_to(settle_s=0.0)
+    robot.write(command(velocity=FORWARD))
+    robot.advance()
+    robot.reset(np.random.default_rng(1))
+    robot.advance()
+    robot.advance()
+    assert len(listener.commands) == 1
+
+
+def test_a_saved_state_knows_how_old_the_command_is() -> None:
+    (robot, _), (other, listener) = listened_to(), listened_to()
+    robot.write(command(velocity=FORWARD))
+    for _ in range(45):
+        robot.advance()
+    other.set_state(robot.get_state())
+    for _ in range(10):
+        robot.advance()
+        other.advance()
+    walking = np.array(listener.commands)[:, 0] != 0.0
+    assert walking.tolist() == [True] * 5 + [False] * 5
+    np.testing.assert_array_equal(other.read().joint_pos, robot.read().joint_pos)
+
+
+# Noise
+
+
+def test_noise_is_on_what_is_read_and_what_the_walker_sees_but_not_on_the_truth() -> None:
+    robot, listener = listened_to(noise=SensorNoise(joint_pos=0.02))
+    for _ in range(20):
+        robot.write(command())
+        robot.advance()
+        state = robot.read()
+    error = state.joint_pos - robot.data.qpos[7:36]
+    assert 0.01 < error.std() < 0.03
+    np.testing.assert_array_equal(robot.read().joint_pos, state.joint_pos)  # one instant has one reading
+    assert not np.array_equal(state.quat_wxyz, robot.object_pose("pelvis")[1])
+    robot.write(command())
+    np.testing.assert_array_equal(listener.states[-1].joint_pos, state.joint_pos)
+    robot.advance()
+    changed = robot.read().joint_pos - robot.data.qpos[7:36] - error
+    assert np.abs(changed).min() > 0.0  # the next instant has another
+
+
+def test_noise_depends_on_the_seed_alone() -> None:
+    robot = robot_with(noise=SensorNoise())
+    first = robot.reset(np.random.default_rng(4))
+    walk_on(robot, 3)
+    again, other = robot.reset(np.random.default_rng(4)), robot.reset(np.random.default_rng(5))
+    np.testing.assert_array_equal(first.joint_vel, again.joint_vel)
+    np.testing.assert_array_equal(first.gyro, again.gyro)
+    assert not np.array_equal(first.gyro, other.gyro)
+
+
+def test_without_noise_nothing_is_drawn_for_it() -> None:
+    rng, plain = np.random.default_rng(4), np.random.default_rng(4)
+    robot = robot_with(settle_s=0.0)
+    state = robot.reset(rng)
+    np.testing.assert_array_equal(state.joint_pos, joints.HOME + plain.uniform(-0.02, 0.02, 29))
+    assert rng.bit_generator.state == plain.bit_generator.state
+    np.testing.assert_array_equal(state.joint_pos, robot.data.qpos[7:36])
+
+
+def test_a_saved_state_holds_the_noise() -> None:
+    robot, other = robot_with(noise=SensorNoise()), robot_with(noise=SensorNoise())
+    robot.reset(np.random.default_rng(0))
+    walk_on(robot, 5)
+    saved, then = robot.get_state(), robot.read()
+    walk_on(robot, 5)
+    expected = robot.read()
+    other.set_state(saved)
+    for name, value in vars(then).items():
+        np.testing.assert_array_equal(getattr(other.read(), name), value, err_msg=name)
+    walk_on(other, 5)
+    for name, value in vars(expected).items():
+        np.testing.assert_array_equal(getattr(other.read(), name), value, err_msg=name)
+    for one, theirs in ((robot_with(), saved), (robot, robot_with().get_state())):
+        with pytest.raises(ValueError, match="both have sensor noise, or neither"):
+            one.set_state(theirs)
 
 
 # Objects

@@ -97,7 +97,12 @@ def test_a_reward_is_the_product_of_its_named_terms(task: str) -> None:
         _, reward, _, _, info = env.step(action)
         terms = info["reward_terms"]
         assert reward == pytest.approx(math.prod(terms.values())) and all(0.0 <= term <= 1.0 for term in terms.values())
-    assert set(terms) == {"reach": {"distance", "upright"}, "stand": {"height", "upright", "still"}}[task]
+    named = {
+        "reach": {"distance", "upright"},
+        "stand": {"height", "upright", "still"},
+        "walk": {"velocity", "turning", "upright", "smooth"},
+    }
+    assert set(terms) == named[task]
 
 
 # Stand

@@ -139,10 +139,11 @@ def _palm(x: list[float], y: list[float], z: list[float]) -> tuple[float, ...]:
 
 def center_of_mass(joint_pos: np.ndarray) -> np.ndarray:
     """Whole-body centre of mass (..., 3) m in the pelvis frame, from joint_pos (..., 29) rad."""
-    return _com(limb_poses(np.asarray(joint_pos, dtype=np.float64)))
+    return centers_of_mass(limb_poses(np.asarray(joint_pos, dtype=np.float64)))
 
 
-def _com(poses: np.ndarray) -> np.ndarray:
+def centers_of_mass(poses: np.ndarray) -> np.ndarray:
+    """`center_of_mass` (..., 3) m from the `limb_poses` (10, ..., 4, 4, 4) of the joint angles."""
     return np.einsum("d...lij,dlj->...i", poses[..., :3, :], _MASS_MOMENT) / TOTAL_MASS + _PELVIS_COM
 
 

@@ -1,7 +1,7 @@
 """SimRobot: the G1 and its world in MuJoCo, behind the same six methods as the robot."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import mujoco
 import numpy as np
@@ -13,9 +13,11 @@ from neon_sim.robot import RobotCommand, RobotState
 from neon_sim.sensors.sensor import Sensor, SensorConfig
 from neon_sim.sim.faults import ActuatorFault, write_actuators
 from neon_sim.sim.model import build_model
+from neon_sim.sim.noise import DRAW_SIZE, SensorNoise
 from neon_sim.walker import Walker
 
 _STATE_SPEC = int(mujoco.mjtState.mjSTATE_INTEGRATION)
+VELOCITY_LASTS_S: Final = 1.0  # how long one command moves the robot: the vendor's LocoClient.Move stops after 1 s
 _NQ = 7 + joints.NUM_JOINTS
 _NV = 6 + joints.NUM_JOINTS
 
@@ -28,6 +30,14 @@ class _Object(NamedTuple):
     quat_wxyz: np.ndarray | None  # (4,); a site has none
 
 
+class _Order(NamedTuple):
+    """What the walker was last told, in copies that nobody else writes to."""
+
+    walk: np.ndarray  # (4,) vx, vy m/s, yaw rate rad/s, height m
+    owned_mask: np.ndarray  # (29,) bool
+    targets: np.ndarray  # (29,) rad
+
+
 class SimRobot:
     """Robot and World in one: PD control by native actuators, one `mj_step` call per control period.
 
@@ -37,6 +47,7 @@ class SimRobot:
         physics_dt: s, must divide `control_dt`.
         control_dt: s, 0.02 = 50 Hz.
         settle_s: s for which `reset` lets the robot stand in its home pose before an episode begins.
+        noise: errors of encoders and IMU in all that `read` returns, and so in all that the walker sees; None = none.
     """
 
     def __init__(
@@ -46,6 +57,7 @@ class SimRobot:
         physics_dt: float = 0.002,
         control_dt: float = 0.02,
         settle_s: float = 0.4,
+        noise: SensorNoise | None = None,
     ) -> None:
         self.substeps = round(control_dt / physics_dt) if physics_dt > 0.0 else 0
         if self.substeps < 1 or abs(self.substeps * physics_dt - control_dt) > 1e-9:
@@ -67,14 +79,22 @@ class SimRobot:
         self._kp, self._kd = joints.KP, joints.KD
         self._target = joints.HOME.copy()
         self._state: RobotState | None = None  # what was read since the last step
+        self._order: _Order | None = None
+        self._age = 0  # control periods since the last `write`
+        self.noise = noise
+        self._noise_rng = np.random.default_rng(0)
+        self._noise_draw = np.zeros(DRAW_SIZE)
         self._objects: dict[str, _Object] = {}
 
     def reset(self, rng: np.random.Generator) -> RobotState:
         """Stand up in the home pose with up to 0.02 rad of joint noise, and let it settle."""
         mujoco.mj_resetData(self.model, self.data)
-        self._state = None
+        self._state, self._order = None, None
         self.data.qpos[2] = joints.HOME_HEIGHT
         self.data.qpos[7:_NQ] = joints.HOME + rng.uniform(-0.02, 0.02, joints.NUM_JOINTS)
+        if self.noise is not None:  # without noise nothing is drawn: those episodes stay what they were
+            self._noise_rng = np.random.default_rng(rng.integers(1 << 63))
+            self._noise_draw = self.noise.draw(self._noise_rng)
         self._target = joints.HOME.copy()
         self._set_gains(joints.KP, joints.KD)
         self.walker.reset()
@@ -96,20 +116,29 @@ class SimRobot:
             self._follow_gains(command.kp, command.kd)
         velocity, mask = command.velocity, command.owned_mask
         walk = np.array((velocity[0], velocity[1], velocity[2], command.height))
-        self._target = self.walker.step(self._state or self.read(), walk, mask, command.joint_target)
-        self._ctrl[:] = self._target
+        self._order, self._age = _Order(walk, _kept(mask), _kept(command.joint_target)), 0
+        self._walk(self._order)
         return RobotCommand(self._target, mask, self._kp, self._kd, velocity, command.height)
 
     def advance(self) -> None:
-        """Step the physics for one control period and bring body poses up to date."""
+        """Step the physics for one control period and bring body poses up to date.
+
+        Without a `write` since the last period the robot goes on by itself, as the real one does: the walker keeps the
+        last command, and stands still once that is `VELOCITY_LASTS_S` old.
+        """
+        if self._age > 0 and self._order is not None:
+            self._go_on(self._order)
         mujoco.mj_step(self.model, self.data, nstep=self.substeps)
         mujoco.mj_kinematics(self.model, self.data)
         self._state = None
+        self._age += 1
+        if self.noise is not None:
+            self._noise_draw = self.noise.draw(self._noise_rng)
 
     def read(self) -> RobotState:
-        """Read joint encoders, motor torques and the pelvis IMU."""
+        """Read joint encoders, motor torques and the pelvis IMU; within one control period the noise is the same."""
         quat = self._pelvis_quat.copy()
-        self._state = RobotState(
+        state = RobotState(
             time_s=self.data.time,
             joint_pos=self._joint_pos.copy(),
             joint_vel=self._joint_vel.copy(),
@@ -119,6 +148,7 @@ class SimRobot:
             gyro=self._gyro.copy(),
             gravity_b=gravity_in_body(quat),
         )
+        self._state = state if self.noise is None else self.noise.add(state, self._noise_draw)
         return self._state
 
     def sense(self, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -169,7 +199,7 @@ class SimRobot:
         write_actuators(self.model, self._kp, self._kd, joints.EFFORT, fault)
 
     def get_state(self) -> dict[str, Any]:
-        """Physics, walker, sensors, fault and gains: everything that the future depends on."""
+        """Physics, walker, sensors, noise, fault, gains and the last command: all that the future depends on."""
         physics = np.empty(mujoco.mj_stateSize(self.model, _STATE_SPEC))
         mujoco.mj_getState(self.model, self.data, physics, _STATE_SPEC)
         return {
@@ -179,13 +209,21 @@ class SimRobot:
             "gains": (self._kp.copy(), self._kd.copy()),
             "fault": self._fault,
             "walker": self.walker.get_state(),
+            "order": self._order,
+            "age": self._age,
+            "noise": None if self.noise is None else (self._noise_rng.bit_generator.state, self._noise_draw),
             "sensors": {name: sensor.get_state() for name, sensor in self._sensors.items()},
             "frames": {name: frame.copy() for name, frame in self._frames.items()},
             "next_capture_s": dict(self._next_capture_s),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Restore a state of `get_state`. Derived body poses are recomputed; the solver's warm start is part of it."""
+        """Restore a state of `get_state`. Derived body poses are recomputed; the solver's warm start is part of it.
+
+        Raises ValueError for the state of a robot with sensor noise if this one has none, and the other way round.
+        """
+        if (state["noise"] is None) != (self.noise is None):
+            raise ValueError("The saved robot and this one must both have sensor noise, or neither. Build both alike.")
         mujoco.mj_setState(self.model, self.data, state["physics"], _STATE_SPEC)
         mujoco.mj_kinematics(self.model, self.data)
         self.data.actuator_force[:] = state["actuator_force"]
@@ -194,6 +232,9 @@ class SimRobot:
         self._fault = state["fault"]
         self._set_gains(*state["gains"])
         self.walker.set_state(state["walker"])
+        self._order, self._age = state["order"], state["age"]
+        if self.noise is not None:
+            self._noise_rng.bit_generator.state, self._noise_draw = state["noise"]
         for name, sensor in self._sensors.items():
             sensor.set_state(state["sensors"][name])
         self._frames = {name: frame.copy() for name, frame in state["frames"].items()}
@@ -203,6 +244,15 @@ class SimRobot:
         """Free the renderers."""
         for sensor in self._sensors.values():
             sensor.close()
+
+    def _walk(self, order: _Order) -> None:
+        self._target = self.walker.step(self._state or self.read(), *order)
+        self._ctrl[:] = self._target
+
+    def _go_on(self, order: _Order) -> None:
+        if self._age * self.dt >= VELOCITY_LASTS_S - 1e-9:
+            order = order._replace(walk=order.walk * (0.0, 0.0, 0.0, 1.0))
+        self._walk(order)
 
     def _find_object(self, name: str) -> "_Object":
         data = self.data
@@ -240,6 +290,6 @@ class SimRobot:
         return RobotCommand(joints.HOME, mask, self._kp, self._kd, np.zeros(3), joints.HOME_HEIGHT)
 
 
-def _kept(gains: np.ndarray) -> np.ndarray:
+def _kept(array: np.ndarray) -> np.ndarray:
     """The array itself if nobody can write to it, so that the next command's is known by identity; else a copy."""
-    return np.array(gains, dtype=np.float64) if gains.flags.writeable else gains
+    return array.copy() if array.flags.writeable else array

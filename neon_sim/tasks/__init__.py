@@ -4,10 +4,11 @@ from neon_sim.names import nearest
 from neon_sim.tasks.reach import ReachTask
 from neon_sim.tasks.stand import StandTask
 from neon_sim.tasks.task import Task
+from neon_sim.tasks.walk import WalkTask
 
-TASKS: dict[str, type[Task]] = {"stand": StandTask, "reach": ReachTask}
+TASKS: dict[str, type[Task]] = {"stand": StandTask, "reach": ReachTask, "walk": WalkTask}
 
-__all__ = ["TASKS", "ReachTask", "StandTask", "Task", "make_task"]
+__all__ = ["TASKS", "ReachTask", "StandTask", "Task", "WalkTask", "make_task"]
 
 
 def make_task(name: str) -> Task:

@@ -216,6 +216,9 @@ class ReachTask:
             goal[arm] = state.joint_target[arm]  # a robot that has fallen or turned away: hold still
         return approach(state.joint_target, lift_against_gravity(goal, state.gravity_b, self.known_fault), steps)
 
+    def expert_velocity(self, state: RobotState, world: World, steps: int) -> None:
+        """It stands."""
+
     def get_state(self) -> dict[str, Any]:
         """Counters and choices of the running episode; the balls' poses belong to the world."""
         return {"held": self._held, "hand": self._hand, "colors": self._present, "target_color": self._target_color}

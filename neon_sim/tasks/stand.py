@@ -61,6 +61,9 @@ class StandTask:
         """Arms to the home pose; the walker does the rest."""
         return np.tile(HOME, (steps, 1))
 
+    def expert_velocity(self, state: RobotState, world: World, steps: int) -> None:
+        """It stands."""
+
     def get_state(self) -> dict[str, Any]:
         """Whether it was upright."""
         return {"upright": self._upright}

@@ -38,6 +38,9 @@ class Task(Protocol):
     def expert(self, state: RobotState, world: World, steps: int) -> np.ndarray:
         """The next `steps` joint targets (steps, 29) rad of a scripted solution that knows the truth."""
 
+    def expert_velocity(self, state: RobotState, world: World, steps: int) -> np.ndarray | None:
+        """What that solution tells the walker meanwhile: (steps, 3) m/s, m/s, rad/s; None = to stand."""
+
     def get_state(self) -> dict[str, Any]:
         """Counters and choices of the running episode."""
 

@@ -1,0 +1,154 @@
+"""The walking tour in figures: one walker's runs summed up, and the table beside the published one."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from tour_run import RunResult
+
+from neon_sim.eval.statistics import format_rate, wilson_interval
+
+
+class Published(NamedTuple):
+    """A row of another benchmark's table."""
+
+    runs: int
+    survival_s: float
+    completed_percent: float
+    position_cm: float
+    yaw_deg: float
+    energy_kj: float | None
+    vibration: float | None
+
+
+# rhoyn/teleop-walking-benchmark, README, its MuJoCo figures. It names no unit for vibration; what its source adds up
+# gives numbers of this size in 10^6 rad/s^2.
+PUBLISHED: Final[dict[str, Published]] = {
+    "GR00T-WBC, height 0.66": Published(5120, 85.2, 80, 17, 8, 7.3, 0.9),
+    "Decoupled-WBC, height 0.66": Published(5120, 83.8, 74, 10, 7, 5.9, 1.2),
+    "HOMIE": Published(5120, 78.2, 55, 17, 32, 10.3, 1.6),
+    "AMO": Published(5120, 75.9, 54, 24, 17, 10.0, 1.4),
+    "WBC-AGILE": Published(512, 71.2, 34, 23, 8, 7.7, 1.3),
+    "SONIC": Published(512, 69.2, 36, 29, 9, 11.2, 1.5),
+    "unitree_rl_lab": Published(512, 25.5, 0, 57, 74, None, None),
+    "unitree_rl_mjlab": Published(512, 5.6, 0, 243, 62, None, None),
+    "unitree_rl_gym": Published(512, 1.2, 0, 100, 81, None, None),
+}
+HEADER: Final = (
+    "walker",
+    "runs",
+    "survival, s of 90",
+    "completed, 95 % interval",
+    "position error, cm",
+    "yaw error, deg",
+    "energy, kJ",
+    "vibration, 10^6 rad/s²",
+)
+FORCE_BINS: Final = tuple(range(50, 501, 50))  # N, edges
+BODY_GROUPS: Final = {
+    "hip": ("hip",),
+    "knee": ("knee",),
+    "ankle": ("ankle",),
+    "waist and torso": ("waist",),
+    "shoulder and elbow": ("shoulder", "elbow"),
+    "wrist": ("wrist",),
+}
+# rad/s at which the vendor's own check stops the robot: unitree_sdk2, g1/common/terminations.hpp.
+VENDOR_JOINT_SPEED, VENDOR_GYRO = 10.0, 6.0
+
+
+def summarise(results: Sequence[RunResult]) -> dict[str, Any]:
+    """The figures of one walker, plain numbers; [mean, standard error] where there are two.
+
+    Errors are means over finished segments; energy and vibration are means over completed runs, None where those are
+    fewer than a fifth, as in the published table.
+    """
+    finished = [r for r in results if r.completed]
+    told = finished if 5 * len(finished) >= len(results) else []
+    return {
+        "runs": len(results),
+        "survival_s": mean_error([r.survival_s for r in results]),
+        "completed": len(finished),
+        "completed_interval": list(wilson_interval(len(finished), len(results))),
+        "targets": sum(len(r.position_cm) for r in results),
+        "position_cm": target_error([r.position_cm for r in results]),
+        "yaw_deg": target_error([r.yaw_deg for r in results]),
+        "energy_kj": mean_error([r.energy_kj for r in told]),
+        "vibration": mean_error([r.vibration for r in told]),
+        "power_w": mean_error([1000.0 * r.energy_kj / r.survival_s for r in results]),
+        "speeds": {
+            "joint_rad_s": max(r.joint_speed for r in results),
+            "gyro_rad_s": max(r.gyro for r in results),
+            "calm_joint_rad_s": max(r.calm_joint_speed for r in results),
+            "calm_gyro_rad_s": max(r.calm_gyro for r in results),
+            "runs_the_vendor_would_stop_when_calm": sum(too_fast(r) for r in results),
+        },
+        "falls_long_after_a_punch": sum(not (r.completed or felled_by_punch(r)) for r in results),
+        "falls_of_punches": punch_table(results),
+        "survival_of_each_run_s": " ".join(f"{r.survival_s:g}" for r in results),
+    }
+
+
+def too_fast(result: RunResult) -> bool:
+    """Whether the vendor's check would have stopped the robot while nobody pushed it."""
+    return result.calm_joint_speed > VENDOR_JOINT_SPEED or result.calm_gyro > VENDOR_GYRO
+
+
+def felled_by_punch(result: RunResult) -> bool:
+    """Whether the last punch brought the robot down, or may have: too late in the tour to be judged."""
+    return bool(result.punches) and result.punches[-1].fell is not False
+
+
+def mean_error(values: Sequence[float]) -> list[float] | None:
+    """Mean and its standard error (0 for a single value); None for no values."""
+    if not values:
+        return None
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return [float(np.mean(values)), error]
+
+
+def target_error(runs: Sequence[Sequence[float]]) -> list[float] | None:
+    """Mean over all targets, with the standard error of the runs' means: targets of one run are not independent."""
+    means = mean_error([float(np.mean(run)) for run in runs if run])
+    return means and [float(np.mean([error for run in runs for error in run])), means[1]]
+
+
+def punch_table(results: Iterable[RunResult]) -> dict[str, dict[str, str]]:
+    """Body group -> force bin ("50-100", N) -> "falls/punches", of the punches whose outcome is known."""
+    labels = [f"{low}-{high}" for low, high in zip(FORCE_BINS, FORCE_BINS[1:], strict=False)]
+    counts = {group: np.zeros((len(labels), 2), dtype=int) for group in BODY_GROUPS}
+    for punch in (punch for result in results for punch in result.punches if punch.fell is not None):
+        index = int(np.searchsorted(FORCE_BINS, punch.force, side="right")) - 1
+        counts[group_of(punch.body)][min(max(index, 0), len(labels) - 1)] += punch.fell, 1
+    return {
+        group: {label: f"{falls}/{punches}" for label, (falls, punches) in zip(labels, table, strict=True)}
+        for group, table in counts.items()
+    }
+
+
+def group_of(body: str) -> str:
+    """The row of the punch table that a body belongs to."""
+    return next(group for group, parts in BODY_GROUPS.items() if any(part in body for part in parts))
+
+
+def rows(walkers: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """The table: our walkers, the longest-lived first, then the published ones."""
+    ranked = sorted(walkers.items(), key=lambda item: -item[1]["survival_s"][0])
+    return [_our_row(name, figures) for name, figures in ranked] + [_their_row(name) for name in PUBLISHED]
+
+
+def _our_row(name: str, figures: Mapping[str, Any]) -> list[str]:
+    completed = format_rate(figures["completed"], figures["runs"])
+    after = (_plus_minus(figures[key]) for key in ("position_cm", "yaw_deg", "energy_kj", "vibration"))
+    return [f"ours: {name}", str(figures["runs"]), _plus_minus(figures["survival_s"]), completed, *after]
+
+
+def _their_row(name: str) -> list[str]:
+    row = PUBLISHED[name]
+    after = ("-" if value is None else f"{value:g}" for value in row[3:])
+    return [f"published: {name}", str(row.runs), f"{row.survival_s:g}", f"{row.completed_percent:g} %", *after]
+
+
+def _plus_minus(mean: Sequence[float] | None) -> str:
+    return "-" if mean is None else f"{mean[0]:.1f} ± {mean[1]:.1f}"

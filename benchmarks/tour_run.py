@@ -1,0 +1,275 @@
+"""One run of the walking tour: the crane, the punches, and what is measured."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+import mujoco
+import numpy as np
+from tour_task import (
+    ARMS,
+    CONTROL_DT,
+    CONTROL_HZ,
+    PUNCH_S,
+    PUNCH_STEPS,
+    SEGMENT_STEPS,
+    TOUR_STEPS,
+    Follower,
+    TourConfig,
+    draw_scenario,
+    wrap,
+)
+
+from neon_sim.g1 import joints
+from neon_sim.robot import RobotCommand
+from neon_sim.sim.model import build_spec
+from neon_sim.sim.noise import SensorNoise
+from neon_sim.sim.sim_robot import SimRobot
+
+JUDGED_S: Final = 4.0  # a fall so soon after a punch is its work
+CALM_S: Final = 1.2  # s after a punch from which the robot counts as left alone
+WALKER_JOINTS: Final = slice(0, 15)  # legs and waist
+ARMS_OWNED: Final = np.isin(np.arange(joints.NUM_JOINTS), ARMS)
+ARMS_OWNED.flags.writeable = False
+_NOISE_STREAM: Final = 1  # keeps the sensors' random numbers apart from the scenario's
+
+
+class Crane:
+    """Two soft springs with dampers at the centres of mass of pelvis and torso: the body can neither drift nor lean.
+
+    They hold where the two were when the crane was hooked up, and go down with the height command. The feet carry the
+    weight. Renewed at 50 Hz: both gains are far below what that rate can make unstable on bodies of this mass.
+    """
+
+    STIFFNESS: Final = 2000.0  # N/m
+    DAMPING: Final = 150.0  # N s/m
+    LOWERING: Final = 0.1  # m/s
+
+    def __init__(self, robot: SimRobot, height: float) -> None:
+        self._data = robot.data
+        self._bodies = [robot.model.body(name).id for name in ("pelvis", "torso_link")]
+        self._hook = self._data.xipos[self._bodies].copy()
+        self._drop = max(joints.HOME_HEIGHT - height, 0.0)
+        self._before = self._hook
+
+    def pull(self, time_s: float) -> None:
+        """Set the forces of the next control period; time_s since the crane was hooked up."""
+        pos = self._data.xipos[self._bodies]
+        goal = self._hook - (0.0, 0.0, min(self.LOWERING * time_s, self._drop))
+        force = self.STIFFNESS * (goal - pos) - self.DAMPING * (pos - self._before) / CONTROL_DT
+        self._before = pos
+        self._data.xfrc_applied[self._bodies, :3] = force
+
+    def release(self) -> None:
+        """Let go for good."""
+        self._data.xfrc_applied[self._bodies] = 0.0
+
+
+@dataclass(frozen=True)
+class PunchResult:
+    """What became of a punch; `fell` is None where the run ended too soon after it to say."""
+
+    start_s: float
+    body: str
+    force: float  # N
+    fell: bool | None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The figures of one run; plain numbers, to be written down as JSON.
+
+    energy_kj: torque times joint speed, both signs counted as spent, legs and waist, sampled at 50 Hz.
+    vibration: sum over the run, legs and waist of how much the joint acceleration (difference of joint speeds at 50 Hz)
+    changes from one control step to the next, in 10^6 rad/s^2; the published harness adds up the same.
+    joint_speed (legs and waist), gyro (length): largest at the end of a control step, rad/s; `calm_`: outside punches,
+    the `CALM_S` after each, and whatever follows the punch that felled the robot.
+    """
+
+    run_id: int
+    survival_s: float
+    completed: bool
+    position_cm: tuple[float, ...]  # at the end of each finished segment
+    yaw_deg: tuple[float, ...]
+    energy_kj: float
+    vibration: float
+    joint_speed: float
+    gyro: float
+    calm_joint_speed: float
+    calm_gyro: float
+    punches: tuple[PunchResult, ...]
+
+
+class Tour:
+    """One run as it happens: `advance` until `over`, then `result`. A picture may be taken after any step.
+
+    Attributes:
+        step: control steps since the crane let go.
+        target: x, y m and heading rad of the present waypoint in the world.
+        fell: whether the pelvis was below the limit, or the physics broke down.
+    """
+
+    def __init__(self, robot: SimRobot, run_id: int, config: TourConfig) -> None:
+        self.robot, self.run_id, self.config = robot, run_id, config
+        self.scenario = draw_scenario(run_id, config)
+        self.steps = round(config.duration_s * CONTROL_HZ)
+        self.step, self.fell = 0, False
+        self._follower = Follower(config.follower)
+        self._height = config.height
+        self._whole_body = np.tile(joints.HOME, (TOUR_STEPS, 1))
+        self._whole_body[:, ARMS] = self.scenario.arms
+        self._whole_body.flags.writeable = False  # so that the robot need not copy its rows
+        self._joints = [robot.model.joint(name).id for name in joints.JOINT_NAMES]
+        self._punch_at = {round(p.start_s * CONTROL_HZ): p for p in self.scenario.punches}
+        self._punch_over = -1
+        self._joint_vel = np.zeros((self.steps, WALKER_JOINTS.stop))
+        self._torque = np.zeros((self.steps, WALKER_JOINTS.stop))
+        self._gyro = np.zeros((self.steps, 3))
+        self._position_cm: list[float] = []
+        self._yaw_deg: list[float] = []
+        robot.reset(np.random.default_rng((run_id, _NOISE_STREAM)))
+        data = robot.data
+        self._qpos, self._base_turn, self._own_vel = data.qpos[:7], data.qvel[3:6], data.qvel[6:35][WALKER_JOINTS]
+        self._own_torque = data.actuator_force[WALKER_JOINTS]
+        self._hang()
+        self._start = self.pose()
+        self.target = self._start
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to walk."""
+        return self.fell or self.step >= self.steps
+
+    @property
+    def time_s(self) -> float:
+        """Seconds since the crane let go."""
+        return self.step / CONTROL_HZ
+
+    def pose(self) -> tuple[float, float, float]:
+        """True x, y m and heading rad of the pelvis."""
+        x, y, _, qw, qx, qy, qz = self._qpos.tolist()
+        return x, y, math.atan2(2.0 * (qw * qz + qx * qy), 1.0 - 2.0 * (qy * qy + qz * qz))
+
+    def advance(self) -> None:
+        """One control step."""
+        if self.step % SEGMENT_STEPS == 0:
+            self._next_target()
+        self._punch()
+        velocity = self._follower.command(self.target, self.pose())
+        self._move(self._whole_body[self.step], velocity)
+        self._joint_vel[self.step] = self._own_vel
+        self._torque[self.step] = self._own_torque
+        self._gyro[self.step] = self._base_turn
+        # Where the physics blows up MuJoCo starts it again at time 0, with the robot on its feet: that is no recovery.
+        broken = self.robot.data.time < (self.step + 1) * CONTROL_DT - 1e-6
+        self.fell = broken or bool(self._qpos[2] < self.config.fall_height)
+        self.step += 1
+        if self.step % SEGMENT_STEPS == 0 and not self.fell:
+            self._score()
+
+    def result(self) -> RunResult:
+        """The figures of the run so far."""
+        joint_vel = self._joint_vel[: self.step]
+        power = np.abs(self._torque[: self.step] * joint_vel).sum()
+        shake = np.abs(np.diff(joint_vel, n=2, axis=0)).sum() / CONTROL_DT
+        speed = np.abs(joint_vel).max(axis=1)
+        gyro = np.linalg.norm(self._gyro[: self.step], axis=1)
+        calm = self._calm()
+        return RunResult(
+            run_id=self.run_id,
+            survival_s=self.time_s,
+            completed=not self.fell,
+            position_cm=tuple(self._position_cm),
+            yaw_deg=tuple(self._yaw_deg),
+            energy_kj=float(power) * CONTROL_DT * 1e-3,
+            vibration=float(shake) * 1e-6,
+            joint_speed=float(speed.max()),
+            gyro=float(gyro.max()),
+            calm_joint_speed=float(speed[calm].max(initial=0.0)),
+            calm_gyro=float(gyro[calm].max(initial=0.0)),
+            punches=self._judge(),
+        )
+
+    def _hang(self) -> None:
+        """Let the crane hold the robot for a while, arms at home, command zero."""
+        crane, home = Crane(self.robot, self._height), joints.HOME
+        for step in range(round(self.config.crane_s * CONTROL_HZ)):
+            crane.pull(step / CONTROL_HZ)
+            self._move(home, np.zeros(3))
+        crane.release()
+        self.robot.data.time = 0.0
+
+    def _move(self, whole_body: np.ndarray, velocity: np.ndarray) -> None:
+        self.robot.write(RobotCommand(whole_body, ARMS_OWNED, joints.KP, joints.KD, velocity, self._height))
+        self.robot.advance()
+
+    def _next_target(self) -> None:
+        x, y, heading = self.scenario.waypoints[self.step // SEGMENT_STEPS].tolist()
+        x0, y0, heading0 = self._start
+        cos, sin = math.cos(heading0), math.sin(heading0)
+        self.target = x0 + cos * x - sin * y, y0 + sin * x + cos * y, wrap(heading0 + heading)
+        self._follower.new_target()
+
+    def _punch(self) -> None:
+        """Begin or end a punch: a force at the joint, which is a force and a torque at the link's centre of mass."""
+        data = self.robot.data
+        if self.step == self._punch_over:
+            data.xfrc_applied[:] = 0.0
+        punch = self._punch_at.get(self.step)
+        if punch is not None:
+            joint = self._joints[punch.joint]
+            body = int(self.robot.model.jnt_bodyid[joint])
+            lever = data.xanchor[joint] - data.xipos[body]
+            data.xfrc_applied[body] = np.concatenate([punch.force_w, np.cross(lever, punch.force_w)])
+            self._punch_over = self.step + PUNCH_STEPS
+
+    def _score(self) -> None:
+        """Errors at the target whose time has just run out."""
+        (x, y, heading), (target_x, target_y, target_heading) = self.pose(), self.target
+        self._position_cm.append(100.0 * math.hypot(target_x - x, target_y - y))
+        self._yaw_deg.append(math.degrees(abs(wrap(target_heading - heading))))
+
+    def _calm(self) -> np.ndarray:
+        """(step,) bool: nobody has pushed the robot lately, and it is not about to end on the floor."""
+        time_s = np.arange(self.step) / CONTROL_HZ
+        calm = np.ones(self.step, dtype=bool)
+        thrown = [p.start_s for p in self.scenario.punches if p.start_s < self.time_s]
+        for start_s in thrown:
+            calm &= (time_s < start_s) | (time_s >= start_s + PUNCH_S + CALM_S)
+        if self.fell and thrown:
+            calm &= time_s < thrown[-1]
+        return calm
+
+    def _judge(self) -> tuple[PunchResult, ...]:
+        """Each punch thrown, and whether it felled the robot: within `JUDGED_S`, and before the next one."""
+        thrown = [p for p in self.scenario.punches if p.start_s < self.time_s]
+        results = []
+        for index, punch in enumerate(thrown):
+            last = index == len(thrown) - 1
+            fell: bool | None = self.fell and last and self.time_s <= punch.start_s + JUDGED_S
+            if punch.start_s + JUDGED_S > self.config.duration_s:
+                fell = None  # even if it fell: counting only those would make late punches look worse
+            results.append(PunchResult(punch.start_s, punch.body, float(np.linalg.norm(punch.force_w)), fell))
+        return tuple(results)
+
+
+def build_tour_robot(walker: Any, config: TourConfig, spec: mujoco.MjSpec | None = None) -> SimRobot:
+    """The robot with a walker, on the tour's physics: elliptic cones, friction loss in the joints, noisy sensors.
+
+    spec: a scene made with `build_spec`, with things to look at added; it is changed.
+    """
+    spec = spec or build_spec()
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    for name in joints.JOINT_NAMES:
+        spec.joint(name).frictionloss = config.friction_loss
+    robot = SimRobot(spec, {}, physics_dt=config.physics_dt, noise=SensorNoise())
+    robot.walker = walker
+    return robot
+
+
+def run_tour(robot: SimRobot, run_id: int, config: TourConfig) -> RunResult:
+    """One whole run."""
+    tour = Tour(robot, run_id, config)
+    while not tour.over:
+        tour.advance()
+    return tour.result()

@@ -1,0 +1,188 @@
+"""How long a walker lasts: 90 s of waypoints with arms that move by themselves and a punch every 5 s.
+
+    python benchmarks/walking_tour.py                              # the shipped walker, 512 runs, about 20 minutes
+    python benchmarks/walking_tour.py --walker standing --runs 128
+    python benchmarks/walking_tour.py --walker runs/mine/walker.npz --runs 64 --print-only
+    python benchmarks/walking_tour.py --preset tiny                # 4 runs of 15 s: one number, no report
+    python benchmarks/walking_tour.py --resume                     # go on after Ctrl-C
+    python benchmarks/walking_tour.py --video 7                    # one run as docs/walking_tour.mp4 and .png
+
+The scenario is a pure function of the run id, so every walker meets the same 512 tours. Walkers measured on other days
+stay in the report. The task and where ours differs from the published one: benchmarks/tour_task.py.
+"""
+
+import argparse
+import datetime
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from report import ROOT, commit, replace_file, table, write_report
+from tour_figures import HEADER, PUBLISHED, rows, summarise
+from tour_pictures import film, plot_survival, strip
+from tour_run import PunchResult, RunResult, build_tour_robot, run_tour
+from tour_task import TOUR_S, TourConfig
+from walkers import WALKERS, make_walker
+
+from neon_sim.names import nearest
+from neon_sim.sim.sim_robot import SimRobot
+from neon_sim.training.run_folder import claim_folder
+from neon_sim.training.workers import parallel_map
+
+NAME: Final = "walking_tour"
+SHIPPED_WEIGHTS: Final = ROOT / "assets" / "g1" / "walker" / "walker.npz"
+
+
+class Preset(NamedTuple):
+    """How much is run."""
+
+    runs: int
+    duration_s: float
+
+
+PRESETS: Final = {"full": Preset(512, TOUR_S), "tiny": Preset(4, 15.0)}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of one walker."""
+
+    walker: str
+    run_id: int
+    config: TourConfig
+
+
+@functools.cache
+def robot_of(walker: str, config: TourConfig) -> SimRobot:
+    """The robot of this process, compiled once for all its runs."""
+    return build_tour_robot(make_walker(walker), config)
+
+
+def run_job(job: Job) -> RunResult:
+    """One run, in whichever process."""
+    return run_tour(robot_of(job.walker, job.config), job.run_id, job.config)
+
+
+def measure(walker: str, run_ids: Iterable[int], config: TourConfig, workers: int, kept: Path) -> list[RunResult]:
+    """All runs in the order of `run_ids`. Each is added to the file `kept` as it ends; what is there is not rerun."""
+    wanted = list(run_ids)
+    done = {result.run_id: result for result in read_results(kept)}
+    replace_file(kept, "".join(map(as_line, done.values())))  # without a line that was cut short
+    jobs = [Job(walker, run_id, config) for run_id in wanted if run_id not in done]
+    with kept.open("a", encoding="utf-8") as file:
+        for result in parallel_map(run_job, jobs, workers, f"tour, {label_of(walker)}"):
+            done[result.run_id] = result
+            file.write(as_line(result))
+            file.flush()
+    return [done[run_id] for run_id in wanted]
+
+
+def as_line(result: RunResult) -> str:
+    """A result as one line of JSON."""
+    return json.dumps(asdict(result)) + "\n"
+
+
+def read_results(path: Path) -> list[RunResult]:
+    """Results written down by `as_line`; none if there is no file. A line that was cut short is left out."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    records = [json.loads(line) for line in lines if line.endswith("\n")]
+    for record in records:
+        record["punches"] = tuple(PunchResult(**punch) for punch in record["punches"])
+        record["position_cm"], record["yaw_deg"] = tuple(record["position_cm"]), tuple(record["yaw_deg"])
+    return [RunResult(**record) for record in records]
+
+
+def label_of(walker: str) -> str:
+    """What a walker is called in tables and file names."""
+    return Path(walker).stem if walker.endswith(".npz") else walker
+
+
+def settings_of(walker: str, config: TourConfig) -> dict[str, Any]:
+    """What decides a run besides its id; the weights by their digest, as a file may be written anew."""
+    weights = Path(walker) if walker.endswith(".npz") else SHIPPED_WEIGHTS
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.exists() else "none"
+    return {"walker": walker, "weights": digest, "config": asdict(config)}
+
+
+def keep_file(walker: str, config: TourConfig, folder: Path, resume: bool) -> Path:
+    """Where the results of single runs go; without `resume` what an earlier call left there is thrown away."""
+    place = folder / label_of(walker)
+    if not resume:
+        for name in ("settings.json", "runs.jsonl"):
+            (place / name).unlink(missing_ok=True)
+    claim_folder(place, settings_of(walker, config))
+    return place / "runs.jsonl"
+
+
+def report(walker: str, config: TourConfig, figures: dict[str, Any], root: Path = ROOT) -> None:
+    """Put one walker's figures beside those of the others: JSON file, RESULTS.md, picture; root: the checkout."""
+    path = root / "benchmarks" / "results" / f"{NAME}.json"
+    walkers = json.loads(path.read_text(encoding="utf-8"))["figures"]["walkers"] if path.exists() else {}
+    today = datetime.date.today().isoformat()
+    walkers[label_of(walker)] = {"date": today, "commit": commit(root), "config": asdict(config), **figures}
+    published = {name: row._asdict() for name, row in PUBLISHED.items()}
+    write_report(NAME, {"walkers": walkers, "published": published}, HEADER, rows(walkers), today, root)
+    plot_survival(walkers, root / "docs" / "walking_tour_survival.png")
+
+
+def make_video(walker: str, run_id: int, config: TourConfig, path: Path) -> None:
+    """One run as a film, and its hardest survived punch as a picture of the same name."""
+    result = film(make_walker(walker), run_id, config, path)
+    print(f"Run {run_id}: up for {result.survival_s:g} s. Wrote {path}")
+    punch = strip(make_walker(walker), result, config, path.with_suffix(".png"))
+    if punch is None:
+        print("No punch was survived, so there is no strip of pictures.")
+    else:
+        print(f"The hardest survived, {punch.force:.0f} N on {punch.body}: {path.with_suffix('.png')}")
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line, with what the preset fills in."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--walker", default="shipped", help=f"{', '.join(WALKERS)} or PATH.npz")
+    parser.add_argument("--preset", default="full", help=", ".join(PRESETS))
+    parser.add_argument("--runs", type=int, help="512, or what the preset says")
+    parser.add_argument("--first", type=int, default=0, help="the first run id")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--physics-dt", type=float, default=TourConfig.physics_dt, help="s")
+    parser.add_argument("--height", type=float, default=TourConfig.height, help="m, commanded pelvis height")
+    parser.add_argument("--resume", action="store_true", help="go on where Ctrl-C stopped")
+    parser.add_argument("--print-only", action="store_true", help="leave RESULTS.md, the JSON file and docs/ alone")
+    parser.add_argument("--video", type=int, metavar="RUN_ID", help="film this run and measure nothing")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / f"{NAME}.mp4", help="of the video")
+    args = parser.parse_args(given)
+    if args.preset not in PRESETS:
+        raise SystemExit(str(nearest("preset", args.preset, PRESETS)))
+    args.runs = PRESETS[args.preset].runs if args.runs is None else args.runs
+    if args.runs < 1 or args.first < 0:
+        parser.error(f"--runs must be at least 1 and --first at least 0, got {args.runs} and {args.first}")
+    return args
+
+
+def main() -> None:
+    """Measure, print and report, or film."""
+    args = arguments()
+    duration_s = PRESETS[args.preset].duration_s
+    config = TourConfig(duration_s=duration_s, physics_dt=args.physics_dt, height=args.height)
+    make_walker(args.walker)  # a name that is none is said now, not by a worker
+    if args.video is not None:
+        make_video(args.walker, args.video, config, args.out)
+        return
+    kept = keep_file(args.walker, config, ROOT / "runs" / NAME / args.preset, args.resume)
+    run_ids = range(args.first, args.first + args.runs)
+    try:
+        figures = summarise(measure(args.walker, run_ids, config, args.workers, kept))
+    except KeyboardInterrupt:
+        raise SystemExit(f"\nStopped; finished runs are in {kept}. The same command with --resume goes on.") from None
+    print(table(HEADER, rows({label_of(args.walker): figures})))
+    print(f"mean survival: {figures['survival_s'][0]:.2f} s of {duration_s:g} s")
+    if duration_s == TOUR_S and not args.print_only:
+        report(args.walker, config, figures)
+
+
+if __name__ == "__main__":
+    main()

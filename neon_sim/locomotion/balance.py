@@ -1,0 +1,202 @@
+"""The standing balance controller: it keeps the robot up and its pelvis still while somebody else moves the arms.
+
+Each control step it decides where under the feet the floor should push (the centre of pressure), asks statics which leg
+torques make the floor push there, and folds those torques into position targets: a servo of gain kp turns an offset of
+tau / kp into tau. It reads encoders and the IMU only: the centre of mass comes from kinematics, its speed from the
+standing feet. It does not step, so it cannot follow a velocity.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from neon_sim.g1 import joints
+from neon_sim.g1.kinematics import GRAVITY, TOTAL_MASS, Stance, stance, stance_of
+from neon_sim.locomotion.posture import HEIGHT_RANGE, crouch
+from neon_sim.robot import RobotState
+
+CONTROL_DT: Final = 0.02  # s; stepped at 50 Hz in simulation as on the robot
+
+_OWN: Final = slice(0, 15)  # legs and waist, the first in hardware order; the arms are never the walker's
+_LEFT_LEG, _RIGHT_LEG = slice(0, 6), slice(6, 12)
+_WEIGHT: Final = TOTAL_MASS * GRAVITY  # N
+
+
+@dataclass(frozen=True)
+class BalanceConfig:
+    """Gains of the balance controller; pairs are (forward, left).
+
+    Found by random search over arm motions, reaches, pushes, sensor noise and changed masses, gains and friction on
+    seeds 100-105 with physics of 2 and 5 ms, then rounded.
+    """
+
+    # m that the push point moves per m of offset, on top of the 1 that balances gravity; then per m/s.
+    com_kp: tuple[float, float] = (2.6, 2.5)
+    com_kd: tuple[float, float] = (0.48, 0.27)
+    # m from between the soles: as far as the arms may carry the centre of mass before the pelvis moves the other way.
+    com_low: tuple[float, float] = (-0.05, -0.05)
+    com_high: tuple[float, float] = (0.055, 0.05)
+    push_limit: tuple[float, float] = (0.083, 0.10)  # m; a sole reaches 0.085 each way, the feet are 0.237 apart
+    tilt_kp: float = 60.0  # N of sideways push at the feet per unit of lean: turns the body upright
+    tilt_kd: float = 6.5  # N per rad/s; 20 is unstable at 50 Hz
+    yaw_kp: float = 40.0  # N m/rad towards the heading of the first step
+    yaw_ki: float = 100.0  # N m/(rad s)
+    yaw_kd: float = 3.0  # N m s/rad
+    yaw_limit: float = 20.0  # N m; friction under the feet gives about 30
+    yaw_reach: float = 0.25  # rad; beyond it the feet have slipped, and the heading to keep is the new one
+    smoothing: float = 0.1  # share of the last velocity kept in the new one
+    height_speed: float = 0.1  # m/s, for following the height command
+
+
+class _Body(NamedTuple):
+    """Where things are in the stance frame: x along the feet, y left, z up, origin midway between the soles."""
+
+    frame: np.ndarray  # (3, 3) pelvis frame -> stance frame
+    com: np.ndarray  # (3,) m
+    pelvis: np.ndarray  # (3,) m
+    soles: np.ndarray  # (2, 3) m
+    com_vel: np.ndarray  # (3,) m/s
+    turn: np.ndarray  # (3,) rad/s
+
+
+class Balance:
+    """Holds the feet where they are and the rest of the body above them.
+
+    Attributes:
+        max_velocity: (3,) m/s, m/s, rad/s that a command may ask for and get: zeros, it only stands.
+        velocity: (2,) m/s, forward and left, of the centre of mass over the feet.
+        height: m, the pelvis height that it holds or approaches.
+    """
+
+    max_velocity = np.zeros(3)
+
+    def __init__(self, config: BalanceConfig | None = None) -> None:
+        self.config = config or BalanceConfig()
+        self._com_kp, self._com_kd = np.array(self.config.com_kp), np.array(self.config.com_kd)
+        self._com_low, self._com_high = np.array(self.config.com_low), np.array(self.config.com_high)
+        self._push_limit = np.array(self.config.push_limit)
+        self._home_pelvis = -stance(joints.HOME).sole_pos.mean(axis=0)[:2]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the past; the heading of the next step becomes the one to keep."""
+        self.velocity = np.zeros(2)
+        self._heading = np.nan  # rad; compares false, so that the first step sets it
+        self._twist = 0.0  # N m, what the heading error has added up to
+        self.height = joints.HOME_HEIGHT
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that the next step depends on, in plain copies."""
+        return {
+            "com_vel": self.velocity.copy(),
+            "heading": self._heading,
+            "twist": self._twist,
+            "height": self.height,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go back to what `get_state` returned; the steps that follow are equal to the bit."""
+        self.velocity = np.array(state["com_vel"])
+        self._heading, self._twist, self.height = state["heading"], state["twist"], state["height"]
+
+    def step(
+        self,
+        state: RobotState,
+        command: np.ndarray,
+        owned_mask: np.ndarray,
+        external_targets: np.ndarray,
+        residual: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Joint targets (29,) rad for the next control period.
+
+        Args:
+            state: what the robot senses; joint_pos, joint_vel, quat_wxyz, gyro and gravity_b are read.
+            command: (4,) vx, vy m/s, yaw rate rad/s, pelvis height m. Only the height is followed, in `HEIGHT_RANGE`.
+            owned_mask: (29,) bool; True = the caller commands the joint, its external target passes through.
+            external_targets: (29,) rad.
+            residual: (29,) rad, added to the targets of the joints that the walker owns.
+        """
+        targets = np.array(external_targets, dtype=np.float64)
+        if owned_mask[_OWN].all():
+            return targets
+        own = self._posture(float(command[3]))
+        own += self._torque(state) / joints.KP[_OWN]
+        if residual is not None:
+            own += residual[_OWN]
+        targets[_OWN] = np.where(owned_mask[_OWN], targets[_OWN], own)
+        return targets
+
+    def _posture(self, height: float) -> np.ndarray:
+        """Legs and waist (15,) rad of a symmetric stance that approaches `height`."""
+        wanted = min(max(height, HEIGHT_RANGE[0]), HEIGHT_RANGE[1])
+        reach = self.config.height_speed * CONTROL_DT
+        self.height += min(max(wanted - self.height, -reach), reach)
+        return crouch(self.height)
+
+    def _torque(self, state: RobotState) -> np.ndarray:
+        """Torques (15,) N m that carry the body and make the floor push where it should."""
+        body = stance_of(state.limb_poses)
+        up_b = -state.gravity_b
+        balance = _balance(body, state, up_b)
+        push = self._push_point(balance)
+        twist = self._heading_torque(state.quat_wxyz, balance.turn[2])
+        lean, turn = balance.frame[:2, 2], balance.turn
+        force = np.empty(3)
+        force[:2] = _WEIGHT / max(balance.com[2], 0.3) * (balance.com[:2] - push)
+        force[:2] += self.config.tilt_kp * lean + self.config.tilt_kd * np.array([turn[1], -turn[0]])
+        force[2] = _WEIGHT
+        moment = np.array([0.0, -push[0] * force[2], push[0] * force[1] + twist])
+        wrench = np.concatenate([force @ balance.frame, moment @ balance.frame])
+        gap = max(balance.soles[0, 1] - balance.soles[1, 1], 0.05)
+        left_share = min(max((push[1] - balance.soles[1, 1]) / gap, 0.0), 1.0)
+        torque = (_WEIGHT * up_b) @ body.com_jacobian[:, _OWN]
+        torque[_LEFT_LEG] -= left_share * (wrench @ body.sole_jacobian[0])
+        torque[_RIGHT_LEG] -= (1.0 - left_share) * (wrench @ body.sole_jacobian[1])
+        return np.clip(torque, -joints.EFFORT[_OWN], joints.EFFORT[_OWN])
+
+    def _push_point(self, balance: _Body) -> np.ndarray:
+        """Where the floor should push (2,) m: under the centre of mass, and beyond it to bring it back.
+
+        The centre of mass belongs where it is when the pelvis is at home above the feet, so that the pelvis stays while
+        the arms carry weight about; only when that leaves the safe area does the pelvis give way.
+        """
+        com = balance.com[:2]
+        keep = self.config.smoothing
+        self.velocity = keep * self.velocity + (1.0 - keep) * balance.com_vel[:2]
+        wanted = (com - balance.pelvis[:2] + self._home_pelvis).clip(self._com_low, self._com_high)
+        push = com + self._com_kp * (com - wanted) + self._com_kd * self.velocity
+        return push.clip(-self._push_limit, self._push_limit)
+
+    def _heading_torque(self, quat_wxyz: np.ndarray, yaw_rate: float) -> float:
+        """Moment N m about the vertical that the floor should put on the feet to keep the heading."""
+        w, x, y, z = quat_wxyz.tolist()
+        heading = np.arctan2(2.0 * (x * y + w * z), 1.0 - 2.0 * (y * y + z * z))
+        error = (heading - self._heading + np.pi) % (2.0 * np.pi) - np.pi
+        if not abs(error) < self.config.yaw_reach:
+            self._heading, self._twist, error = heading, 0.0, 0.0
+        limit = self.config.yaw_limit
+        self._twist = min(max(self._twist - self.config.yaw_ki * CONTROL_DT * error, -limit), limit)
+        return min(max(self._twist - self.config.yaw_kp * error - self.config.yaw_kd * yaw_rate, -limit), limit)
+
+
+def _balance(body: Stance, state: RobotState, up_b: np.ndarray) -> _Body:
+    """Turn the pelvis frame's picture into the stance frame's, with speeds over the floor."""
+    frame = _stance_frame(body.sole_matrix, up_b)
+    middle = 0.5 * (body.sole_pos[0] + body.sole_pos[1])
+    speeds = body.sole_jacobian[:, :3] @ state.joint_vel[:12].reshape(2, 6, 1)
+    relative_vel = body.com_jacobian @ state.joint_vel - 0.5 * (speeds[0, :, 0] + speeds[1, :, 0])
+    com, turn = frame @ (body.com - middle), frame @ state.gyro
+    (wx, wy, wz), (x, y, z) = turn.tolist(), com.tolist()
+    com_vel = frame @ relative_vel + np.array([wy * z - wz * y, wz * x - wx * z, wx * y - wy * x])
+    return _Body(frame, com, frame @ -middle, (body.sole_pos - middle) @ frame.T, com_vel, turn)
+
+
+def _stance_frame(sole_matrix: np.ndarray, up_b: np.ndarray) -> np.ndarray:
+    """(3, 3) rows forward, left, up in the pelvis frame: forward is where the feet point, levelled."""
+    forward = sole_matrix[0, :, 0] + sole_matrix[1, :, 0]
+    forward = forward - up_b * (forward @ up_b)
+    fx, fy, fz = (forward / max(np.sqrt(forward @ forward), 1e-6)).tolist()
+    ux, uy, uz = up_b.tolist()
+    return np.array([(fx, fy, fz), (uy * fz - uz * fy, uz * fx - ux * fz, ux * fy - uy * fx), (ux, uy, uz)])

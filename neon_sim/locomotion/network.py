@@ -1,0 +1,64 @@
+"""The walker's network in numpy: normalise, then linear layers with ELU between; one file of weights."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+INPUT_LIMIT = 8.0  # standard deviations
+
+
+@dataclass(frozen=True)
+class WalkerWeights:
+    """What `agents/train_walker.py` makes."""
+
+    gains: np.ndarray  # (18,) of the base gait
+    mean: np.ndarray  # (O,) of the observation
+    scale: np.ndarray  # (O,) one over its standard deviation
+    layers: tuple[tuple[np.ndarray, np.ndarray], ...]  # weight (out, in) and bias (out,) each
+    note: str  # command, seed, steps, hours, machine
+
+    def act(self, observation: np.ndarray) -> np.ndarray:
+        """Observations (B, O) -> actions (B, 16)."""
+        value = ((observation - self.mean) * self.scale).clip(-INPUT_LIMIT, INPUT_LIMIT)
+        value = value.astype(np.float32)
+        for weight, bias in self.layers[:-1]:
+            value = value @ weight.T + bias
+            value = np.where(value > 0.0, value, np.expm1(np.minimum(value, 0.0)))
+        weight, bias = self.layers[-1]
+        return (value @ weight.T + bias).astype(np.float64)
+
+
+def save_weights(path: Path, weights: WalkerWeights) -> None:
+    """Write one .npz, atomically."""
+    arrays = {"gains": weights.gains, "mean": weights.mean, "scale": weights.scale, "note": np.array(weights.note)}
+    for index, (weight, bias) in enumerate(weights.layers):
+        arrays[f"weight_{index}"], arrays[f"bias_{index}"] = weight.astype(np.float32), bias.astype(np.float32)
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as file:
+        np.savez_compressed(file, **arrays)
+    os.replace(partial, path)
+
+
+def load_weights(path: Path) -> WalkerWeights:
+    """Read what `save_weights` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it holds no walker.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"No walker at {path}. Train one: python agents/train_walker.py --out FOLDER.")
+    with np.load(path, allow_pickle=False) as file:
+        if "gains" not in file or "weight_0" not in file:
+            raise ValueError(f"{path} holds no walker, it has {sorted(file)}. agents/train_walker.py writes walker.npz.")
+        count = sum(name.startswith("weight_") for name in file)
+        layers = tuple((file[f"weight_{i}"], file[f"bias_{i}"]) for i in range(count))
+        return WalkerWeights(file["gains"], file["mean"], file["scale"], layers, str(file["note"]))
+
+
+def parameters(layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:
+    """How many numbers were learned."""
+    return sum(weight.size + bias.size for weight, bias in layers)

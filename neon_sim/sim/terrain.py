@@ -1,0 +1,155 @@
+"""Ground other than the flat floor: edits of a spec, to be made before it is compiled.
+
+Steps and rough ground leave the place where the robot starts level; a slope comes with a pose that fits it. The soles
+touch the ground with four small spheres each, so an edge that passes between them is not felt until a sphere meets it.
+"""
+
+from typing import Final
+
+import mujoco
+import numpy as np
+
+from neon_sim.g1 import joints
+from neon_sim.g1.geometry import matrix_to_quat
+from neon_sim.g1.kinematics import Stance, stance
+from neon_sim.sim.model import FLOOR, SCENE_GROUP
+
+_BURIED: Final = 0.05  # m of every box that is under the floor
+_SUNK: Final = 0.01  # m of the flat floor below the lowest point of rough ground: no sole meets both
+_CROUCH: Final = 0.04  # m below home in which a slope is met: the lower leg needs the length
+_FEW_NEWTON_STEPS: Final = 30
+
+
+def add_steps(
+    spec: mujoco.MjSpec,
+    rng: np.random.Generator,
+    height: float = 0.04,
+    tile: float = 0.5,
+    reach: float = 6.0,
+    clear: float = 0.6,
+) -> None:
+    """Cover the floor with square plateaus, each at level 0, half of `height` or all of it.
+
+    Args:
+        height: m, the highest edge.
+        tile: m, side of a plateau.
+        reach: m from the origin to the end of the field; level floor beyond.
+        clear: m around the origin that stay level for the start.
+    """
+    _require(height=height, tile=tile, reach=reach)
+    count = round(2 * reach / tile)
+    edge = np.linspace(-reach, reach, count + 1)
+    centre, half = 0.5 * (edge[:-1] + edge[1:]), 0.5 * (edge[1] - edge[0])
+    tops = height * rng.choice([0.0, 0.5, 1.0], size=(count, count))
+    for i, j in zip(*np.nonzero(tops), strict=True):
+        if max(abs(centre[i]), abs(centre[j])) - half < clear:
+            continue
+        shade = 0.42 + 0.2 * tops[i, j] / height
+        spec.worldbody.add_geom(
+            name=f"step_{i}_{j}",
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=[half, half, 0.5 * (tops[i, j] + _BURIED)],
+            pos=[centre[i], centre[j], 0.5 * (tops[i, j] - _BURIED)],
+            rgba=[shade, shade, 0.9 * shade, 1.0],
+            group=SCENE_GROUP,
+        )
+
+
+def add_rough(
+    spec: mujoco.MjSpec,
+    rng: np.random.Generator,
+    amplitude: float = 0.04,
+    cell: float = 0.15,
+    reach: float = 6.0,
+    clear: float = 0.6,
+) -> None:
+    """Replace the floor near the origin by rough ground: independent heights on a grid, flat facets between.
+
+    Args:
+        amplitude: m from the lowest to the highest point; the start is level, at height 0, in the middle of them.
+        cell: m between neighbouring points of the grid.
+        reach: m from the origin to the end of the field; level floor beyond, a little lower.
+        clear: m around the origin that stay level for the start.
+    """
+    _require(amplitude=amplitude, cell=cell, reach=reach)
+    count = 2 * round(reach / cell) + 1
+    along = np.linspace(-reach, reach, count)
+    heights = amplitude * rng.uniform(-0.5, 0.5, (count, count))
+    heights[np.maximum.outer(abs(along), abs(along)) < clear + cell] = 0.0
+    lowest, highest = heights.min(), heights.max()
+    spec.add_hfield(
+        name="rough",
+        nrow=count,
+        ncol=count,
+        size=[reach, reach, highest - lowest, _BURIED],
+        userdata=((heights - lowest) / (highest - lowest)).ravel(),
+    )
+    spec.worldbody.add_geom(
+        name="rough",
+        type=mujoco.mjtGeom.mjGEOM_HFIELD,
+        hfieldname="rough",
+        pos=[0.0, 0.0, lowest],
+        rgba=[0.5, 0.51, 0.48, 1.0],
+        group=SCENE_GROUP,
+    )
+    spec.geom(FLOOR).pos = [0.0, 0.0, lowest - _SUNK]
+
+
+def add_slope(spec: mujoco.MjSpec, degrees: float, heading: float = 0.0) -> np.ndarray:
+    """Tilt the floor about the origin so that it rises by `degrees` towards `heading` (rad, 0 = world x).
+
+    Returns:
+        (36,) qpos of the robot alone to start from: pelvis upright above the origin and facing x, soles flat on the
+        slope where home has them, arms at home.
+
+    Raises:
+        ValueError: the ankles cannot lay the feet on such a slope.
+    """
+    rise = np.tan(np.deg2rad(degrees)) * np.array([np.cos(heading), np.sin(heading)])
+    normal = np.array([-rise[0], -rise[1], 1.0])
+    sole = _facing(normal / np.linalg.norm(normal))
+    spec.geom(FLOOR).quat = matrix_to_quat(sole)
+    height = joints.HOME_HEIGHT - _CROUCH
+    ground = stance(joints.HOME).sole_pos[:, :2]
+    places = np.column_stack([ground, ground @ rise - height])
+    joint_pos = _place_feet(places, sole)
+    if np.any(joint_pos < joints.LOWER) or np.any(joint_pos > joints.UPPER):
+        raise ValueError(
+            f"The feet do not reach a slope of {degrees} degrees towards {heading:.2f} rad. Sideways the ankles allow"
+            " about 14 degrees, less is always possible."
+        )
+    return np.concatenate([[0.0, 0.0, height], [1.0, 0.0, 0.0, 0.0], joint_pos])
+
+
+def _facing(normal: np.ndarray) -> np.ndarray:
+    """Orientation (3, 3) with z along a unit `normal` (3,) and x as near to the world's as that allows."""
+    x = np.array([1.0, 0.0, 0.0]) - normal[0] * normal
+    x /= np.linalg.norm(x)
+    return np.column_stack([x, np.cross(normal, x), normal])
+
+
+def _place_feet(places: np.ndarray, sole: np.ndarray) -> np.ndarray:
+    """Joints (29,) rad, home but for the legs, that bring the soles to `places` (2, 3) m, both turned as `sole` (3, 3).
+
+    Newton's method in the pelvis frame; a leg has the six joints that a sole needs.
+    """
+    joint_pos = joints.HOME.copy()
+    for _ in range(_FEW_NEWTON_STEPS):
+        now = stance(joint_pos)
+        for leg, error in enumerate(_sole_errors(now, places, sole)):
+            joint_pos[6 * leg : 6 * leg + 6] += np.linalg.solve(now.sole_jacobian[leg], error)
+    return joint_pos
+
+
+def _sole_errors(now: Stance, places: np.ndarray, sole: np.ndarray) -> np.ndarray:
+    """What each sole lacks (2, 6): m to its place, rad to its orientation."""
+    # The rotation vector of a small turn is half the sum of what carries x to x, y to y and z to z.
+    turned = 0.5 * np.cross(now.sole_matrix, sole[None], axis=1).sum(axis=2)
+    return np.concatenate([places - now.sole_pos, turned], axis=1)
+
+
+def _require(**lengths: float) -> None:
+    """Raise ValueError for a length that is not positive."""
+    for name, value in lengths.items():
+        if not value > 0.0:
+            raise ValueError(f"{name} must be a positive number of metres, got {value}.")

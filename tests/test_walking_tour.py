@@ -1,0 +1,405 @@
+"""The walking tour: the task by hand numbers, its crane and punches on the real model, and how runs are counted."""
+
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import imageio.v2 as imageio
+import mujoco
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
+import tour_figures
+import tour_pictures
+import walking_tour
+from tour_run import PunchResult, RunResult, Tour, build_tour_robot, run_tour
+from tour_task import ARMS, Follower, FollowerConfig, TourConfig, draw_scenario, force_ceiling, wrap
+
+from neon_sim.g1 import joints
+from neon_sim.locomotion.balance import Balance
+from neon_sim.robot import RobotState
+
+CONFIG = TourConfig()
+GENTLE = replace(CONFIG, punch_max=0.0)
+IDS = range(30)
+
+
+class Stiff(Balance):
+    """Holds the home pose by its servos alone, which does not stand."""
+
+    def step(self, state: RobotState, *arguments: Any, **named: Any) -> np.ndarray:
+        return joints.HOME.copy()
+
+
+@pytest.fixture(scope="module")
+def robot() -> Any:
+    return build_tour_robot(Balance(), CONFIG)
+
+
+def test_a_run_id_is_a_scenario() -> None:
+    first, again, other = draw_scenario(7, CONFIG), draw_scenario(7, CONFIG), draw_scenario(8, CONFIG)
+    assert np.array_equal(first.waypoints, again.waypoints) and np.array_equal(first.arms, again.arms)
+    for a, b in zip(first.punches, again.punches, strict=True):
+        assert (a.start_s, a.joint) == (b.start_s, b.joint) and np.array_equal(a.force_w, b.force_w)
+    assert not np.array_equal(first.waypoints, other.waypoints) and not np.array_equal(first.arms, other.arms)
+    short = draw_scenario(7, replace(CONFIG, duration_s=15.0))  # a short run is the beginning of the long one
+    assert np.array_equal(short.arms, first.arms) and len(short.punches) == 18
+
+
+def test_waypoints_fill_their_circle() -> None:
+    points = np.concatenate([draw_scenario(run_id, CONFIG).waypoints for run_id in IDS])
+    assert points.shape == (30 * 18, 3)
+    radius = np.hypot(points[:, 0] - 0.3, points[:, 1])
+    assert 0.98 < radius.max() <= 1.0
+    assert np.mean(radius < 0.5) == pytest.approx(0.25, abs=0.06)  # even over the area: 0.5^2 of it
+    assert np.abs(points[:, 2]).max() <= np.pi and np.ptp(points[:, 2]) > 6.0
+
+
+def test_punches_keep_to_their_segments_forces_and_directions() -> None:
+    everything = [draw_scenario(run_id, CONFIG).punches for run_id in IDS]
+    for punches in everything:
+        assert len(punches) == 18
+        for segment, punch in enumerate(punches):
+            assert 5.0 * segment <= punch.start_s <= 5.0 * segment + 4.92 + 1e-9  # 0.08 s long, so inside
+            share = np.linalg.norm(punch.force_w) / force_ceiling(punch.start_s, CONFIG)
+            assert 0.5 <= share <= 1.0
+    flat = [punch for punches in everything for punch in punches]
+    assert {punch.joint for punch in flat} == set(range(29))
+    unit = np.array([punch.force_w / np.linalg.norm(punch.force_w) for punch in flat])
+    assert np.abs(unit.mean(axis=0)).max() < 0.1
+    assert np.square(unit).mean(axis=0) == pytest.approx([1 / 3] * 3, abs=0.05)
+    assert np.std([punch.start_s % 5.0 for punch in flat]) == pytest.approx(4.92 / math.sqrt(12), rel=0.1)
+
+
+def test_force_ceiling_by_hand() -> None:
+    forces = [force_ceiling(time_s, CONFIG) for time_s in (0.0, 30.0, 60.0, 90.0)]
+    assert forces == pytest.approx([500 / 3, 1000 / 3, 500.0, 500.0])
+
+
+def test_arms_use_their_ranges_at_the_envs_speed() -> None:
+    for run_id in (0, 1):
+        arms = draw_scenario(run_id, CONFIG).arms
+        assert arms.shape == (4500, 14)
+        steps = np.abs(np.diff(arms, axis=0, prepend=joints.HOME[None, ARMS]))
+        assert 1.9 * 0.02 < steps.max() <= 2.0 * 0.02 + 1e-12
+        reach = joints.UPPER[ARMS] - joints.LOWER[ARMS]
+        assert (np.ptp(arms, axis=0) >= 0.5 * reach).all()
+        assert (arms >= joints.LOWER[ARMS]).all() and (arms <= joints.UPPER[ARMS]).all()
+
+
+@pytest.mark.parametrize(
+    ("pose", "target", "command"),
+    [
+        # Facing +y at (1, 2): ahead is +y, left is -x. Gain 1.5.
+        ((1.0, 2.0, math.pi / 2), (1.0, 2.2, math.pi / 2), (0.3, 0.0, 0.0)),
+        ((1.0, 2.0, math.pi / 2), (0.8, 2.0, math.pi / 2), (0.0, 0.3, 0.0)),
+        ((0.0, 0.0, 0.0), (0.0, -0.2, 0.0), (0.0, -0.3, 0.0)),  # to the right
+        ((0.0, 0.0, math.pi), (3.0, 4.0, math.pi), (-0.3, -0.4, 0.0)),  # 5 m away, seen turned round: 0.5 m/s
+        ((0.0, 0.0, 0.2), (0.0, 0.0, 0.6), (0.0, 0.0, 0.6)),  # on the spot, turn left
+        ((0.0, 0.0, 0.0), (0.0, 0.0, -2.0), (0.0, 0.0, -1.0)),  # no faster than 1 rad/s
+        ((0.0, 0.0, 3.1), (0.0, 0.0, -3.1), (0.0, 0.0, 1.5 * (2 * math.pi - 6.2))),  # the short way round
+        ((0.0, 0.0, 0.0), (0.06, 0.06, 0.04), (0.0, 0.0, 0.0)),  # 8.5 cm and 0.04 rad: there
+    ],
+)
+def test_commands_by_hand(pose: Any, target: Any, command: Any) -> None:
+    assert Follower(FollowerConfig()).command(target, pose) == pytest.approx(np.array(command), abs=1e-12)
+
+
+def test_the_dead_band_lets_go_late() -> None:
+    follower, still = Follower(FollowerConfig()), (0.0, 0.0, 0.0)
+    speeds = [float(follower.command((x, 0.0, 0.0), still)[0]) for x in (0.15, 0.09, 0.15, 0.21, 0.15)]
+    assert speeds == pytest.approx([0.225, 0.0, 0.0, 0.315, 0.225])
+    follower.new_target()
+    rates = [float(follower.command((0.0, 0.0, a), still)[2]) for a in (0.1, 0.04, 0.1, 0.13, 0.1)]
+    assert rates == pytest.approx([0.15, 0.0, 0.0, 0.195, 0.15])
+    follower.command((0.0, 0.0, 0.0), still)
+    follower.new_target()
+    assert follower.command((0.15, 0.0, 0.0), still)[0] == pytest.approx(0.225)
+
+
+def test_a_point_that_obeys_at_once_ends_at_the_edge_of_the_dead_band() -> None:
+    errors = []
+    for run_id in range(3):
+        follower, (x, y, heading) = Follower(FollowerConfig()), (0.0, 0.0, 0.0)
+        for target in draw_scenario(run_id, CONFIG).waypoints.tolist():
+            follower.new_target()
+            for _ in range(250):
+                vx, vy, rate = follower.command(target, (x, y, heading)).tolist()
+                x += 0.02 * (vx * math.cos(heading) - vy * math.sin(heading))
+                y += 0.02 * (vx * math.sin(heading) + vy * math.cos(heading))
+                heading += 0.02 * rate
+            errors.append((math.hypot(target[0] - x, target[1] - y), abs(wrap(target[2] - heading))))
+    assert np.mean(errors, axis=0) == pytest.approx([0.098, math.radians(2.8)], rel=0.1)
+    assert np.max(errors, axis=0) == pytest.approx([0.1, 0.05], rel=0.02)
+
+
+def test_the_crane_holds_a_body_that_cannot_stand_and_then_lets_go() -> None:
+    """On its servos alone the home pose falls in 1.3 s (measured on the official model); the crane takes 3 s."""
+    upright = replace(GENTLE, height=joints.HOME_HEIGHT, arm_share=0.0, duration_s=5.0)
+    tour = Tour(build_tour_robot(Stiff(), upright), 0, upright)
+    x, y, heading = tour.pose()
+    assert math.hypot(x, y) < 0.05 and abs(heading) < 0.2 and tour.robot.data.qpos[2] > 0.75
+    assert tour.robot.data.time == 0.0 and not tour.robot.data.xfrc_applied.any()
+    while not tour.over:
+        tour.advance()
+    assert tour.fell and tour.time_s < 4.0
+
+
+def test_the_crane_goes_down_with_the_walker(robot: Any) -> None:
+    tour = Tour(robot, 0, GENTLE)
+    assert robot.data.qpos[2] == pytest.approx(0.68, abs=0.01)
+    speed = np.abs(robot.data.qvel[:6]).max()
+    tour.advance()
+    assert speed < 0.3 and np.abs(robot.data.qvel[:6]).max() < 0.3  # letting go is no jolt
+
+
+def test_a_punch_is_a_force_at_a_joint_for_four_steps(robot: Any) -> None:
+    run_id = min(IDS, key=lambda i: draw_scenario(i, CONFIG).punches[0].start_s)
+    tour = Tour(robot, run_id, CONFIG)
+    punch = tour.scenario.punches[0]
+    body = robot.model.body(f"{punch.body}_link").id
+    steps = []
+    for step in range(round(punch.start_s * 50) + 8):
+        arm = robot.data.xanchor[robot.model.joint(f"{punch.body}_joint").id] - robot.data.xipos[body]
+        tour.advance()
+        wrench = robot.data.xfrc_applied
+        if wrench.any():
+            steps.append(step)
+        if len(steps) == 1 and wrench.any():
+            assert wrench[body, :3] == pytest.approx(punch.force_w)
+            assert wrench[body, 3:] == pytest.approx(np.cross(arm, punch.force_w))
+            assert np.count_nonzero(wrench.any(axis=1)) == 1
+    first = round(punch.start_s * 50)
+    assert steps == [first, first + 1, first + 2, first + 3]
+
+
+def test_a_run_of_the_standing_controller_by_hand(robot: Any) -> None:
+    """Left alone it stands where the crane put it, so its errors are the waypoint's place and heading."""
+    config = replace(GENTLE, arm_share=0.0, duration_s=6.0)
+    result = run_tour(robot, 1, config)
+    x, y, heading = draw_scenario(1, config).waypoints[0]
+    assert result.completed and result.survival_s == 6.0
+    assert result.position_cm == pytest.approx([100 * math.hypot(x, y)], abs=3.0)  # one segment of 5 s is finished
+    assert result.yaw_deg == pytest.approx([abs(math.degrees(heading))], abs=3.0)
+    assert 0.0 < result.calm_joint_speed <= result.joint_speed and 0.0 < result.calm_gyro <= result.gyro
+    assert 0.0 < result.energy_kj < 6.0 * 0.2  # a stance takes less than 200 W
+    assert [p.fell for p in result.punches] == [False if p.start_s <= 2.0 else None for p in result.punches]
+
+
+def test_a_hard_punch_fells_and_is_written_down(robot: Any) -> None:
+    hard = replace(CONFIG, punch_max=3000.0, duration_s=20.0)
+    result = run_tour(robot, 2, hard)
+    scenario = draw_scenario(2, hard)
+    last = result.punches[-1]
+    assert not result.completed and result.survival_s < 20.0
+    assert last.fell is True and last.start_s < result.survival_s <= last.start_s + 4.0
+    assert [p.fell for p in result.punches[:-1]] == [False] * (len(result.punches) - 1)
+    thrown = scenario.punches[len(result.punches) - 1]
+    assert last.body == thrown.body and last.force == pytest.approx(np.linalg.norm(thrown.force_w))
+    assert len(result.position_cm) == len(result.yaw_deg) == int(result.survival_s // 5.0)
+    assert result.gyro > result.calm_gyro
+    assert result == run_tour(robot, 2, hard)  # the same run again, on a robot that has lain on the floor
+
+
+def test_the_physics_is_the_published_one(robot: Any) -> None:
+    assert robot.model.opt.cone == mujoco.mjtCone.mjCONE_ELLIPTIC and robot.model.opt.timestep == 0.002
+    assert robot.model.dof_frictionloss.tolist() == [0.0] * 6 + [0.1] * 29
+    sensed = robot.reset(np.random.default_rng(0)).joint_vel - robot.data.qvel[6:35]
+    assert np.std(sensed) == pytest.approx(0.3, abs=0.12)  # rad/s of noise on 29 encoders
+
+
+def test_waypoints_lie_where_the_crane_let_go(robot: Any) -> None:
+    tour = Tour(robot, 4, GENTLE)
+    x, y, heading = tour.scenario.waypoints[0]
+    tour._start = (1.0, 2.0, math.pi / 2)  # facing +y: ahead is +y, left is -x
+    tour.advance()
+    assert tour.target == pytest.approx((1.0 - y, 2.0 + x, math.remainder(heading + math.pi / 2, 2 * math.pi)))
+
+
+def test_which_punch_is_to_blame(robot: Any) -> None:
+    """A schedule with its first two punches close together, and falls put at times of our choice."""
+    config = replace(GENTLE, crane_s=0.0, duration_s=20.0)
+    schedules = {i: [punch.start_s for punch in draw_scenario(i, config).punches] for i in range(100)}
+    run_id = next(i for i, s in schedules.items() if s[1] - s[0] < 2.0 and s[2] - s[1] > 5.0 and s[3] > 16.0)
+    starts, tour = schedules[run_id], Tour(robot, run_id, config)
+
+    def judged(time_s: float, fell: bool) -> list[bool | None]:
+        tour.step, tour.fell = round(50 * time_s), fell
+        return [punch.fell for punch in tour.result().punches]
+
+    assert judged(starts[1] + 0.5, True) == [False, True]  # the first is cleared: the second came before the fall
+    assert judged(starts[1] + 0.5, False) == [False, False]
+    assert judged(starts[1] + 4.2, True) == [False, False]  # too long after it
+    assert judged(starts[3] + 0.5, True)[-1] is None  # fewer than 4 s are left to see it fall
+
+
+def test_energy_shaking_and_calm_by_hand(robot: Any) -> None:
+    tour = Tour(robot, 0, replace(GENTLE, crane_s=0.0, duration_s=20.0))
+    start = round(50 * tour.scenario.punches[0].start_s)
+    tour.step = start + 70  # 1.4 s after it: 1.28 s of it are the punch's
+    tour._joint_vel[:4, 0] = [0.0, 1.0, 3.0, 3.0]
+    tour._joint_vel[4 : tour.step, 0] = 3.0
+    tour._torque[1, 0], tour._torque[2, 0] = 10.0, -20.0
+    tour._joint_vel[start + 40, 5] = -9.0  # ankle roll, in its wake
+    tour._joint_vel[start + 66, 5] = 7.0  # and when it is left alone again
+    result = tour.result()
+    # Accelerations 50, 100, 0: changes 50 and 100. The two spikes: 450 + 900 + 450 and 350 + 700 + 350.
+    assert result.vibration == pytest.approx(1e-6 * (50 + 100 + 1800 + 1400))
+    assert result.energy_kj == pytest.approx(1e-3 * 0.02 * (10 * 1 + 20 * 3))
+    assert (result.joint_speed, result.calm_joint_speed) == (9.0, 7.0)
+    tour.fell = True
+    assert tour.result().calm_joint_speed == 3.0  # nothing after the punch that felled it
+
+
+def test_things_to_look_at_change_nothing(robot: Any) -> None:
+    short = replace(CONFIG, duration_s=2.0)
+    seen = build_tour_robot(Balance(), short, tour_pictures.scene())
+    assert run_tour(seen, 3, short) == run_tour(robot, 3, short)
+
+
+def test_physics_that_blows_up_is_a_fall(robot: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo writes its log here
+    tour = Tour(robot, 0, GENTLE)
+    for _ in range(5):
+        tour.advance()
+    robot.data.qvel[:] = 1e12
+    tour.advance()
+    assert robot.data.qpos[2] > 0.6  # MuJoCo has put it back on its feet
+    assert tour.fell and tour.result().survival_s == pytest.approx(0.12)
+
+
+def run_of(run_id: int, survival_s: float, position_cm: tuple[float, ...], *punches: PunchResult) -> RunResult:
+    done = survival_s == 90.0
+    costs = {"energy_kj": 0.1 * survival_s, "vibration": 1.0, "joint_speed": 12.0, "gyro": 7.0}
+    calm = {"calm_joint_speed": 5.0 + 3.0 * run_id, "calm_gyro": 2.0}
+    return RunResult(run_id, survival_s, done, position_cm, position_cm, punches=punches, **costs, **calm)
+
+
+HIT = PunchResult(1.0, "left_knee", 100.0, False)
+FELLED = PunchResult(6.0, "left_knee", 149.9, True)
+RUNS = [run_of(0, 10.0, (10.0, 20.0), HIT, FELLED), run_of(1, 20.0, (60.0,)), run_of(2, 90.0, ())]
+
+
+def test_figures_by_hand() -> None:
+    figures = tour_figures.summarise(RUNS)
+    assert figures["survival_s"] == pytest.approx([40.0, math.sqrt(1900.0 / 3.0)])  # deviations 30, 20, 50
+    assert figures["completed"] == 1 and figures["targets"] == 3
+    assert figures["position_cm"] == pytest.approx([30.0, 22.5])  # run means 15 and 60
+    assert figures["energy_kj"] == [9.0, 0.0] and figures["power_w"][0] == pytest.approx(100.0)
+    assert figures["speeds"]["runs_the_vendor_would_stop_when_calm"] == 1  # 11 rad/s
+    assert figures["falls_long_after_a_punch"] == 1 and figures["survival_of_each_run_s"] == "10 20 90"
+    assert figures["falls_of_punches"]["knee"]["100-150"] == "1/2"
+    assert figures["falls_of_punches"]["hip"]["100-150"] == "0/0"
+    many_falls = tour_figures.summarise([*RUNS, *(run_of(i, 1.0, ()) for i in range(3, 6))])
+    assert many_falls["energy_kj"] is None and many_falls["vibration"] is None  # 1 of 6 is under a fifth
+
+
+def test_punches_nobody_can_judge_are_not_counted() -> None:
+    late = replace(FELLED, fell=None)
+    assert tour_figures.punch_table([run_of(0, 89.0, (), late)])["knee"]["100-150"] == "0/0"
+
+
+def test_every_body_has_its_group() -> None:
+    groups = [tour_figures.group_of(name.removesuffix("_joint")) for name in joints.JOINT_NAMES]
+    assert {group: groups.count(group) for group in tour_figures.BODY_GROUPS} == {
+        "hip": 6,
+        "knee": 2,
+        "ankle": 4,
+        "waist and torso": 3,
+        "shoulder and elbow": 8,
+        "wrist": 6,
+    }
+
+
+def test_the_table_puts_ours_before_theirs() -> None:
+    better = tour_figures.summarise(RUNS[1:])
+    rows = tour_figures.rows({"worse": tour_figures.summarise(RUNS), "better": better})
+    assert all(len(row) == len(tour_figures.HEADER) for row in rows)
+    assert [row[0] for row in rows[:3]] == ["ours: better", "ours: worse", "published: GR00T-WBC, height 0.66"]
+    assert rows[1][1:5] == ["3", "40.0 ± 25.2", "33.3 % [6.1, 79.2] (1/3)", "30.0 ± 22.5"]
+    assert rows[2][1:] == ["5120", "85.2", "80 %", "17", "8", "7.3", "0.9"]
+
+
+def test_runs_are_kept_and_only_missing_ones_are_run(tmp_path: Path) -> None:
+    config, kept = replace(CONFIG, duration_s=0.4, crane_s=0.2), tmp_path / "runs.jsonl"
+    kept.write_text(walking_tour.as_line(replace(RUNS[0], survival_s=77.0)) + '{"run_id": 1, "surv')  # cut short
+    results = walking_tour.measure("standing", range(3), config, 1, kept)
+    assert [r.survival_s for r in results] == [77.0, 0.4, 0.4] and [r.run_id for r in results] == [0, 1, 2]
+    assert walking_tour.read_results(kept) == results
+    before = kept.read_text()
+    assert walking_tour.measure("standing", range(3), config, 1, kept) == results and kept.read_text() == before
+
+
+def test_kept_runs_belong_to_one_task(tmp_path: Path) -> None:
+    kept = walking_tour.keep_file("standing", CONFIG, tmp_path, resume=False)
+    kept.write_text(walking_tour.as_line(RUNS[0]))
+    assert walking_tour.keep_file("standing", CONFIG, tmp_path, resume=True).exists()
+    with pytest.raises(ValueError, match="other settings"):
+        walking_tour.keep_file("standing", replace(CONFIG, height=0.7), tmp_path, resume=True)
+    assert not walking_tour.keep_file("standing", replace(CONFIG, height=0.7), tmp_path, resume=False).exists()
+
+
+def test_a_report_keeps_the_other_walkers(tmp_path: Path) -> None:
+    (tmp_path / "RESULTS.md").write_text("# Results\n")
+    walking_tour.report("runs/mine/second.npz", CONFIG, tour_figures.summarise(RUNS[1:]), tmp_path)
+    walking_tour.report("standing", CONFIG, tour_figures.summarise(RUNS), tmp_path)
+    walking_tour.report("standing", CONFIG, tour_figures.summarise(RUNS), tmp_path)  # anew: in place of the old
+    figures = json.loads((tmp_path / "benchmarks" / "results" / "walking_tour.json").read_text())["figures"]
+    assert {name: row["runs"] for name, row in figures["walkers"].items()} == {"second": 2, "standing": 3}
+    assert figures["published"]["HOMIE"]["survival_s"] == 78.2
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert text.count("| ours: ") == 2 and text.index("ours: second") < text.index("ours: standing")
+    assert (tmp_path / "docs" / "walking_tour_survival.png").exists()
+
+
+def test_names_that_are_none() -> None:
+    with pytest.raises(ValueError, match="Did you mean 'standing'"):
+        walking_tour.make_walker("standng")
+    with pytest.raises(SystemExit, match="Unknown preset 'tinny'. Did you mean 'tiny'"):
+        walking_tour.arguments(["--preset", "tinny"])
+    args = walking_tour.arguments(["--preset", "tiny", "--runs", "2"])
+    assert (args.runs, walking_tour.arguments([]).runs, args.walker) == (2, 512, "shipped")
+
+
+def test_the_hardest_survived_punch() -> None:
+    punches = (HIT, replace(HIT, force=90.0), FELLED, replace(HIT, force=400.0, fell=None))
+    assert tour_pictures.hardest_survived(run_of(0, 10.0, (), *punches)) == HIT
+    assert tour_pictures.hardest_survived(run_of(0, 10.0, (), FELLED)) is None
+
+
+def test_a_picture_shows_waypoint_and_punch() -> None:
+    robot = build_tour_robot(Balance(), CONFIG, tour_pictures.scene())
+    run_id = min(IDS, key=lambda i: draw_scenario(i, CONFIG).punches[0].start_s)
+    tour, view = Tour(robot, run_id, CONFIG), tour_pictures.TourView(robot, (180, 240))
+    red = []
+    first = round(tour.scenario.punches[0].start_s * 50)
+    for step in range(first + 3):
+        tour.advance()
+        if step in (first - 1, first + 2):
+            picture = view.picture(tour, "").astype(int)
+            red.append(int(((picture[..., 0] > 130) & (picture[..., 1:].max(axis=-1) < 70)).sum()))
+    assert picture.shape == (180, 240, 3) and red[0] == 0 and red[1] > 20
+    view.close()
+
+
+def test_the_arrow_points_where_the_force_does() -> None:
+    turned = np.zeros(3)
+    mujoco.mju_rotVecQuat(turned, np.array([0.0, 0.0, 1.0]), tour_pictures._turn_z_to(np.array([0.0, -30.0, 40.0])))
+    assert turned == pytest.approx([0.0, -0.6, 0.8])
+
+
+def test_curves_are_drawn(tmp_path: Path) -> None:
+    seconds, alive = tour_pictures._alive_by_time("10 20 90")
+    assert len(seconds) == 91 and [alive[t] for t in (0, 10, 19, 20, 90)] == [(3, 3), (2, 3), (2, 3), (1, 3), (1, 3)]
+    hits = [replace(HIT, force=80.0 + 40.0 * i, fell=i > 6) for i in range(11)] * 10
+    figures = tour_figures.summarise([run_of(0, 10.0, (), *hits), RUNS[2]])
+    forces, counts = tour_pictures._falls_by_force(figures["falls_of_punches"])
+    assert forces[0] == 75.0 and counts[0] == (0, 10) and counts[-1] == (10, 10)
+    path = tmp_path / "deep" / "curves.png"
+    tour_pictures.plot_survival({"one": figures, "two": tour_figures.summarise(RUNS)}, path)
+    picture = np.asarray(imageio.imread(path))[..., :3]
+    assert 0.02 < (picture < 250).any(-1).mean() < 0.6
