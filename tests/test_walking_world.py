@@ -448,8 +448,10 @@ def mirror_into(state: dict[str, Any], row: int, image: int) -> None:
         whole[MOVING] = sent
         physics["sent"][age, image] = joints.mirror(whole)[MOVING]
     memory["phase"][image] = (memory["phase"][row] + 0.5) % 1.0
-    for name, sign in (("velocity", (1, -1, 1)), ("slow", (1, -1, -1)), ("gravity", (1, -1, 1)), ("com", (1, -1, 1))):
+    for name, sign in (("velocity", (1, -1, 1)), ("calm", (1, -1)), ("slow", (1, -1, -1))):
         memory[name][image] = memory[name][row] * sign
+    for name in ("gravity", "com"):
+        memory[name][image] = mirror_vectors(memory[name][row])
     memory["com_vel"][image] = mirror_vectors(memory["com_vel"][row])
     memory["gyro"][image] = mirror_vectors(memory["gyro"][row], axial=True)
     legs = joints.mirror(np.concatenate([memory["leg_vel"][row], np.zeros(17)]))

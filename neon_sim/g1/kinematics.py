@@ -74,6 +74,7 @@ _LINK_DEPTH, _LINK_LIMB = np.array(
 ).T
 for _link, _depth, _limb in zip(LINKS[1:], _LINK_DEPTH, _LINK_LIMB, strict=True):
     _MASS_MOMENT[_depth, _limb] = _link.mass * np.array([*_link.com, 1.0])
+_MASS_SHARE: Final = _MASS_MOMENT.ravel() / TOTAL_MASS
 _PELVIS_COM: Final = np.array(LINKS[0].com) * LINKS[0].mass / TOTAL_MASS
 
 
@@ -144,7 +145,8 @@ def center_of_mass(joint_pos: np.ndarray) -> np.ndarray:
 
 def centers_of_mass(poses: np.ndarray) -> np.ndarray:
     """`center_of_mass` (..., 3) m from the `limb_poses` (10, ..., 4, 4, 4) of the joint angles."""
-    return np.einsum("d...lij,dlj->...i", poses[..., :3, :], _MASS_MOMENT) / TOTAL_MASS + _PELVIS_COM
+    rows = np.moveaxis(poses[..., :3, :], (-2, 0, -3), (-4, -3, -2))  # (..., 3, 10, 4, 4)
+    return rows.reshape(*rows.shape[:-3], _MASS_MOMENT.size) @ _MASS_SHARE + _PELVIS_COM
 
 
 class Stance(NamedTuple):

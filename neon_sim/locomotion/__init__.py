@@ -1,1 +1,1 @@
-"""Standing and walking on sensed inputs only: numpy, no simulator, no torch; batched, so that training runs this code."""
+"""Standing and walking on sensed inputs only: numpy, no simulator, no torch; batched, so that training runs it too."""

@@ -1,15 +1,13 @@
 """The base gait: a clock, feet that swing to where they catch the body, and a stance leg that holds it upright.
 
-It walks a little by itself and falls often; the trained policy adds to it. Feet are placed as SIMBICON (Yin et al. 2007)
-and Raibert (1986) do: the stride that the command asks for, plus gain times velocity error. Batched over B robots.
+It walks a little by itself and falls often; the trained policy adds to it. Feet are placed as SIMBICON (Yin et al.
+2007) and Raibert (1986) do: the stride that the command asks for, plus gain times velocity error. All of it is batched
+over B robots.
 """
 
 from typing import Final
 
 import numpy as np
-
-from neon_sim.locomotion.odometry import Odometry, lean
-from neon_sim.locomotion.posture import crouch
 
 PERIOD_S: Final = 0.75  # one cycle: a step of each foot
 DUTY: Final = 0.6  # share of the cycle that a foot stands
@@ -58,7 +56,7 @@ def base_targets(
     phase: np.ndarray,
     amplitude: np.ndarray,
     command: np.ndarray,
-    odometry: Odometry,
+    posture: np.ndarray,
     velocity: np.ndarray,
     gyro: np.ndarray,
     gravity_b: np.ndarray,
@@ -70,12 +68,11 @@ def base_targets(
         phase: (B,) of the cycle, in [0, 1).
         amplitude: (B,) from 0 = stand to 1 = step.
         command: (B, 4) vx, vy m/s, yaw rate rad/s, pelvis height m.
-        odometry: of the same instant.
+        posture: (B, 15) rad of legs and waist, the crouch of that height.
         velocity: (B, 2) m/s forward and left, filtered.
         gyro: (B, 3) rad/s.
         gravity_b: (B, 3).
     """
-    gain = gains.T  # (18,) or (18, B)
     foot = foot_phases(phase)
     swing = swing_progress(foot)
     stands = foot < DUTY
@@ -83,37 +80,54 @@ def base_targets(
     back = 0.5 - np.minimum(foot / DUTY, 1.0)  # from +1/2 at touch-down to -1/2 at lift-off
     travel = np.where(stands, back, blend - 0.5)
     carried = np.where(stands, 0.5 + back, blend)  # a placement lasts until the foot has passed under the body
+    height = np.sin(np.pi * swing)
 
-    step_s = PERIOD_S * DUTY * _at(gain, "stride") * amplitude
     error = velocity - command[:, :2]
-    place_x, place_y = (_at(gain, f"place_{axis}") * amplitude * error[:, i] for i, axis in enumerate("xy"))
-    ahead = (step_s * command[:, 0])[:, None] * travel + place_x[:, None] * carried
-    sideways = (step_s * command[:, 1])[:, None] * travel + place_y[:, None] * carried
-    sideways -= (_at(gain, "sway") * amplitude * np.sin(2.0 * np.pi * (phase - REST_PHASE)))[:, None]
-    sideways += np.multiply.outer(_at(gain, "width"), _SIDE)
-    lift = (_at(gain, "lift") * amplitude)[:, None] * np.square(np.sin(np.pi * swing))
+    stride = (_at(gains, "stride") * amplitude * (PERIOD_S * DUTY))[:, None] * command[:, :3]
+    place = amplitude[:, None] * gains[..., _PLACE] * error
+    width = _at(gains, "width")[..., None] * _SIDE
+    sway = _at(gains, "sway") * amplitude * np.sin(2.0 * np.pi * (phase - REST_PHASE))
+    rock = gravity_b[:, _PITCH_ROLL] * _LEAN_SIGN * gains[..., _LEAN] + gyro[:, _ROLL_PITCH] * gains[..., _LEAN_RATE]
+    rock[:, 0] -= _at(gains, "lean")
+    rock[:, 2] += _at(gains, "ankle_speed") * error[:, 0]
 
-    alone = np.sin(np.pi * swing)[:, ::-1]  # 1 where the other foot is in the air
-    hip_load = _at(gain, "hip_load")[..., None] * _SIDE * alone
-    knee_load = _at(gain, "knee_load")[..., None] * alone
-
-    pitch, roll = lean(gravity_b)
-    hip_pitch = _at(gain, "hip_pitch") * pitch + _at(gain, "hip_pitch_rate") * gyro[:, 1] - _at(gain, "lean")
-    hip_roll = _at(gain, "hip_roll") * roll + _at(gain, "hip_roll_rate") * gyro[:, 0]
-    ankle_pitch = _at(gain, "ankle_pitch") * pitch + _at(gain, "ankle_pitch_rate") * gyro[:, 1]
-    ankle_pitch += _at(gain, "ankle_speed") * error[:, 0]
-    ankle_roll = _at(gain, "ankle_roll") * roll + _at(gain, "ankle_roll_rate") * gyro[:, 0]
-
-    targets = crouch(command[:, 3])
-    legs = targets[:, :12].reshape(-1, 2, 6)
-    legs[..., 0] += stands * hip_pitch[:, None] - ahead / LEG_LENGTH - lift + 0.5 * knee_load
-    legs[..., 1] += stands * hip_roll[:, None] + sideways / LEG_LENGTH + hip_load
-    legs[..., 2] += (step_s * command[:, 2])[:, None] * travel
-    legs[..., 3] += 2.0 * lift - knee_load
-    legs[..., 4] += stands * ankle_pitch[:, None] + ahead / LEG_LENGTH - lift + 0.5 * knee_load
-    legs[..., 5] += stands * ankle_roll[:, None] - sideways / LEG_LENGTH
+    moves = np.empty((len(phase), 2, len(_TO_JOINTS)))
+    moves[..., :4] = stands[..., None] * rock[:, None, :]
+    moves[..., 4:7] = stride[:, None, :] * travel[..., None]
+    moves[..., 4:6] += place[:, None, :] * carried[..., None]
+    moves[..., 5] += width - sway[:, None]
+    moves[..., 7] = (_at(gains, "lift") * amplitude)[:, None] * height * height
+    alone = height[:, ::-1]  # 1 where the other foot is in the air
+    moves[..., 8] = _at(gains, "hip_load")[..., None] * _SIDE * alone
+    moves[..., 9] = _at(gains, "knee_load")[..., None] * alone
+    targets = posture.copy()
+    targets[:, :12] += (moves @ _TO_JOINTS).reshape(-1, 12)
     return targets
 
 
-def _at(gain: np.ndarray, name: str) -> np.ndarray:
-    return gain[_INDEX[name]]
+def _at(gains: np.ndarray, name: str) -> np.ndarray:
+    return gains[..., _INDEX[name]]
+
+
+# How each move of `base_targets` turns the joints hip pitch, roll, yaw, knee, ankle pitch, roll of its leg.
+_TO_JOINTS: Final = np.array(
+    [
+        [1, 0, 0, 0, 0, 0],  # rocking the stance hip, pitch and roll
+        [0, 1, 0, 0, 0, 0],
+        [0, 0, 0, 0, 1, 0],  # and the stance ankle
+        [0, 0, 0, 0, 0, 1],
+        [-1 / LEG_LENGTH, 0, 0, 0, 1 / LEG_LENGTH, 0],  # m ahead
+        [0, 1 / LEG_LENGTH, 0, 0, 0, -1 / LEG_LENGTH],  # m sideways
+        [0, 0, 1, 0, 0, 0],  # rad turned
+        [-1, 0, 0, 2, -1, 0],  # folding the swing leg
+        [0, 1, 0, 0, 0, 0],  # the hip's load
+        [0.5, 0, 0, -1, 0.5, 0],  # the knee's
+    ]
+)
+_PLACE: Final = np.array([_INDEX["place_x"], _INDEX["place_y"]])
+_ROCKERS: Final = ("hip_pitch", "hip_roll", "ankle_pitch", "ankle_roll")
+_LEAN: Final = np.array([_INDEX[name] for name in _ROCKERS])
+_LEAN_RATE: Final = np.array([_INDEX[f"{name}_rate"] for name in _ROCKERS])
+_PITCH_ROLL: Final = np.array([0, 1, 0, 1])  # columns of gravity_b that say pitch and roll, and with which sign
+_LEAN_SIGN: Final = np.array([1.0, -1.0, 1.0, -1.0])
+_ROLL_PITCH: Final = np.array([1, 0, 1, 0])  # columns of gyro that are their rates

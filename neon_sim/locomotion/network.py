@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,18 +23,18 @@ class WalkerWeights:
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         """Observations (B, O) -> actions (B, 16)."""
-        value = ((observation - self.mean) * self.scale).clip(-INPUT_LIMIT, INPUT_LIMIT)
-        value = value.astype(np.float32)
+        value = ((observation - self.mean) * self.scale).clip(-INPUT_LIMIT, INPUT_LIMIT).astype(np.float32)
         for weight, bias in self.layers[:-1]:
-            value = value @ weight.T + bias
-            value = np.where(value > 0.0, value, np.expm1(np.minimum(value, 0.0)))
+            value = value @ weight.T
+            value += bias
+            value = np.maximum(value, np.expm1(np.minimum(value, 0.0)))  # ELU: x above 0, exp(x) - 1 below
         weight, bias = self.layers[-1]
         return (value @ weight.T + bias).astype(np.float64)
 
 
 def save_weights(path: Path, weights: WalkerWeights) -> None:
     """Write one .npz, atomically."""
-    arrays = {"gains": weights.gains, "mean": weights.mean, "scale": weights.scale, "note": np.array(weights.note)}
+    arrays: dict[str, Any] = {name: getattr(weights, name) for name in ("gains", "mean", "scale", "note")}
     for index, (weight, bias) in enumerate(weights.layers):
         arrays[f"weight_{index}"], arrays[f"bias_{index}"] = weight.astype(np.float32), bias.astype(np.float32)
     partial = path.with_name(path.name + ".partial")
@@ -53,7 +54,8 @@ def load_weights(path: Path) -> WalkerWeights:
         raise FileNotFoundError(f"No walker at {path}. Train one: python agents/train_walker.py --out FOLDER.")
     with np.load(path, allow_pickle=False) as file:
         if "gains" not in file or "weight_0" not in file:
-            raise ValueError(f"{path} holds no walker, it has {sorted(file)}. agents/train_walker.py writes walker.npz.")
+            found = ", ".join(sorted(file))
+            raise ValueError(f"{path} holds no walker but {found}. agents/train_walker.py writes walker.npz.")
         count = sum(name.startswith("weight_") for name in file)
         layers = tuple((file[f"weight_{i}"], file[f"bias_{i}"]) for i in range(count))
         return WalkerWeights(file["gains"], file["mean"], file["scale"], layers, str(file["note"]))

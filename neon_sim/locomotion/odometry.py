@@ -10,12 +10,12 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from neon_sim.g1 import joints
 from neon_sim.g1.kinematics import centers_of_mass
 
 SOLE_HALF_LENGTH: Final = 0.085  # m, from the sole's centre to its front and rear contact points
 SOLE_HALF_WIDTH: Final = 0.028
 CONTACT_GAP: Final = 0.01  # m; a foot that hangs lower than this above the lowest one counts as standing
+_HALF_SOLE: Final = np.array([SOLE_HALF_LENGTH, SOLE_HALF_WIDTH])
 _EDGE_SOFTNESS: Final = 0.04  # sine of the foot's tilt over which its lowest point moves from the middle to an edge
 _GAP_SOFTNESS: Final = 0.006  # m, height difference over which one foot takes over from the other
 
@@ -54,26 +54,27 @@ def leg_odometry(poses: np.ndarray, joint_vel: np.ndarray, gyro: np.ndarray, gra
     up = -gravity_b
     level = level_frame(up)
     legs, soles = poses[_LEG_DEPTH:-1, :, :2], poses[-1, :, :2]
-    centre, rotation = soles[..., :3, 3], soles[..., :3, :3]
-    tilt = (up[:, None, None, :] @ rotation)[..., 0, :2]  # (B, 2, 2): how far the sole's x and y axes point upward
-    edge = np.tanh(tilt / _EDGE_SOFTNESS) * (SOLE_HALF_LENGTH, SOLE_HALF_WIDTH)
-    lowest = centre - (rotation[..., :2] @ edge[..., None])[..., 0]  # (B, 2, 3)
+    centre, rotation = soles[..., :3, 3], soles[..., :3, :2]
+    tilt = up[:, None, None, :] @ rotation  # (B, 2, 1, 2): how far the sole's x and y axes point upward
+    edge = np.tanh(tilt * (1.0 / _EDGE_SOFTNESS)) * _HALF_SOLE
+    lowest = centre - (rotation * edge).sum(axis=-1)  # (B, 2, 3)
     depth = (lowest @ up[:, :, None])[..., 0]
-    gap = depth - depth.min(axis=1, keepdims=True)
+    least = depth.min(axis=1)
+    gap = depth - least[:, None]
 
-    axis = legs[_ROWS, ..., :3, _AXES]  # (6, B, 2, 3)
-    speed = joint_vel[:, :12].reshape(-1, 2, 6).transpose(2, 0, 1)[..., None]
-    swept = (_cross(axis, lowest - legs[..., :3, 3]) * speed).sum(axis=0)
-    swept += _cross(np.broadcast_to(gyro[:, None, :], lowest.shape), lowest)
-    weight = np.exp(gap / -_GAP_SOFTNESS)
+    spin = legs[_ROWS, ..., :3, _AXES]  # (6, B, 2, 3) rad/s that each joint turns what hangs on it
+    spin *= joint_vel[:, :12].reshape(-1, 2, 6).transpose(2, 0, 1)[..., None]
+    swept = _cross(spin, lowest - legs[..., :3, 3]).sum(axis=0)
+    swept += _cross(gyro[:, None, :], lowest)
+    weight = np.exp(gap * (-1.0 / _GAP_SOFTNESS))
     weight /= weight.sum(axis=1, keepdims=True)
     to_level = level.transpose(0, 2, 1)
     moved = swept @ to_level  # (B, 2, 3)
-    velocity = -(moved * weight[..., None]).sum(axis=1)
+    velocity = -(weight[:, None, :] @ moved)[:, 0]
     return Odometry(
         level=level,
         velocity=velocity,
-        height=-depth.min(axis=1),
+        height=-least,
         gap=gap,
         foot_pos=centre @ to_level,
         foot_vel=moved + velocity[:, None, :],
@@ -96,12 +97,3 @@ def _cross(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return left.take(_NEXT, -1) * right.take(_AFTER, -1) - left.take(_AFTER, -1) * right.take(_NEXT, -1)
 
 
-def lean(gravity_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Forward pitch and roll to the right (B,), each as the sine of its angle."""
-    return gravity_b[:, 0], -gravity_b[:, 1]
-
-
-LEGS_AND_WAIST: Final = slice(0, 15)
-# Wrists weigh little and are left out of what the policy sees: shoulders and elbows of both arms.
-SEEN_JOINTS: Final = np.concatenate([np.arange(15), np.arange(15, 19), np.arange(22, 26)])
-assert joints.JOINT_NAMES[18] == "left_elbow_joint" and joints.JOINT_NAMES[25] == "right_elbow_joint"

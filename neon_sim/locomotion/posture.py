@@ -11,7 +11,7 @@ HEIGHT_RANGE: Final = (0.66, joints.HOME_HEIGHT)  # m, pelvis above the floor; t
 
 
 def crouch(height: float | np.ndarray) -> np.ndarray:
-    """Legs and waist (..., 15) rad that hold the pelvis level at `height` (...) m, flat feet placed as in the home pose."""
+    """Legs and waist (..., 15) rad that hold the pelvis level at `height` (...) m, with flat feet as at home."""
     height = np.asarray(height)
     posture = np.zeros((*height.shape, 15))
     for column, angles in zip((0, 3, 4), _CROUCH_ANGLES.T, strict=True):

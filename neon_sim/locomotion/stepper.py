@@ -1,6 +1,6 @@
 """Stepper: clock, odometry, base gait and policy of B walking robots; training and the robot run this same code."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,11 +9,13 @@ import numpy as np
 from neon_sim.g1 import joints
 from neon_sim.g1.kinematics import limb_poses
 from neon_sim.locomotion import gait
-from neon_sim.locomotion.odometry import SEEN_JOINTS, Odometry, lean, leg_odometry
+from neon_sim.locomotion.odometry import Odometry, leg_odometry
 from neon_sim.locomotion.posture import HEIGHT_RANGE, crouch
 
 CONTROL_DT: Final = 0.02  # s; 50 Hz in simulation as on the robot
 OWN: Final = slice(0, 15)  # legs and waist come first in hardware order
+# Wrists weigh little and are left out of what the policy sees: legs, waist, shoulders and elbows.
+SEEN_JOINTS: Final = np.concatenate([np.arange(15), np.arange(15, 19), np.arange(22, 26)])
 
 # rad per unit of action: hip pitch, roll, yaw, knee, ankle pitch, roll; then waist yaw, roll, pitch.
 _LEG_SCALE: Final = (0.4, 0.25, 0.25, 0.5, 0.4, 0.25)
@@ -23,12 +25,13 @@ ACTION_SIZE: Final = 16  # 15 joints and the pace of the clock
 
 _HEIGHT_STEP: Final = 0.15 * CONTROL_DT  # m per step, for following the height command
 _EMA: Final = CONTROL_DT / 0.4  # share of the new velocity in the slow average over 0.4 s
+_CALM: Final = CONTROL_DT / 0.1
 _KEPT: Final = 0.4  # share of the old velocity in the fast filter
 _AMPLITUDE_SHARE: Final = 0.2
 
 # The clock runs when there is something to walk for, or to catch.
 _STILL_COMMAND: Final = 0.05  # m/s and rad/s
-_STILL_SPEED: Final = 0.25  # m/s
+_STILL_SPEED: Final = 0.22  # m/s
 _STILL_LEAN: Final = 0.12  # sine of the tilt
 
 # What the policy reads, in order: name, how it looks in a mirror (sign of each entry), and for paired entries the swap.
@@ -44,6 +47,7 @@ def _layout() -> tuple[dict[str, slice], np.ndarray, np.ndarray]:
     feet_swap = np.array([3, 4, 5, 0, 1, 2])
     parts: tuple[tuple[str, np.ndarray, np.ndarray], ...] = (
         ("velocity", np.arange(2), np.array([1.0, -1.0])),
+        ("velocity_calm", np.arange(2), np.array([1.0, -1.0])),
         ("velocity_slow", np.arange(3), np.array([1.0, -1.0, -1.0])),
         ("gyro", np.arange(3), np.array(_AXIAL)),
         ("gravity", np.arange(3), np.array(_POLAR)),
@@ -80,6 +84,7 @@ def _mirror_of(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array([place[int(abs(swap[j])) - 1] for j in chosen]), np.sign(swap[chosen])
 
 
+_HOME_SEEN: Final = joints.HOME[SEEN_JOINTS]
 LAYOUT, _MIRROR_SWAP, _MIRROR_SIGN = _layout()
 OBSERVATION_SIZE: Final = len(_MIRROR_SWAP)
 _ACTION_SWAP = _MIRROR_SWAP[LAYOUT["action"]] - LAYOUT["action"].start
@@ -104,8 +109,9 @@ class _Memory:
     amplitude: np.ndarray  # (B,)
     height: np.ndarray  # (B,) m, the height command being approached
     velocity: np.ndarray  # (B, 3) m/s
+    calm: np.ndarray  # (B, 2) m/s, over 0.1 s: noise enough is gone to judge by
     slow: np.ndarray  # (B, 3) m/s, m/s, rad/s
-    action: np.ndarray  # (B, 16), as the policy gave it, not mirrored back
+    action: np.ndarray  # (B, 16) within its limits, mirrored back where the policy saw a mirror image
     leg_vel: np.ndarray  # (B, 12) rad/s of the step before
     gyro: np.ndarray  # (B, 3)
     gravity: np.ndarray  # (B, 3)
@@ -117,12 +123,12 @@ class _Memory:
 class Stepper:
     """B robots that step.
 
-    In the second half of the cycle the policy is shown the mirror image and its action is mirrored back, so that what it
-    learns for one leg holds for the other.
+    In the second half of the cycle the policy is shown the mirror image and its action is mirrored back, so that what
+    it learns for one leg holds for the other.
 
     Args:
         count: B.
-        gains: (16,) or (B, 16), `gait.GAINS`.
+        gains: (18,) or (B, 18), `gait.GAINS`.
     """
 
     def __init__(self, count: int, gains: np.ndarray) -> None:
@@ -132,6 +138,7 @@ class Stepper:
             amplitude=np.zeros(count),
             height=np.full(count, HEIGHT_RANGE[1]),
             velocity=np.zeros((count, 3)),
+            calm=np.zeros((count, 2)),
             slow=np.zeros((count, 3)),
             action=np.zeros((count, ACTION_SIZE)),
             leg_vel=np.zeros((count, 12)),
@@ -149,7 +156,7 @@ class Stepper:
     def reset(self, rows: np.ndarray | slice = slice(None)) -> None:
         """Forget the past of some robots; they stand with feet side by side."""
         memory = self.memory
-        for name in ("amplitude", "velocity", "slow", "action", "com_vel"):
+        for name in ("amplitude", "velocity", "calm", "slow", "action", "com_vel"):
             getattr(memory, name)[rows] = 0.0
         memory.phase[rows], memory.height[rows], memory.fresh[rows] = gait.REST_PHASE, HEIGHT_RANGE[1], True
 
@@ -181,96 +188,120 @@ class Stepper:
             poses: `limb_poses` of joint_pos, if somebody has them already.
         """
         memory = self.memory
-        odometry = self.odometry = leg_odometry(
-            limb_poses(joint_pos) if poses is None else poses, joint_vel, gyro, gravity_b
-        )
+        self.odometry = leg_odometry(limb_poses(joint_pos) if poses is None else poses, joint_vel, gyro, gravity_b)
         command = self._followed(command)
-        self._remember(odometry, joint_vel, gyro, gravity_b)
+        self._remember(self.odometry, joint_vel, gyro, gravity_b)
         self._decide(command, gravity_b)
-        velocity = memory.velocity[:, :2]
-        self._base = gait.base_targets(
-            self.gains, memory.phase, memory.amplitude, command, odometry, velocity, gyro, gravity_b
-        )
         posture = crouch(command[:, 3])
-        angle = 2.0 * np.pi * memory.phase
-        observation = np.empty((self.count, OBSERVATION_SIZE))
-        offset = joint_pos[:, SEEN_JOINTS] - joints.HOME[SEEN_JOINTS]
-        offset[:, OWN] = joint_pos[:, OWN] - posture
-        parts = {
-            "velocity": velocity,
-            "velocity_slow": memory.slow,
-            "gyro": gyro,
-            "gravity": gravity_b,
-            "command": command,
-            "joint_pos": offset,
-            "joint_vel": joint_vel[:, SEEN_JOINTS],
-            "leg_vel_before": memory.leg_vel,
-            "gyro_before": memory.gyro,
-            "gravity_before": memory.gravity,
-            "action": memory.action,
-            "base": self._base[:, :12] - posture[:, :12],
-            "foot_pos": odometry.foot_pos.reshape(-1, 6),
-            "foot_gap": odometry.gap,
-            "foot_vel": odometry.foot_vel.reshape(-1, 6),
-            "com": odometry.com,
-            "com_vel": memory.com_vel,
-        }
-        for name, value in parts.items():
-            observation[:, LAYOUT[name]] = value
-        clock = LAYOUT["clock"].start
-        observation[:, clock] = np.cos(angle) * memory.amplitude
-        observation[:, clock + 1] = np.sin(angle) * memory.amplitude
-        observation[:, clock + 2] = memory.amplitude
-        observation[:, LAYOUT["height"].start] = odometry.height
-        observation[:, LAYOUT["owns_waist"].start] = owns_waist
+        self._base = gait.base_targets(
+            self.gains, memory.phase, memory.amplitude, command, posture, memory.velocity[:, :2], gyro, gravity_b
+        )
+        observation = self._put_together(joint_pos, joint_vel, gyro, gravity_b, command, posture, owns_waist)
         memory.leg_vel, memory.gyro, memory.gravity = joint_vel[:, :12].copy(), gyro.copy(), gravity_b.copy()
         self.mirrored = memory.phase >= 0.5
-        return np.where(self.mirrored[:, None], mirror_observation(observation), observation)
+        return _where_mirrored(self.mirrored, observation, mirror_observation)
+
+    def _put_together(
+        self,
+        joint_pos: np.ndarray,
+        joint_vel: np.ndarray,
+        gyro: np.ndarray,
+        gravity_b: np.ndarray,
+        command: np.ndarray,
+        posture: np.ndarray,
+        owns_waist: np.ndarray | float,
+    ) -> np.ndarray:
+        """The observation (B, OBSERVATION_SIZE) in the order of `LAYOUT`, not mirrored."""
+        memory, odometry, count = self.memory, self.odometry, self.count
+        offset = joint_pos[:, SEEN_JOINTS] - _HOME_SEEN
+        offset[:, OWN] = joint_pos[:, OWN] - posture
+        angle, amplitude = 2.0 * np.pi * memory.phase, memory.amplitude
+        clock = np.stack([np.cos(angle) * amplitude, np.sin(angle) * amplitude, amplitude], axis=1)
+        waist = np.full((count, 1), owns_waist) if isinstance(owns_waist, float) else owns_waist[:, None]
+        return np.concatenate(
+            [
+                memory.velocity[:, :2],
+                memory.calm,
+                memory.slow,
+                gyro,
+                gravity_b,
+                command,
+                offset,
+                joint_vel[:, SEEN_JOINTS],
+                memory.leg_vel,
+                memory.gyro,
+                memory.gravity,
+                memory.action,
+                clock,
+                self._base[:, :12] - posture[:, :12],
+                odometry.foot_pos.reshape(count, 6),
+                odometry.gap,
+                odometry.foot_vel.reshape(count, 6),
+                odometry.com,
+                memory.com_vel,
+                odometry.height[:, None],
+                waist,
+            ],
+            axis=1,
+        )
 
     def targets(self, action: np.ndarray) -> np.ndarray:
         """Joint targets (B, 15) rad for an action (B, 16) as the policy gave it; moves the clock on by one step."""
         memory = self.memory
-        action = np.where(self.mirrored[:, None], mirror_action(action), action)
-        action = np.clip(action, -ACTION_LIMIT, ACTION_LIMIT)
+        action = _where_mirrored(self.mirrored, action, mirror_action).clip(-ACTION_LIMIT, ACTION_LIMIT)
         memory.action = action
-        pace = np.exp(np.clip(0.3 * action[:, 15], -0.5, 0.75)) * (CONTROL_DT / gait.PERIOD_S)
-        half = memory.phase % 0.5
-        rests = ~self._moving & (half < 2.0 * gait.REST_PHASE)
-        memory.phase = np.where(rests, memory.phase, (memory.phase + pace) % 1.0)
-        memory.amplitude += _AMPLITUDE_SHARE * (np.where(rests, 0.0, 1.0) - memory.amplitude)
+        pace = np.exp((0.3 * action[:, 15]).clip(-0.5, 0.75)) * (CONTROL_DT / gait.PERIOD_S)
+        runs = self._moving | (memory.phase % 0.5 >= 2.0 * gait.REST_PHASE)
+        memory.phase = (memory.phase + pace * runs) % 1.0
+        memory.amplitude = memory.amplitude + _AMPLITUDE_SHARE * (runs - memory.amplitude)
         return self._base + action[:, :15] * _SCALE
 
     def _followed(self, command: np.ndarray) -> np.ndarray:
         """The command with its height limited and approached slowly; a new robot starts at its own."""
         memory = self.memory
         command = np.array(command, dtype=np.float64)
-        wanted = np.clip(command[:, 3], *HEIGHT_RANGE)
-        memory.height += np.clip(wanted - memory.height, -_HEIGHT_STEP, _HEIGHT_STEP)
+        wanted = command[:, 3].clip(*HEIGHT_RANGE)
+        memory.height = memory.height + (wanted - memory.height).clip(-_HEIGHT_STEP, _HEIGHT_STEP)
         command[:, 3] = memory.height
         return command
 
     def _remember(self, odometry: Odometry, joint_vel: np.ndarray, gyro: np.ndarray, gravity_b: np.ndarray) -> None:
         """Filter velocities; where there is no past, the present stands for it."""
         memory = self.memory
-        fresh = memory.fresh[:, None]
-        com_vel = (odometry.com - memory.com) / CONTROL_DT
-        kept = np.where(fresh, 0.0, _KEPT)
-        memory.velocity = kept * memory.velocity + (1.0 - kept) * odometry.velocity
-        memory.com_vel = np.where(fresh, 0.0, _KEPT * memory.com_vel + (1.0 - _KEPT) * com_vel)
+        if memory.fresh.any():
+            self._begin(odometry, joint_vel, gyro, gravity_b)
+        now = odometry.velocity
+        memory.velocity = _KEPT * memory.velocity + (1.0 - _KEPT) * now
+        com_vel = (odometry.com - memory.com) * ((1.0 - _KEPT) / CONTROL_DT)
+        memory.com_vel = _KEPT * memory.com_vel + com_vel
         memory.com = odometry.com
-        now = memory.velocity.copy()
-        now[:, 2] = -(gyro * gravity_b).sum(axis=1)
-        memory.slow += np.where(fresh, 1.0, _EMA) * (now - memory.slow)
-        memory.leg_vel = np.where(fresh, joint_vel[:, :12], memory.leg_vel)
-        memory.gyro = np.where(fresh, gyro, memory.gyro)
-        memory.gravity = np.where(fresh, gravity_b, memory.gravity)
+        memory.calm = memory.calm + _CALM * (now[:, :2] - memory.calm)
+        turning = memory.velocity.copy()
+        turning[:, 2] = -(gyro * gravity_b).sum(axis=1)
+        memory.slow = memory.slow + _EMA * (turning - memory.slow)
+
+    def _begin(self, odometry: Odometry, joint_vel: np.ndarray, gyro: np.ndarray, gravity_b: np.ndarray) -> None:
+        """Robots without a past: it was like the present."""
+        memory, rows = self.memory, self.memory.fresh
+        memory.velocity[rows] = memory.slow[rows] = odometry.velocity[rows]
+        memory.slow[rows, 2] = -(gyro[rows] * gravity_b[rows]).sum(axis=1)
+        memory.calm[rows] = odometry.velocity[rows, :2]
+        memory.com[rows], memory.com_vel[rows] = odometry.com[rows], 0.0
+        memory.leg_vel[rows] = joint_vel[rows, :12]
+        memory.gyro[rows], memory.gravity[rows] = gyro[rows], gravity_b[rows]
         memory.fresh = np.zeros(self.count, dtype=bool)
 
     def _decide(self, command: np.ndarray, gravity_b: np.ndarray) -> None:
         """Whether the clock has a reason to run."""
-        pitch, roll = lean(gravity_b)
         self._moving = (
             (np.abs(command[:, :3]).max(axis=1) > _STILL_COMMAND)
-            | (np.square(self.memory.velocity[:, :2]).sum(axis=1) > _STILL_SPEED**2)
-            | (pitch * pitch + roll * roll > _STILL_LEAN**2)
+            | (np.square(self.memory.calm).sum(axis=1) > _STILL_SPEED**2)
+            | (np.square(gravity_b[:, :2]).sum(axis=1) > _STILL_LEAN**2)
         )
+
+
+def _where_mirrored(mirrored: np.ndarray, rows: np.ndarray, mirror: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The rows (B, N), those that are to be mirrored by `mirror`."""
+    if not mirrored.any():
+        return rows
+    return mirror(rows) if mirrored.all() else np.where(mirrored[:, None], mirror(rows), rows)

@@ -12,7 +12,6 @@ from neon_sim.sim.randomize import NOMINAL
 from neon_sim.walking.curriculum import EASY
 from neon_sim.walking.world import WalkConfig, WalkWorld
 
-
 _SMALL_COMMANDS: Final = replace(EASY, speed=(-0.2, 0.5, 0.2, 0.4), arm_speed=0.5, push=0.0)
 
 
