@@ -309,11 +309,11 @@ def test_a_velocity_that_nobody_follows_shows() -> None:
     assert info["safety"]["velocity_not_followed"] is False
     action = np.zeros(17)
     assert env.step(action)[4]["safety"]["velocity_not_followed"] is False
-    for entry in (14, 15, 16):
+    for entry, followed in ((14, True), (15, False), (16, True)):  # 0.5 m/s, 0.5 m/s sideways (it has 0.4), 1 rad/s
         action[:] = 0.0
-        action[entry] = -0.2
+        action[entry] = -1.0
         safety = env.step(action)[4]["safety"]
-        assert safety["velocity_not_followed"] is True and safety["velocity"] == ()
+        assert safety["velocity_not_followed"] is not followed and safety["velocity"] == ()
 
 
 def test_a_clipped_speed_shows_and_holds() -> None:

@@ -21,7 +21,7 @@ def test_the_peer_sees_and_gets_what_the_world_gives():
     np.testing.assert_array_equal(env.reset(), world.observe()[0].astype(np.float32))
     rng, ended = np.random.default_rng(0), 0
     for _ in range(60):
-        action = rng.normal(0.0, 0.5, (4, ACTION_SIZE)).astype(np.float32)
+        action = rng.normal(0.0, 1.5, (4, ACTION_SIZE)).astype(np.float32)
         observation, reward, done, infos = env.step(action)
         outcome = world.step(action.astype(np.float64))
         np.testing.assert_array_equal(observation, world.observe()[0].astype(np.float32))

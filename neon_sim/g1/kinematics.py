@@ -145,7 +145,7 @@ def center_of_mass(joint_pos: np.ndarray) -> np.ndarray:
 
 def centers_of_mass(poses: np.ndarray) -> np.ndarray:
     """`center_of_mass` (..., 3) m from the `limb_poses` (10, ..., 4, 4, 4) of the joint angles."""
-    rows = np.moveaxis(poses[..., :3, :], (-2, 0, -3), (-4, -3, -2))  # (..., 3, 10, 4, 4)
+    rows = poses[..., :3, :].transpose(*range(1, poses.ndim - 3), -2, 0, -3, -1)  # (..., 3, 10, 4, 4)
     return rows.reshape(*rows.shape[:-3], _MASS_MOMENT.size) @ _MASS_SHARE + _PELVIS_COM
 
 

@@ -35,15 +35,48 @@ GAINS: Final[dict[str, tuple[float, float]]] = {
     "hip_load": (0.35, 0.1),  # rad by which the stance hip rolls against the weight of the half that hangs on it
     "knee_load": (0.1, 0.1),  # rad by which the stance knee straightens under the whole weight
 }
-_INDEX: Final = {name: index for index, name in enumerate(GAINS)}
 START: Final = np.array([start for start, _ in GAINS.values()])
 SPREAD: Final = np.array([spread for _, spread in GAINS.values()])
+_APART: Final = np.array([0.0, 0.5])
 _SIDE: Final = np.array([1.0, -1.0])  # left foot, right foot: which way is outward
+
+_STEP_S: Final = PERIOD_S * DUTY
+_AHEAD: Final = (-1.0 / LEG_LENGTH, 0.0, 0.0, 0.0, 1.0 / LEG_LENGTH, 0.0)  # rad per m that a flat foot goes forward
+_LEFT: Final = (0.0, 1.0 / LEG_LENGTH, 0.0, 0.0, 0.0, -1.0 / LEG_LENGTH)
+# A cause that `base_targets` works out, the gain that it is multiplied by, and what that does to hip pitch, roll, yaw,
+# knee, ankle pitch, roll of the leg.
+_RULES: Final[tuple[tuple[str, str, tuple[float, ...]], ...]] = (
+    ("pitch", "hip_pitch", (1, 0, 0, 0, 0, 0)),
+    ("pitch", "ankle_pitch", (0, 0, 0, 0, 1, 0)),
+    ("left_roll", "hip_roll", (0, -1, 0, 0, 0, 0)),
+    ("left_roll", "ankle_roll", (0, 0, 0, 0, 0, -1)),
+    ("roll_rate", "hip_roll_rate", (0, 1, 0, 0, 0, 0)),
+    ("roll_rate", "ankle_roll_rate", (0, 0, 0, 0, 0, 1)),
+    ("pitch_rate", "hip_pitch_rate", (1, 0, 0, 0, 0, 0)),
+    ("pitch_rate", "ankle_pitch_rate", (0, 0, 0, 0, 1, 0)),
+    ("standing", "lean", (-1, 0, 0, 0, 0, 0)),
+    ("too_fast", "ankle_speed", (0, 0, 0, 0, 1, 0)),
+    ("way_ahead", "stride", tuple(_STEP_S * np.array(_AHEAD))),
+    ("way_left", "stride", tuple(_STEP_S * np.array(_LEFT))),
+    ("turn", "stride", (0, 0, _STEP_S, 0, 0, 0)),
+    ("error_ahead", "place_x", _AHEAD),
+    ("error_left", "place_y", _LEFT),
+    ("outward", "width", _LEFT),
+    ("sway", "sway", tuple(-np.array(_LEFT))),
+    ("lift", "lift", (-1, 0, 0, 2, -1, 0)),
+    ("alone_outward", "hip_load", (0, 1, 0, 0, 0, 0)),
+    ("alone", "knee_load", (0.5, 0, 0, -1, 0.5, 0)),
+)
+_CAUSES: Final = tuple(dict.fromkeys(cause for cause, _, _ in _RULES))
+_TABLE: Final = np.zeros((len(GAINS), len(_CAUSES), 6))
+for _cause, _gain, _joints in _RULES:
+    _TABLE[list(GAINS).index(_gain), _CAUSES.index(_cause)] += _joints
+_TABLE_ROWS: Final = _TABLE.reshape(len(GAINS), -1)
 
 
 def foot_phases(phase: np.ndarray) -> np.ndarray:
     """(B, 2) in [0, 1): 0 is touch-down, `DUTY` lift-off; left and right half a cycle apart."""
-    return (phase[:, None] + (0.0, 0.5)) % 1.0
+    return (phase[:, None] + _APART) % 1.0
 
 
 def swing_progress(foot_phase: np.ndarray) -> np.ndarray:
@@ -76,58 +109,25 @@ def base_targets(
     foot = foot_phases(phase)
     swing = swing_progress(foot)
     stands = foot < DUTY
-    blend = swing * swing * (3.0 - 2.0 * swing)
-    back = 0.5 - np.minimum(foot / DUTY, 1.0)  # from +1/2 at touch-down to -1/2 at lift-off
-    travel = np.where(stands, back, blend - 0.5)
-    carried = np.where(stands, 0.5 + back, blend)  # a placement lasts until the foot has passed under the body
+    # 0 to 1 through the swing and back to 0 while standing: a placement lasts until the foot has passed under the body.
+    carried = np.where(stands, 1.0 - foot * (1.0 / DUTY), swing * swing * (3.0 - 2.0 * swing))
     height = np.sin(np.pi * swing)
-
-    error = velocity - command[:, :2]
-    stride = (_at(gains, "stride") * amplitude * (PERIOD_S * DUTY))[:, None] * command[:, :3]
-    place = amplitude[:, None] * gains[..., _PLACE] * error
-    width = _at(gains, "width")[..., None] * _SIDE
-    sway = _at(gains, "sway") * amplitude * np.sin(2.0 * np.pi * (phase - REST_PHASE))
-    rock = gravity_b[:, _PITCH_ROLL] * _LEAN_SIGN * gains[..., _LEAN] + gyro[:, _ROLL_PITCH] * gains[..., _LEAN_RATE]
-    rock[:, 0] -= _at(gains, "lean")
-    rock[:, 2] += _at(gains, "ankle_speed") * error[:, 0]
-
-    moves = np.empty((len(phase), 2, len(_TO_JOINTS)))
-    moves[..., :4] = stands[..., None] * rock[:, None, :]
-    moves[..., 4:7] = stride[:, None, :] * travel[..., None]
-    moves[..., 4:6] += place[:, None, :] * carried[..., None]
-    moves[..., 5] += width - sway[:, None]
-    moves[..., 7] = (_at(gains, "lift") * amplitude)[:, None] * height * height
     alone = height[:, ::-1]  # 1 where the other foot is in the air
-    moves[..., 8] = _at(gains, "hip_load")[..., None] * _SIDE * alone
-    moves[..., 9] = _at(gains, "knee_load")[..., None] * alone
+    wide = amplitude[:, None]
+    error = velocity - command[:, :2]
+
+    causes = np.empty((len(phase), 2, len(_CAUSES)))  # in the order of _CAUSES
+    body = np.concatenate([gravity_b[:, :2], gyro[:, :2], np.ones_like(wide), error[:, :1]], axis=1)
+    np.multiply(stands[..., None], body[:, None], out=causes[..., :6])
+    np.multiply((carried - 0.5)[..., None], (wide * command[:, :3])[:, None], out=causes[..., 6:9])
+    np.multiply(carried[..., None], (wide * error)[:, None], out=causes[..., 9:11])
+    causes[..., 11] = _SIDE
+    causes[..., 12] = wide * np.sin((2.0 * np.pi) * (phase - REST_PHASE))[:, None]
+    causes[..., 13] = wide * height * height
+    causes[..., 14] = alone * _SIDE
+    causes[..., 15] = alone
+    weights = (gains @ _TABLE_ROWS).reshape(*gains.shape[:-1], len(_CAUSES), 6)
+    rows = causes.reshape(*gains.shape[:-1], -1, len(_CAUSES))  # with gains for all alike, every foot is one of them
     targets = posture.copy()
-    targets[:, :12] += (moves @ _TO_JOINTS).reshape(-1, 12)
+    targets[:, :12] += (rows @ weights).reshape(-1, 12)
     return targets
-
-
-def _at(gains: np.ndarray, name: str) -> np.ndarray:
-    return gains[..., _INDEX[name]]
-
-
-# How each move of `base_targets` turns the joints hip pitch, roll, yaw, knee, ankle pitch, roll of its leg.
-_TO_JOINTS: Final = np.array(
-    [
-        [1, 0, 0, 0, 0, 0],  # rocking the stance hip, pitch and roll
-        [0, 1, 0, 0, 0, 0],
-        [0, 0, 0, 0, 1, 0],  # and the stance ankle
-        [0, 0, 0, 0, 0, 1],
-        [-1 / LEG_LENGTH, 0, 0, 0, 1 / LEG_LENGTH, 0],  # m ahead
-        [0, 1 / LEG_LENGTH, 0, 0, 0, -1 / LEG_LENGTH],  # m sideways
-        [0, 0, 1, 0, 0, 0],  # rad turned
-        [-1, 0, 0, 2, -1, 0],  # folding the swing leg
-        [0, 1, 0, 0, 0, 0],  # the hip's load
-        [0.5, 0, 0, -1, 0.5, 0],  # the knee's
-    ]
-)
-_PLACE: Final = np.array([_INDEX["place_x"], _INDEX["place_y"]])
-_ROCKERS: Final = ("hip_pitch", "hip_roll", "ankle_pitch", "ankle_roll")
-_LEAN: Final = np.array([_INDEX[name] for name in _ROCKERS])
-_LEAN_RATE: Final = np.array([_INDEX[f"{name}_rate"] for name in _ROCKERS])
-_PITCH_ROLL: Final = np.array([0, 1, 0, 1])  # columns of gravity_b that say pitch and roll, and with which sign
-_LEAN_SIGN: Final = np.array([1.0, -1.0, 1.0, -1.0])
-_ROLL_PITCH: Final = np.array([1, 0, 1, 0])  # columns of gyro that are their rates

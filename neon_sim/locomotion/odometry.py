@@ -19,10 +19,8 @@ _HALF_SOLE: Final = np.array([SOLE_HALF_LENGTH, SOLE_HALF_WIDTH])
 _EDGE_SOFTNESS: Final = 0.04  # sine of the foot's tilt over which its lowest point moves from the middle to an edge
 _GAP_SOFTNESS: Final = 0.006  # m, height difference over which one foot takes over from the other
 
-_LEG_DEPTH: Final = 3  # where the legs begin in `kinematics.limb_poses`
-_ROWS: Final = np.arange(6)
-_AXES: Final = np.array([1, 0, 2, 1, 1, 0])  # hip pitch, roll, yaw, knee, ankle pitch, roll turn about y, x, z, y, y, x
-_NEXT, _AFTER = np.array([1, 2, 0]), np.array([2, 0, 1])
+_PELVIS_DEPTH: Final = 2  # the last place in `kinematics.limb_poses` before the legs begin: still the pelvis itself
+_AXES: Final = (1, 0, 2, 1, 1, 0)  # hip pitch, roll, yaw, knee, ankle pitch, roll turn about y, x, z, y, y, x
 
 
 class Odometry(NamedTuple):
@@ -53,23 +51,18 @@ def leg_odometry(poses: np.ndarray, joint_vel: np.ndarray, gyro: np.ndarray, gra
     """
     up = -gravity_b
     level = level_frame(up)
-    legs, soles = poses[_LEG_DEPTH:-1, :, :2], poses[-1, :, :2]
-    centre, rotation = soles[..., :3, 3], soles[..., :3, :2]
+    to_level = level.transpose(0, 2, 1)
+    centre, rotation = poses[-1, :, :2, :3, 3], poses[-1, :, :2, :3, :2]
     tilt = up[:, None, None, :] @ rotation  # (B, 2, 1, 2): how far the sole's x and y axes point upward
     edge = np.tanh(tilt * (1.0 / _EDGE_SOFTNESS)) * _HALF_SOLE
     lowest = centre - (rotation * edge).sum(axis=-1)  # (B, 2, 3)
-    depth = (lowest @ up[:, :, None])[..., 0]
-    least = depth.min(axis=1)
+    depth = np.vecdot(lowest, up[:, None, :])
+    least = np.minimum(depth[:, 0], depth[:, 1])
     gap = depth - least[:, None]
 
-    spin = legs[_ROWS, ..., :3, _AXES]  # (6, B, 2, 3) rad/s that each joint turns what hangs on it
-    spin *= joint_vel[:, :12].reshape(-1, 2, 6).transpose(2, 0, 1)[..., None]
-    swept = _cross(spin, lowest - legs[..., :3, 3]).sum(axis=0)
-    swept += _cross(gyro[:, None, :], lowest)
+    moved = _swept(poses, joint_vel, gyro, lowest) @ to_level
     weight = np.exp(gap * (-1.0 / _GAP_SOFTNESS))
-    weight /= weight.sum(axis=1, keepdims=True)
-    to_level = level.transpose(0, 2, 1)
-    moved = swept @ to_level  # (B, 2, 3)
+    weight /= weight[:, :1] + weight[:, 1:]
     velocity = -(weight[:, None, :] @ moved)[:, 0]
     return Odometry(
         level=level,
@@ -78,22 +71,43 @@ def leg_odometry(poses: np.ndarray, joint_vel: np.ndarray, gyro: np.ndarray, gra
         gap=gap,
         foot_pos=centre @ to_level,
         foot_vel=moved + velocity[:, None, :],
-        com=(level @ centers_of_mass(poses)[..., None])[..., 0],
+        com=np.vecdot(level, centers_of_mass(poses)[:, None, :]),
     )
+
+
+def _swept(poses: np.ndarray, joint_vel: np.ndarray, gyro: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Velocity (B, 2, 3) m/s, in pelvis axes, of a point on each foot (B, 2, 3) m while the pelvis only turns.
+
+    The pelvis and the six joints of a leg add their spin x lever each. A sum of cross products is what is not symmetric
+    in the sum of the outer products, and that is one matrix product.
+    """
+    count = len(gyro)
+    entries = poses.swapaxes(0, 1).reshape(count, -1)
+    spin = entries.take(_AXIS_ENTRIES, axis=1)  # (B, 2, 7, 3)
+    spin[:, :, 0] = gyro[:, None, :]
+    spin[:, :, 1:] *= joint_vel[:, :12].reshape(count, 2, 6, 1)
+    lever = points[:, :, None, :] - entries.take(_ORIGIN_ENTRIES, axis=1)
+    return (spin.swapaxes(2, 3) @ lever).reshape(count, 2, 9) @ _NOT_SYMMETRIC
 
 
 def level_frame(up_b: np.ndarray) -> np.ndarray:
     """(B, 3, 3) rows forward, left, up in the pelvis frame, from the upward unit vectors (B, 3) there."""
-    level = np.empty((len(up_b), 3, 3))
-    forward = -up_b[:, :1] * up_b
-    forward[:, 0] += 1.0
-    forward /= np.maximum(np.sqrt(np.square(forward).sum(axis=1, keepdims=True)), 1e-6)
-    level[:, 0], level[:, 2] = forward, up_b
-    level[:, 1] = _cross(up_b, forward)
+    level = np.zeros((len(up_b), 3, 3))
+    forward, left, up = level[:, 0], level[:, 1], level[:, 2]
+    up[:] = up_b
+    forward[:, 0] = 1.0
+    forward -= up_b[:, :1] * up_b  # (1, 0, 0) without what of it points up
+    left[:, 1], left[:, 2] = up_b[:, 2], -up_b[:, 1]  # up x forward, which is up x (1, 0, 0)
+    level[:, :2] /= np.maximum(np.sqrt(np.vecdot(forward, forward)), 1e-6)[:, None, None]
     return level
 
 
-def _cross(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    return left.take(_NEXT, -1) * right.take(_AFTER, -1) - left.take(_AFTER, -1) * right.take(_NEXT, -1)
+def _entries() -> tuple[np.ndarray, np.ndarray]:
+    """Where a row of 640, one robot's `limb_poses`, holds each leg's axes and origins: (2, 7, 3), pelvis first."""
+    row = np.arange(10 * 4 * 16).reshape(10, 4, 4, 4)[_PELVIS_DEPTH:-1, :2, :3].swapaxes(0, 1)
+    return np.stack([row[:, joint, :, axis] for joint, axis in enumerate((0, *_AXES))], axis=1), row[..., 3]
 
 
+_AXIS_ENTRIES, _ORIGIN_ENTRIES = _entries()
+# (9, 3): from the entries of a matrix m to m[1, 2] - m[2, 1], m[2, 0] - m[0, 2], m[0, 1] - m[1, 0].
+_NOT_SYMMETRIC: Final = np.cross(np.eye(3)[:, None], np.eye(3)[None]).reshape(9, 3)

@@ -13,14 +13,14 @@ HEIGHT_RANGE: Final = (0.66, joints.HOME_HEIGHT)  # m, pelvis above the floor; t
 def crouch(height: float | np.ndarray) -> np.ndarray:
     """Legs and waist (..., 15) rad that hold the pelvis level at `height` (...) m, with flat feet as at home."""
     height = np.asarray(height)
-    posture = np.zeros((*height.shape, 15))
-    for column, angles in zip((0, 3, 4), _CROUCH_ANGLES.T, strict=True):
-        posture[..., column] = posture[..., column + 6] = np.interp(height, _CROUCH_HEIGHT, angles)
-    return posture
+    bent = np.empty((*height.shape, 2))
+    bent[..., 0] = np.interp(height, _CROUCH_HEIGHT, _CROUCH_HIP)
+    bent[..., 1] = np.interp(height, _CROUCH_HEIGHT, _CROUCH_KNEE)
+    return bent @ _TO_JOINTS
 
 
-def _crouch_table() -> tuple[np.ndarray, np.ndarray]:
-    """Pelvis heights (N,) m, rising to home's, and hip pitch, knee, ankle pitch (N, 3) rad that reach them."""
+def _crouch_table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pelvis heights (N,) m, rising to home's, and the hip pitch and knee (N,) rad each that reach them."""
     knee = np.append(joints.HOME[3], np.linspace(0.35, 1.5, 24))
     bent = np.zeros((len(knee), joints.NUM_JOINTS))
     bent[:, 3] = knee
@@ -33,7 +33,10 @@ def _crouch_table() -> tuple[np.ndarray, np.ndarray]:
     hip = direction - wanted
     hip[0] = joints.HOME[0]
     height = joints.HOME_HEIGHT + leg[0, 2] + length * np.cos(wanted)
-    return height[::-1], np.stack([hip, knee, -hip - knee], axis=1)[::-1]
+    return height[::-1].copy(), hip[::-1].copy(), knee[::-1].copy()
 
 
-_CROUCH_HEIGHT, _CROUCH_ANGLES = _crouch_table()
+_CROUCH_HEIGHT, _CROUCH_HIP, _CROUCH_KNEE = _crouch_table()
+_TO_JOINTS: Final = np.zeros((2, 15))  # hip pitch and knee go to both legs, and the ankle takes back what they turn
+_TO_JOINTS[0, [0, 6]] = _TO_JOINTS[1, [3, 9]] = 1.0
+_TO_JOINTS[:, [4, 10]] = -1.0

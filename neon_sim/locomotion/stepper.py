@@ -84,7 +84,7 @@ def _mirror_of(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array([place[int(abs(swap[j])) - 1] for j in chosen]), np.sign(swap[chosen])
 
 
-_HOME_SEEN: Final = joints.HOME[SEEN_JOINTS]
+_HOME_ARMS: Final = joints.HOME[SEEN_JOINTS[15:]]
 LAYOUT, _MIRROR_SWAP, _MIRROR_SIGN = _layout()
 OBSERVATION_SIZE: Final = len(_MIRROR_SWAP)
 _ACTION_SWAP = _MIRROR_SWAP[LAYOUT["action"]] - LAYOUT["action"].start
@@ -93,12 +93,12 @@ _ACTION_SIGN = _MIRROR_SIGN[LAYOUT["action"]]
 
 def mirror_observation(observation: np.ndarray) -> np.ndarray:
     """What the robot's mirror image would observe: (..., OBSERVATION_SIZE)."""
-    return observation[..., _MIRROR_SWAP] * _MIRROR_SIGN
+    return observation.take(_MIRROR_SWAP, axis=-1) * _MIRROR_SIGN
 
 
 def mirror_action(action: np.ndarray) -> np.ndarray:
     """What the mirror image would do: (..., ACTION_SIZE)."""
-    return action[..., _ACTION_SWAP] * _ACTION_SIGN
+    return action.take(_ACTION_SWAP, axis=-1) * _ACTION_SIGN
 
 
 @dataclass
@@ -213,11 +213,14 @@ class Stepper:
     ) -> np.ndarray:
         """The observation (B, OBSERVATION_SIZE) in the order of `LAYOUT`, not mirrored."""
         memory, odometry, count = self.memory, self.odometry, self.count
-        offset = joint_pos[:, SEEN_JOINTS] - _HOME_SEEN
-        offset[:, OWN] = joint_pos[:, OWN] - posture
-        angle, amplitude = 2.0 * np.pi * memory.phase, memory.amplitude
-        clock = np.stack([np.cos(angle) * amplitude, np.sin(angle) * amplitude, amplitude], axis=1)
-        waist = np.full((count, 1), owns_waist) if isinstance(owns_waist, float) else owns_waist[:, None]
+        offset = joint_pos.take(SEEN_JOINTS, axis=1)
+        offset[:, OWN] -= posture
+        offset[:, 15:] -= _HOME_ARMS
+        angle = 2.0 * np.pi * memory.phase
+        clock, waist = np.ones((count, 3)), np.empty((count, 1))
+        clock[:, 0], clock[:, 1] = np.cos(angle), np.sin(angle)
+        clock *= memory.amplitude[:, None]
+        waist[:, 0] = owns_waist
         return np.concatenate(
             [
                 memory.velocity[:, :2],
@@ -227,7 +230,7 @@ class Stepper:
                 gravity_b,
                 command,
                 offset,
-                joint_vel[:, SEEN_JOINTS],
+                joint_vel.take(SEEN_JOINTS, axis=1),
                 memory.leg_vel,
                 memory.gyro,
                 memory.gravity,
@@ -268,16 +271,16 @@ class Stepper:
     def _remember(self, odometry: Odometry, joint_vel: np.ndarray, gyro: np.ndarray, gravity_b: np.ndarray) -> None:
         """Filter velocities; where there is no past, the present stands for it."""
         memory = self.memory
-        if memory.fresh.any():
+        if np.count_nonzero(memory.fresh):
             self._begin(odometry, joint_vel, gyro, gravity_b)
         now = odometry.velocity
         memory.velocity = _KEPT * memory.velocity + (1.0 - _KEPT) * now
         com_vel = (odometry.com - memory.com) * ((1.0 - _KEPT) / CONTROL_DT)
         memory.com_vel = _KEPT * memory.com_vel + com_vel
-        memory.com = odometry.com
+        memory.com = odometry.com.copy()
         memory.calm = memory.calm + _CALM * (now[:, :2] - memory.calm)
         turning = memory.velocity.copy()
-        turning[:, 2] = -(gyro * gravity_b).sum(axis=1)
+        turning[:, 2] = -np.vecdot(gyro, gravity_b)
         memory.slow = memory.slow + _EMA * (turning - memory.slow)
 
     def _begin(self, odometry: Odometry, joint_vel: np.ndarray, gyro: np.ndarray, gravity_b: np.ndarray) -> None:
@@ -293,15 +296,17 @@ class Stepper:
 
     def _decide(self, command: np.ndarray, gravity_b: np.ndarray) -> None:
         """Whether the clock has a reason to run."""
+        calm, tilt = self.memory.calm, gravity_b[:, :2]
         self._moving = (
             (np.abs(command[:, :3]).max(axis=1) > _STILL_COMMAND)
-            | (np.square(self.memory.calm).sum(axis=1) > _STILL_SPEED**2)
-            | (np.square(gravity_b[:, :2]).sum(axis=1) > _STILL_LEAN**2)
+            | (np.vecdot(calm, calm) > _STILL_SPEED**2)
+            | (np.vecdot(tilt, tilt) > _STILL_LEAN**2)
         )
 
 
 def _where_mirrored(mirrored: np.ndarray, rows: np.ndarray, mirror: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """The rows (B, N), those that are to be mirrored by `mirror`."""
-    if not mirrored.any():
+    count = np.count_nonzero(mirrored)
+    if count == 0:
         return rows
-    return mirror(rows) if mirrored.all() else np.where(mirrored[:, None], mirror(rows), rows)
+    return mirror(rows) if count == len(rows) else np.where(mirrored[:, None], mirror(rows), rows)
