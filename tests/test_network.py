@@ -110,3 +110,18 @@ def test_another_file_is_refused_with_what_it_holds(tmp_path, arrays):
 def test_parameters_are_counted():
     assert parameters(TINY.layers) == 6 + 3 + 6 + 2
     assert parameters([]) == 0
+
+
+@pytest.mark.parametrize("content", [b"hello", b"", b"PK\x03\x04 cut short"])
+def test_a_file_that_is_no_archive_is_refused_with_the_next_move(tmp_path, content):
+    path = tmp_path / "walker.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cannot be read.*agents/train_walker\.py writes walker\.npz"):
+        load_weights(path)
+
+
+def test_half_a_walker_is_refused(tmp_path):
+    path = tmp_path / "walker.npz"
+    np.savez(path, gains=np.zeros(18), mean=np.zeros(2), scale=np.ones(2), note=np.array(""), weight_0=np.eye(2))
+    with pytest.raises(ValueError, match="holds no walker but"):
+        load_weights(path)

@@ -12,7 +12,7 @@ import numpy as np
 PERIOD_S: Final = 0.75  # one cycle: a step of each foot
 DUTY: Final = 0.6  # share of the cycle that a foot stands
 LEG_LENGTH: Final = 0.65  # m, hip to ankle: turns metres into radians
-REST_PHASE: Final = 0.05  # the middle of a double support, where the clock rests; the other one is half a cycle on
+REST_PHASE: Final = 0.05  # in a double support, within which the clock rests; the other one is half a cycle on
 
 # What the gains mean, and where the search for them starts and how wide it looks.
 GAINS: Final[dict[str, tuple[float, float]]] = {

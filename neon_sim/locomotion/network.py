@@ -1,6 +1,7 @@
 """The walker's network in numpy: normalise, then linear layers with ELU between; one file of weights."""
 
 import os
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,17 +49,22 @@ def load_weights(path: Path) -> WalkerWeights:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it holds no walker.
+        ValueError: it holds no walker, or not all of one.
     """
     if not path.is_file():
         raise FileNotFoundError(f"No walker at {path}. Train one: python agents/train_walker.py --out FOLDER.")
-    with np.load(path, allow_pickle=False) as file:
-        if "gains" not in file or "weight_0" not in file:
-            found = ", ".join(sorted(file))
-            raise ValueError(f"{path} holds no walker but {found}. agents/train_walker.py writes walker.npz.")
-        count = sum(name.startswith("weight_") for name in file)
-        layers = tuple((file[f"weight_{i}"], file[f"bias_{i}"]) for i in range(count))
-        return WalkerWeights(file["gains"], file["mean"], file["scale"], layers, str(file["note"]))
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:  # text, another format, cut short
+        raise ValueError(f"{path} cannot be read ({error}). agents/train_walker.py writes walker.npz.") from error
+    count = sum(name.startswith("weight_") for name in arrays)
+    needed = {"gains", "mean", "scale", "note", "weight_0", *(f"bias_{i}" for i in range(count))}
+    if not needed <= set(arrays):
+        found = ", ".join(sorted(arrays)) or "nothing"
+        raise ValueError(f"{path} holds no walker but {found}. agents/train_walker.py writes walker.npz.")
+    layers = tuple((arrays[f"weight_{i}"], arrays[f"bias_{i}"]) for i in range(count))
+    return WalkerWeights(arrays["gains"], arrays["mean"], arrays["scale"], layers, str(arrays["note"]))
 
 
 def parameters(layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:

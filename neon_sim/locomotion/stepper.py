@@ -260,7 +260,7 @@ class Stepper:
         return self._base + action[:, :15] * _SCALE
 
     def _followed(self, command: np.ndarray) -> np.ndarray:
-        """The command with its height limited and approached slowly; a new robot starts at its own."""
+        """The command with its height limited and approached slowly."""
         memory = self.memory
         command = np.array(command, dtype=np.float64)
         wanted = command[:, 3].clip(*HEIGHT_RANGE)
