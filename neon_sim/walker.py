@@ -28,10 +28,11 @@ _STEP_COMMAND: Final = 0.05  # m/s, rad/s; less is nobody's wish to go anywhere
 _STEP_SPEED: Final = 0.22  # m/s
 _STEP_LEAN: Final = 0.10  # sine of the tilt
 _SPEED_SHARE: Final = 0.25  # of a new speed in the filtered one: noisy encoders alone make 0.15 m/s
-_REST_STEPS: Final = round(0.6 / CONTROL_DT)  # how long all must be quiet
-_REST_SPEED: Final = 0.08
-_REST_LEAN: Final = 0.06
-_REST_JOINTS: Final = 0.12  # rad, largest difference of a leg joint from the posture that Balance holds
+_REST_STEPS: Final = round(0.3 / CONTROL_DT)  # how long all must be quiet
+_REST_SPEED: Final = 0.12
+_REST_LEAN: Final = 0.09
+_REST_STRIDE: Final = 0.15  # m that one foot may be ahead of the other
+_REST_WIDTH: Final = 0.15  # m between the feet at least
 _BEYOND: Final = 1.3  # rad that a target may lie outside the joint's range, to press against a load
 _FADE: Final = 0.85  # per step: how the jump from one controller's targets to the other's wears off
 _SLOWEST: Final = np.array([-0.6, -0.4, -1.1])  # m/s, m/s, rad/s that the network was trained for, and
@@ -158,14 +159,17 @@ class Walker:
         memory = self._stepper.memory
         speed = float(np.hypot(memory.slow[0, 0], memory.slow[0, 1]))
         quiet = not wanted and memory.amplitude[0] < 0.05 and speed < _REST_SPEED and lean < _REST_LEAN
-        if quiet:
-            astray = np.abs(state.joint_pos[:12] - crouch(float(memory.height[0]))[:12]).max()
-            quiet = bool(astray < _REST_JOINTS)
+        quiet = bool(quiet and self._astride())
         self._quiet = self._quiet + 1 if quiet else 0
         if self._quiet >= _REST_STEPS:
             self._stepping = False
-            self._balance.reset()
-            self._balance.height = float(memory.height[0])
+            self._balance.take_over(state.joint_pos, float(memory.height[0]))
+
+    def _astride(self) -> bool:
+        """Whether both feet stand, far enough apart to stand on."""
+        odometry = self._stepper.odometry
+        ahead, left, _ = odometry.foot_pos[0, 0] - odometry.foot_pos[0, 1]
+        return bool(odometry.contact.all() and abs(ahead) < _REST_STRIDE and left > _REST_WIDTH)
 
     def _faded(self, own: np.ndarray, stepping: bool) -> np.ndarray:
         """The targets (15,), without a jump where one controller follows the other."""

@@ -66,3 +66,10 @@ def test_hindsight_of_nothing_that_counts_is_zero_with_a_finite_gradient() -> No
     assert loss.item() == 0.0
     loss.backward()
     assert chunk.grad is not None and not bool(chunk.grad.any())
+
+
+def test_a_batch_that_counts_for_nothing_has_no_gradient():
+    """However large the loss is weighed: a robot that walked all the time has nothing to look back at."""
+    chunk = torch.ones(2, 3, 4, requires_grad=True)
+    (1e3 * hindsight_loss(chunk, torch.zeros(2, 3, 4), torch.zeros(2))).backward()
+    assert torch.equal(chunk.grad, torch.zeros(2, 3, 4))

@@ -64,7 +64,15 @@ def test_goes_where_it_is_told(robot, asked, way):
     assert travelled(track)[way] / 3.0 == pytest.approx(asked[way], rel=0.35)
 
 
-def test_stops_and_stands_still_again(robot):
+@pytest.mark.parametrize(
+    "noise",
+    [
+        None,
+        pytest.param(SensorNoise(), marks=pytest.mark.xfail(reason="noisy senses keep it stepping")),
+    ],
+)
+def test_stops_and_stands_still_again(noise):
+    robot = SimRobot(build_spec(), {}, 0.005, noise=noise)
     robot.reset(np.random.default_rng(2))
     run(robot, command(0.4), 3.0)
     run(robot, command(), 4.0)

@@ -86,6 +86,13 @@ class Balance:
         self._heading = np.nan  # rad; compares false, so that the first step sets it
         self._twist = 0.0  # N m, what the heading error has added up to
         self.height = joints.HOME_HEIGHT
+        self._astride = np.zeros(15)  # rad, how the posture differs from the crouch
+
+    def take_over(self, joint_pos: np.ndarray, height: float) -> None:
+        """Begin with the feet where they are: the legs of joint_pos (29,) rad are the posture at `height` m."""
+        self.reset()
+        self.height = height
+        self._astride[:12] = joint_pos[:12] - crouch(height)[:12]
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the next step depends on, in plain copies."""
@@ -94,12 +101,14 @@ class Balance:
             "heading": self._heading,
             "twist": self._twist,
             "height": self.height,
+            "astride": self._astride.copy(),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go back to what `get_state` returned; the steps that follow are equal to the bit."""
         self.velocity = np.array(state["com_vel"])
         self._heading, self._twist, self.height = state["heading"], state["twist"], state["height"]
+        self._astride = np.array(state["astride"])
 
     def step(
         self,
@@ -133,7 +142,7 @@ class Balance:
         wanted = min(max(height, HEIGHT_RANGE[0]), HEIGHT_RANGE[1])
         reach = self.config.height_speed * CONTROL_DT
         self.height += min(max(wanted - self.height, -reach), reach)
-        return crouch(self.height)
+        return crouch(self.height) + self._astride
 
     def _torque(self, state: RobotState) -> np.ndarray:
         """Torques (15,) N m that carry the body and make the floor push where it should."""

@@ -49,6 +49,7 @@ def record_film(env: gymnasium.Env, config: ClipConfig, seed: int) -> dict[str, 
         frames.append(obs["camera"])
         positions.append(list(base.privileged()["ball_pos_b"].values()))
         wander = 0.7 * wander + rng.normal(0.0, 0.25, wander.shape)
+        wander[base.action_map.groups["locomotion"]] = 0.0  # the arms wander, the robot stays
         chunk = base.expert_chunk(FRAME_STEPS) if expert else np.tile(np.clip(wander, -1, 1), (FRAME_STEPS, 1))
         for action in chunk:
             obs, *_ = env.step(action)

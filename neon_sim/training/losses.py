@@ -1,6 +1,5 @@
 """The self-supervised losses as pure functions (decisions D17 and D18). None of them needs a label."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,4 +25,5 @@ def hindsight_loss(chunk: Tensor, executed: Tensor, weight: Tensor) -> Tensor:
     chunk, executed (B, T, A); weight (B,) says how much each sample counts, 0 for none. Mean over what counts.
     """
     error = (chunk - executed.detach()).square().mean(dim=(1, 2))
-    return (error * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)
+    # Not the smallest float there is: its inverse overflows in the gradient, and inf times a weight of 0 is NaN.
+    return (error * weight).sum() / weight.sum().clamp(min=1e-6)

@@ -164,7 +164,10 @@ class NeonSelfLearner:
         self.policy.decision = None
 
     def update(self) -> dict[str, float]:
-        """One step on a batch of experience; returns the losses (empty while there is none)."""
+        """One step on a batch of experience; returns the losses (empty while there is none).
+
+        A batch whose gradient is not finite is passed over: one NaN in the weights would be the end of the policy.
+        """
         if len(self.buffer) < self.config.batch_size:
             return {}
         picks = self.rng.integers(len(self.buffer), size=self.config.batch_size)
@@ -180,7 +183,9 @@ class NeonSelfLearner:
         )
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
-        nn.utils.clip_grad_norm_(self.params.values(), weights.max_grad_norm)
+        size = nn.utils.clip_grad_norm_(self.params.values(), weights.max_grad_norm)
+        if not torch.isfinite(size):
+            return {}
         self.optimizer.step()
         if self.protection is not None:
             # The springs act after the optimiser: an implicit step is stable at any strength, and Adam does not
