@@ -1,6 +1,6 @@
 """Train the walker: the base gait's gains by cross-entropy search, then a policy on top of it by PPO.
 
-    python agents/train_walker.py                       # what made the shipped weights
+    python agents/train_walker.py                       # the whole run: about 3.6 hours on two cores
     python agents/train_walker.py --preset tiny         # two minutes, shows learning
     python agents/train_walker.py --out runs/walker     # stopped? The same command goes on exactly where it was
 

@@ -2,7 +2,7 @@
 
 Two controllers share the work. `Balance` stands: it holds the feet where they are and the pelvis still to a millimetre.
 `Stepper` with the trained network walks, and takes over as soon as there is somewhere to go or something to catch; when
-all is quiet again and the feet are side by side, `Balance` has the robot back.
+all is quiet again and both feet stand, `Balance` has the robot back.
 """
 
 from collections.abc import Mapping
@@ -106,7 +106,7 @@ class Walker:
 
         Args:
             state: what the robot senses; joint_pos, joint_vel, quat_wxyz, gyro and gravity_b are read.
-            command: (4,) vx, vy m/s, yaw rate rad/s, pelvis height m; limited to `max_velocity` and `HEIGHT_RANGE`.
+            command: (4,) vx, vy m/s, yaw rate rad/s, pelvis height m; limited to what was trained.
             owned_mask: (29,) bool; True = the caller commands the joint, its external target passes through.
             external_targets: (29,) rad.
             residual: (29,) rad, added to the targets of the joints that the walker owns.
