@@ -9,11 +9,14 @@ Writes OUT/walker.npz (the walker), OUT/checkpoint.pt, OUT/log.jsonl and TensorB
 
 import argparse
 import json
+import os
 import platform
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read once, by numpy: the cores are the physics threads'
 
 import numpy as np
 import torch

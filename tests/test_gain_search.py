@@ -9,7 +9,7 @@ from neon_sim.walking.gain_search import SearchConfig, search_gains, try_gains
 from neon_sim.walking.world import WalkConfig
 
 WORLD = WalkConfig(threads=1)
-ALONE = WalkConfig(count=3, models=0, randomization=NOMINAL, delay_range=(0, 0), long_delays=0.0, threads=1)
+ALONE = WalkConfig(count=3, models=0, randomization=NOMINAL, delay_s=(0.0, 0.0), long_delays=0.0, threads=1)
 
 
 def run(config: SearchConfig, seed: int = 0) -> tuple[np.ndarray, list[tuple[int, float, float]]]:

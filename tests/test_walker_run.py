@@ -64,7 +64,7 @@ def test_a_run_that_is_stopped_and_taken_up_again_is_the_uninterrupted_one(tmp_p
     assert run.world.steps.max() < 25 < run.world.tally.steps and run.world.tally.punches > 0  # there was life in it
 
 
-def test_the_exported_walker_acts_as_the_trained_one(tmp_path: Path):
+def test_the_exported_walker_acts_as_the_average_of_the_trained_ones(tmp_path: Path):
     run = walk(network=replace(NETWORK, hidden=(24, 12), learning_rate=1e-3))
     for _ in range(3):
         run.iterate()
@@ -75,9 +75,20 @@ def test_the_exported_walker_acts_as_the_trained_one(tmp_path: Path):
     rows = run.world.observe()[0]
     rows = np.concatenate([rows, 30.0 * rows])  # some beyond eight standard deviations
     with torch.no_grad():
-        wanted = run.model.act(torch.from_numpy(rows.astype(np.float32)), None)[1]
+        wanted = run.average.module.act(torch.from_numpy(rows.astype(np.float32)), None)[1]
     np.testing.assert_allclose(exported.act(rows), wanted.numpy(), atol=1e-5)
     assert wanted.abs().max() > 1e-3
+
+
+def test_the_average_keeps_99_of_100_parts_of_itself():
+    run = walk()
+    run.iterate()
+    first = run.model.actor[0].weight.detach().clone()
+    torch.testing.assert_close(run.average.module.actor[0].weight, first)  # it begins with the first
+    run.iterate()
+    second = run.model.actor[0].weight.detach()
+    torch.testing.assert_close(run.average.module.actor[0].weight, 0.99 * first + 0.01 * second)
+    assert not torch.equal(first, second)
 
 
 def test_exported_weights_do_not_learn_on():

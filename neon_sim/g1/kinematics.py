@@ -119,6 +119,11 @@ def link_transforms(joint_pos: np.ndarray) -> np.ndarray:
     return poses
 
 
+def joint_places(poses: np.ndarray, joint: np.ndarray) -> np.ndarray:
+    """Where one joint of each robot is (B, 3) m in its pelvis frame, from `limb_poses` (10, B, 4, 4, 4), joint (B,)."""
+    return poses[_LINK_DEPTH[joint], np.arange(len(joint)), _LINK_LIMB[joint], :3, 3]
+
+
 def palm_poses(joint_pos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Left and right palm, pelvis frame: pos (..., 2, 3) m and quat_wxyz (..., 2, 4), from joint_pos (..., 29) rad."""
     wrist = _wrist_poses(np.asarray(joint_pos, dtype=np.float64))

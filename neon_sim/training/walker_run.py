@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from neon_sim.locomotion.network import WalkerWeights, save_weights
 from neon_sim.training.ppo import PPO, ActorCritic, Batch, PPOConfig
@@ -49,6 +50,7 @@ class WalkerRun:
         torch.manual_seed(seed)
         self.world, self.horizon = world, horizon
         self.model = ActorCritic(*sizes, config)
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(_KEPT), use_buffers=True)
         self.learner = PPO(self.model, config, seed + 1)
         self.generator = torch.Generator().manual_seed(seed + 2)
         self.steps = 0  # control steps of all robots that were learned from
@@ -64,6 +66,7 @@ class WalkerRun:
             collecting = pool.submit(self._collect)
             logged = self.learner.update(waiting)
             self._waiting = collecting.result()
+        self.average.update_parameters(self.model)
         logged["reward"] = waiting.reward.mean().item()
         self.steps += waiting.reward.numel()
         return logged
@@ -101,6 +104,7 @@ class WalkerRun:
         partial = path.with_name(path.name + ".partial")
         state = {
             "learner": self.learner.get_state(),
+            "average": self.average.state_dict(),
             "generator": self.generator.get_state(),
             "steps": self.steps,
             "waiting": None if self._waiting is None else tuple(self._waiting),
@@ -114,17 +118,19 @@ class WalkerRun:
         """Go on exactly where `save` was called."""
         state = torch.load(path, weights_only=False)
         self.learner.set_state(state["learner"])
+        self.average.load_state_dict(state["average"])
         self.generator.set_state(state["generator"])
         self.steps = state["steps"]
         self._waiting = None if state["waiting"] is None else Batch(*state["waiting"])
         self.world.set_state(state["world"])
 
     def export(self, path: Path, gains: np.ndarray, note: str) -> None:
-        """Write the actor for numpy."""
-        save_weights(path, walker_weights(self.model, gains, note))
+        """Write the average of the last hundred or so actors for numpy: it is steadier than any of them."""
+        save_weights(path, walker_weights(self.average.module, gains, note))
 
 
 _WARM_UP = 4  # batches
+_KEPT = 0.99  # of the average in each iteration
 _ONCE = ("log_std", "last_value")
 
 

@@ -1,6 +1,6 @@
 """What the critic knows beside the policy's observation: the truth about the body, the ground and what hits it."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,11 @@ _PARTS: Final[tuple[tuple[str, tuple[float, ...]], ...]] = (
     ("foot_height", (1.0, 1.0)),
     ("friction", (1.0,)),
     ("punch", (1.0, -1.0, 1.0)),
+    ("punch_place", (1.0, -1.0, 1.0)),
+    ("punch_torque", (-1.0, 1.0, -1.0)),
     ("punch_times", (1.0, 1.0, 1.0)),
+    ("push", (1.0, -1.0)),
+    ("push_time", (1.0,)),
     ("down", (1.0, -1.0)),
     ("delay", (1.0,)),
     ("slow_error", (1.0, -1.0, -1.0)),
@@ -42,27 +46,41 @@ def _foot_swap() -> np.ndarray:
 EXTRA_SWAP: Final = _foot_swap()
 
 
+class Blow(NamedTuple):
+    """The punch that acts on each robot or is to come, and the next push."""
+
+    force_w: np.ndarray  # (B, 3) N; 0 for those who are never punched
+    place: np.ndarray  # (B, 3) m, where it lands, seen from the pelvis in the frame of the heading
+    push_w: np.ndarray  # (B, 2) m/s
+
+
 def privileged(
     truth: Truth,
     velocity: np.ndarray,
     slow_error: np.ndarray,
+    blow: Blow,
     blows: Blows,
-    punched: np.ndarray,
     physics: BatchPhysics,
 ) -> np.ndarray:
-    """The truth (B, 24), in the frame of each robot's heading.
+    """The truth (B, len(EXTRA_SIGN)), in the frame of each robot's heading.
 
     Args:
         truth: of the present.
         velocity: (B, 3) m/s, m/s, rad/s forward, left, turn.
         slow_error: (B, 3) what its slow average lacks to the command.
-        blows: that have been and are to come.
-        punched: (B,) bool, who is ever punched.
+        blow: what is to be taken.
+        blows: when.
         physics: whose ground and delays these are.
     """
     cos, sin = truth.heading
-    punch = blows.force_w * (blows.steps_left > 0)[:, None] / _FORCE_UNIT
-    down = physics.down_w
+
+    def ahead(vector_w: np.ndarray) -> np.ndarray:
+        """The same horizontal vector (B, 2) in the frame of the heading."""
+        x, y = vector_w[:, 0], vector_w[:, 1]
+        return np.stack([cos * x + sin * y, cos * y - sin * x], axis=1)
+
+    punch = np.column_stack([ahead(blow.force_w), blow.force_w[:, 2]]) / _FORCE_UNIT
+    comes = blow.force_w.any(axis=1)
     return np.column_stack(
         [
             velocity[:, :2],
@@ -72,14 +90,15 @@ def privileged(
             truth.foot_force / _FORCE_UNIT,
             truth.foot_pos_w[..., 2] * 10.0,
             physics.friction,
-            cos * punch[:, 0] + sin * punch[:, 1],
-            cos * punch[:, 1] - sin * punch[:, 0],
-            punch[:, 2],
-            np.minimum(blows.until_punch, _SOON) * punched,
+            punch,
+            blow.place * comes[:, None],
+            np.cross(blow.place, punch) * 2.0,
+            np.minimum(blows.until_punch, _SOON) * comes,
             np.minimum(blows.since_punch, _SOON),
             blows.steps_left,
-            cos * down[:, 0] + sin * down[:, 1],
-            cos * down[:, 1] - sin * down[:, 0],
+            ahead(blow.push_w),
+            np.minimum(blows.until_push, _SOON),
+            ahead(physics.down_w),
             physics.delay * 0.2,
             slow_error,
         ]
@@ -87,5 +106,5 @@ def privileged(
 
 
 def mirror_privileged(extra: np.ndarray) -> np.ndarray:
-    """What would be true (..., 24) of the robot's mirror image."""
+    """What would be true (..., len(EXTRA_SIGN)) of the robot's mirror image."""
     return extra[..., EXTRA_SWAP] * EXTRA_SIGN

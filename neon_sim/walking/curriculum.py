@@ -11,7 +11,7 @@ import numpy as np
 class Difficulty:
     """How hard life is."""
 
-    speed: tuple[float, float, float, float] = (-0.6, 1.0, 0.4, 1.1)  # m/s back, forward, sideways; rad/s
+    speed: tuple[float, float, float, float] = (-0.7, 1.2, 0.5, 1.2)  # m/s back, forward, sideways; rad/s
     arm_speed: float = 2.5  # rad/s at most
     push: float = 0.4  # m/s at most, every 2 to 6 s
     punch: float = 0.0  # N, the ceiling; each is 0.4 to 1 of it
@@ -29,7 +29,7 @@ WALK: Final = Difficulty(punch=0.0, punched=0.0, gentle=0.5, strict=0.4)
 EASY: Final = replace(WALK, speed=(-0.2, 0.4, 0.15, 0.4), arm_speed=1.0, push=0.1, gentle=0.1)
 
 COURSE: Final[tuple[Stage, ...]] = (
-    (0.0, EASY), (1.0, EASY), (6.0, WALK), (8.0, WALK), (10.0, TOUCH), (14.0, STRICT), (35.0, BLOWS)
+    (0.0, EASY), (1.0, EASY), (6.0, WALK), (8.0, WALK), (10.0, TOUCH), (14.0, STRICT), (32.0, BLOWS)
 )  # fmt: skip
 
 

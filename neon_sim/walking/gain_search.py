@@ -36,7 +36,7 @@ def search_gains(
     rng = np.random.default_rng(seed)
     trial = replace(
         world, count=config.candidates, models=0, randomization=NOMINAL, slopes=0.0, long_delays=0.0,
-        delay_range=(0, 0), free_waist=1.0, standing=0.0, episode_s=1e6,
+        delay_s=(0.0, 0.0), free_waist=1.0, standing=0.0, episode_s=1e6,
     )  # fmt: skip
     mean, spread = gait.START.copy(), gait.SPREAD.copy()
     kept = max(2, round(config.elite * config.candidates))

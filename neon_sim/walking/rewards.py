@@ -32,7 +32,7 @@ class RewardWeights:
     foot_height: float = 1.5
     contact: float = 0.6
     tilt: float = -3.0
-    torso_tilt: float = -1.0
+    torso_tilt: float = -3.0
     roll_rate: float = -0.1
     bounce: float = -0.5
     action_rate: float = -0.03
@@ -43,7 +43,7 @@ class RewardWeights:
     flat_foot: float = -1.5
     stand_pose: float = -1.0
     stand_drift: float = -2.0
-    joint_speed: float = -0.03
+    joint_speed: float = -0.05
     gyro: float = -0.1
     landing: float = -0.3
     fall: float = -60.0  # times scale = -6

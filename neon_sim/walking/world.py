@@ -8,6 +8,7 @@ import numpy as np
 
 from neon_sim.g1 import joints
 from neon_sim.g1.geometry import quat_to_matrix
+from neon_sim.g1.kinematics import joint_places, limb_poses
 from neon_sim.locomotion.posture import HEIGHT_RANGE, crouch
 from neon_sim.locomotion.stepper import ACTION_SIZE, CONTROL_DT, OWN, Stepper
 from neon_sim.sim.batch import BatchPhysics, Truth
@@ -15,7 +16,7 @@ from neon_sim.sim.noise import SensorNoise
 from neon_sim.sim.randomize import TRAINING, ModelRandomization
 from neon_sim.walking.arms import ARMS, Arms
 from neon_sim.walking.blows import Blows
-from neon_sim.walking.critic import mirror_privileged, privileged
+from neon_sim.walking.critic import Blow, mirror_privileged, privileged
 from neon_sim.walking.curriculum import Difficulty
 from neon_sim.walking.orders import Orders
 from neon_sim.walking.rewards import RewardWeights, Step, reward_terms, total_reward
@@ -36,12 +37,13 @@ class WalkConfig:
     slopes: float = 0.2
     max_slope: float = 10.0  # degrees
     noise: SensorNoise = field(default_factory=SensorNoise)
-    delay_range: tuple[int, int] = (0, 3)  # physics steps of 5 ms
-    long_delays: float = 0.1  # share of episodes with up to 40 ms
+    delay_s: tuple[float, float] = (0.0, 0.015)  # from target to motor
+    long_delays: float = 0.08  # share of episodes with up to 40 ms
     episode_s: float = 20.0
     free_waist: float = 0.8  # share of episodes in which the waist is the walker's
     standing: float = 0.15  # share of commands that say: stand
-    physics_dt: float = 0.005
+    burdened_punch: float = 0.5  # share of a punch for robots that bear a load or stand on a slope
+    physics_dt: float = 0.02 / 3.0
     threads: int = 2
     weights: RewardWeights = field(default_factory=RewardWeights)
     fall_height: float = 0.42  # m
@@ -182,16 +184,16 @@ class WalkWorld:
 
     def _draw_delays(self, rows: np.ndarray) -> None:
         rng, count = self.rng, len(rows)
-        delay = rng.integers(*self.config.delay_range, count, endpoint=True)
-        long = rng.random(count) < self.config.long_delays
-        most = round(0.04 / self.config.physics_dt)
-        self.physics.set_delay(rows, np.where(long, rng.integers(4, most, count, endpoint=True), delay))
+        low, high, long, most = (round(s / self.config.physics_dt) for s in (*self.config.delay_s, 0.02, 0.04))
+        delay = rng.integers(low, high, count, endpoint=True)
+        late = rng.integers(long, most, count, endpoint=True)
+        self.physics.set_delay(rows, np.where(rng.random(count) < self.config.long_delays, late, delay))
 
     def _move(self, own: np.ndarray) -> Truth:
         """Where 20 ms of physics lead, the walkers wanting `own` (B, 15)."""
         rng, difficulty, blows = self.rng, self.difficulty, self.blows
         self.arms.advance(difficulty.arm_speed, rng)
-        self.tally.punches += blows.punch(difficulty.punch, self._punched(), rng)
+        self.tally.punches += blows.punch(self._ceiling(), self._punched(), rng)
         hit = np.flatnonzero(blows.steps_left > 0)
         self.physics.step(self.arms.beside(own), hit, blows.body[hit], blows.force_w[hit])
         self.physics.push(*blows.push(difficulty.push, rng))
@@ -215,14 +217,29 @@ class WalkWorld:
     def _sense(self, senses: dict[str, np.ndarray]) -> None:
         """Let the stepper make an observation; what it was made of is kept, for a state to be restored from."""
         self._stepper_before, self._senses = self.stepper.get_state(), senses
-        self._observation = self.stepper.observe(**senses, command=self.orders.command, owns_waist=self.arms.owns_waist)
+        self._poses = limb_poses(senses["joint_pos"])
+        self._observation = self.stepper.observe(
+            **senses, command=self.orders.command, owns_waist=self.arms.owns_waist, poses=self._poses
+        )
 
     def _extra(self) -> np.ndarray:
-        """What the critic sees besides (B, 24), mirrored where the policy sees a mirror image."""
+        """What the critic sees besides, mirrored where the policy sees a mirror image."""
         truth, slow_error = self._truth, self._slow - self.orders.command[:, :3]
         velocity = self._heading_velocity(truth)
-        extra = privileged(truth, velocity, slow_error, self.blows, self._punched(), self.physics)
+        extra = privileged(truth, velocity, slow_error, self._blow(), self.blows, self.physics)
         return np.where(self.stepper.mirrored[:, None], mirror_privileged(extra), extra)
+
+    def _blow(self) -> Blow:
+        """What acts on the robots or is coming."""
+        blows = self.blows
+        coming = blows.share_w * (self._ceiling() * self._punched())[:, None]
+        force_w = np.where((blows.steps_left > 0)[:, None], blows.force_w, coming)
+        place = np.vecdot(self.stepper.odometry.level, joint_places(self._poses, blows.body)[:, None, :])
+        return Blow(force_w, place, blows.push_w * self.difficulty.push)
+
+    def _ceiling(self) -> np.ndarray:
+        """(B,) N, the hardest punch of each robot."""
+        return self.difficulty.punch * np.where(self.physics.burdened, self.config.burdened_punch, 1.0)
 
     def _gravity(self, truth: Truth) -> np.ndarray:
         """Which way is down (B, 3), in the pelvis frame."""
