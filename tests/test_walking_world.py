@@ -519,11 +519,13 @@ def mirror_into(state: dict[str, Any], row: int, image: int) -> None:
     senses["gravity_b"][image] = mirror_vectors(senses["gravity_b"][row])
 
 
-@pytest.mark.parametrize("lived", [14, 27])
+@pytest.mark.parametrize("lived", [20, 27])
 def test_a_mirrored_robot_in_the_other_half_cycle_lives_a_mirrored_life(lived):
     """It sees the same, and so does its critic; the same action is the mirrored one and earns the same."""
     sloping = replace(QUIET, count=2, models=2, randomization=NOMINAL, slopes=1.0, max_slope=4.0)
     world = make(sloping, Difficulty(push=0.0, punch=120.0, punched=1.0))
+    for model in world.physics.models:  # the dual solver takes contacts in turn and stops before left equals right
+        model.opt.iterations = 100
     world.physics.down_w[1] = mirror_vectors(world.physics.down_w[0])
     world.physics.models[1].opt.gravity[:] = mirror_vectors(world.physics.models[0].opt.gravity)
     assert abs(world.physics.down_w[0, 1]) > 0.005
@@ -544,7 +546,7 @@ def test_a_mirrored_robot_in_the_other_half_cycle_lives_a_mirrored_life(lived):
     tolerance = np.full(CRITIC_SIZE, 1e-5)
     tolerance[LAYOUT["com"]], tolerance[LAYOUT["com_vel"]] = 1e-3, 1e-2  # the robot's masses are not quite symmetric,
     np.testing.assert_array_less(np.abs(critic[1] - critic[0]), tolerance)
-    for _ in range(8):  # so that the two slowly part, and fast at the first touch-down that differs
+    for _ in range(12):  # so that the two slowly part
         outcome = world.step(np.tile(rng.normal(0.0, 0.2, ACTION_SIZE), (2, 1)))
         assert outcome.reward[1] == pytest.approx(outcome.reward[0], abs=1e-3)
         critic = world.observe()[1]
