@@ -22,21 +22,23 @@ class Published(NamedTuple):
     vibration: float | None
 
 
-# rhoyn/teleop-walking-benchmark, README, its MuJoCo figures. It names no unit for vibration; what its source adds up
-# gives numbers of this size in 10^6 rad/s^2.
+# rhoyn/teleop-walking-benchmark, README of 2026-09-15, its MuJoCo figures. It names no unit for vibration; what its
+# source adds up gives numbers of this size in 10^6 rad/s^2.
 PUBLISHED: Final[dict[str, Published]] = {
-    "GR00T-WBC, height 0.66": Published(5120, 85.2, 80, 17, 8, 7.3, 0.9),
-    "Decoupled-WBC, height 0.66": Published(5120, 83.8, 74, 10, 7, 5.9, 1.2),
-    "HOMIE": Published(5120, 78.2, 55, 17, 32, 10.3, 1.6),
-    "AMO": Published(5120, 75.9, 54, 24, 17, 10.0, 1.4),
-    "WBC-AGILE": Published(512, 71.2, 34, 23, 8, 7.7, 1.3),
-    "SONIC": Published(512, 69.2, 36, 29, 9, 11.2, 1.5),
-    "unitree_rl_lab": Published(512, 25.5, 0, 57, 74, None, None),
+    "GR00T-WBC, height 0.66": Published(5120, 84.9, 80, 16, 7, 7.3, 0.9),
+    "Decoupled-WBC, height 0.66": Published(5120, 83.9, 74, 10, 7, 5.9, 1.2),
+    "GR00T-WBC, height 0.70": Published(5120, 83.3, 73, 14, 5, 7.3, 0.9),
+    "HOMIE": Published(5120, 78.3, 55, 17, 32, 10.4, 1.6),
+    "AMO": Published(5120, 75.7, 53, 24, 18, 10.0, 1.4),
+    "WBC-AGILE": Published(512, 70.9, 33, 23, 8, 7.7, 1.3),
+    "SONIC": Published(512, 68.5, 36, 30, 9, 11.5, 1.5),
+    "unitree_rl_lab": Published(512, 25.4, 0, 57, 73, None, None),
+    "unitree_rl_gym": Published(512, 19.7, 0, 120, 28, None, None),
     "unitree_rl_mjlab": Published(512, 5.6, 0, 243, 62, None, None),
-    "unitree_rl_gym": Published(512, 1.2, 0, 100, 81, None, None),
 }
 HEADER: Final = (
     "walker",
+    "task",
     "runs",
     "survival, s of 90",
     "completed, 95 % interval",
@@ -61,8 +63,8 @@ VENDOR_JOINT_SPEED, VENDOR_GYRO = 10.0, 6.0
 def summarise(results: Sequence[RunResult]) -> dict[str, Any]:
     """The figures of one walker, plain numbers; [mean, standard error] where there are two.
 
-    Errors are means over finished segments; energy and vibration are means over completed runs, None where those are
-    fewer than a fifth, as in the published table.
+    Errors are means of the runs' means, the segment of a fall included; energy and vibration are means over completed
+    runs, None where those are fewer than a fifth, as in the published table.
     """
     finished = [r for r in results if r.completed]
     told = finished if 5 * len(finished) >= len(results) else []
@@ -109,9 +111,8 @@ def mean_error(values: Sequence[float]) -> list[float] | None:
 
 
 def target_error(runs: Sequence[Sequence[float]]) -> list[float] | None:
-    """Mean over all targets, with the standard error of the runs' means: targets of one run are not independent."""
-    means = mean_error([float(np.mean(run)) for run in runs if run])
-    return means and [float(np.mean([error for run in runs for error in run])), means[1]]
+    """Mean of the runs' means, as published, with its standard error: targets of one run are not independent."""
+    return mean_error([float(np.mean(run)) for run in runs if run])
 
 
 def punch_table(results: Iterable[RunResult]) -> dict[str, dict[str, str]]:
@@ -134,20 +135,23 @@ def group_of(body: str) -> str:
 
 def rows(walkers: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     """The table: our walkers, the longest-lived first, then the published ones."""
-    ranked = sorted(walkers.items(), key=lambda item: -item[1]["survival_s"][0])
-    return [_our_row(name, figures) for name, figures in ranked] + [_their_row(name) for name in PUBLISHED]
+    ranked = sorted(walkers.items(), key=lambda item: (item[1]["task"] != "published", -item[1]["survival_s"][0]))
+    ours = [_our_row(figures) for _, figures in ranked]
+    same = sum(figures["task"] == "published" for figures in walkers.values())
+    return ours[:same] + [_their_row(name) for name in PUBLISHED] + ours[same:]
 
 
-def _our_row(name: str, figures: Mapping[str, Any]) -> list[str]:
+def _our_row(figures: Mapping[str, Any]) -> list[str]:
     completed = format_rate(figures["completed"], figures["runs"])
     after = (_plus_minus(figures[key]) for key in ("position_cm", "yaw_deg", "energy_kj", "vibration"))
-    return [f"ours: {name}", str(figures["runs"]), _plus_minus(figures["survival_s"]), completed, *after]
+    first = [f"ours: {figures['walker']}", figures["task"], str(figures["runs"])]
+    return [*first, _plus_minus(figures["survival_s"]), completed, *after]
 
 
 def _their_row(name: str) -> list[str]:
     row = PUBLISHED[name]
     after = ("-" if value is None else f"{value:g}" for value in row[3:])
-    return [f"published: {name}", str(row.runs), f"{row.survival_s:g}", f"{row.completed_percent:g} %", *after]
+    return [name, "published", str(row.runs), f"{row.survival_s:g}", f"{row.completed_percent:g} %", *after]
 
 
 def _plus_minus(mean: Sequence[float] | None) -> str:

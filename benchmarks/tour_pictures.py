@@ -169,8 +169,8 @@ class TourView:
             self._robot.place_object("punch", _UNDER_THE_FLOOR)
         else:
             joint = model.joint(joints.JOINT_NAMES[punch.joint]).id
-            self._robot.place_object("punch", data.xanchor[joint].copy(), _turn_z_to(punch.force_w))
-            words = f"{words}   {np.linalg.norm(punch.force_w):.0f} N, {punch.body.replace('_', ' ')}"
+            self._robot.place_object("punch", data.xanchor[joint].copy(), _turn_z_to(tour.force_w(punch)))
+            words = f"{words}   {np.linalg.norm(punch.force):.0f} N, {punch.body.replace('_', ' ')}"
         mujoco.mj_comPos(model, data)
         mujoco.mj_camlight(model, data)
         return _captioned(self._renderer.rgb(data, "tour"), f"{tour.time_s:5.2f} s   {words}")

@@ -15,20 +15,22 @@ from tour_task import (
     SEGMENT_STEPS,
     TOUR_STEPS,
     Follower,
+    Punch,
     TourConfig,
     draw_scenario,
     wrap,
 )
 
 from neon_sim.g1 import joints
+from neon_sim.locomotion.stepper import OWN
 from neon_sim.robot import RobotCommand
 from neon_sim.sim.model import build_spec
 from neon_sim.sim.noise import SensorNoise
+from neon_sim.sim.randomize import set_friction
 from neon_sim.sim.sim_robot import SimRobot
 
 JUDGED_S: Final = 4.0  # a fall so soon after a punch is its work
 CALM_S: Final = 1.2  # s after a punch from which the robot counts as left alone
-WALKER_JOINTS: Final = slice(0, 15)  # legs and waist
 ARMS_OWNED: Final = np.isin(np.arange(joints.NUM_JOINTS), ARMS)
 ARMS_OWNED.flags.writeable = False
 _NOISE_STREAM: Final = 1  # keeps the sensors' random numbers apart from the scenario's
@@ -79,8 +81,10 @@ class PunchResult:
 class RunResult:
     """The figures of one run; plain numbers, to be written down as JSON.
 
-    energy_kj: torque times joint speed, both signs counted as spent, legs and waist, sampled at 50 Hz.
-    vibration: sum over the run, legs and waist of how much the joint acceleration (difference of joint speeds at 50 Hz)
+    position_cm, yaw_deg: errors at the end of each segment, and at the moment of the fall for the segment of it.
+    energy_kj: torque times joint speed, both signs counted as spent, all joints, sampled at 50 Hz; the published
+    harness takes the torque that the PD law asks for, ours is the one that the motor gives.
+    vibration: sum over the run and all joints of how much the joint acceleration (difference of joint speeds at 50 Hz)
     changes from one control step to the next, in 10^6 rad/s^2; the published harness adds up the same.
     joint_speed (legs and waist), gyro (length): largest at the end of a control step, rad/s; `calm_`: outside punches,
     the `CALM_S` after each, and whatever follows the punch that felled the robot.
@@ -121,16 +125,16 @@ class Tour:
         self._whole_body.flags.writeable = False  # so that the robot need not copy its rows
         self._joints = [robot.model.joint(name).id for name in joints.JOINT_NAMES]
         self._punch_at = {round(p.start_s * CONTROL_HZ): p for p in self.scenario.punches}
-        self._punch_over = -1
-        self._joint_vel = np.zeros((self.steps, WALKER_JOINTS.stop))
-        self._torque = np.zeros((self.steps, WALKER_JOINTS.stop))
+        self._punching: tuple[Punch, int] | None = None  # and the control step at which it is over
+        self._joint_vel = np.zeros((self.steps, joints.NUM_JOINTS))
+        self._torque = np.zeros((self.steps, joints.NUM_JOINTS))
         self._gyro = np.zeros((self.steps, 3))
         self._position_cm: list[float] = []
         self._yaw_deg: list[float] = []
         robot.reset(np.random.default_rng((run_id, _NOISE_STREAM)))
         data = robot.data
-        self._qpos, self._base_turn, self._own_vel = data.qpos[:7], data.qvel[3:6], data.qvel[6:35][WALKER_JOINTS]
-        self._own_torque = data.actuator_force[WALKER_JOINTS]
+        self._qpos, self._base_turn, self._all_vel = data.qpos[:7], data.qvel[3:6], data.qvel[6:35]
+        self._all_torque = data.actuator_force[: joints.NUM_JOINTS]
         self._hang()
         self._start = self.pose()
         self.target = self._start
@@ -157,14 +161,14 @@ class Tour:
         self._punch()
         velocity = self._follower.command(self.target, self.pose())
         self._move(self._whole_body[self.step], velocity)
-        self._joint_vel[self.step] = self._own_vel
-        self._torque[self.step] = self._own_torque
+        self._joint_vel[self.step] = self._all_vel
+        self._torque[self.step] = self._all_torque
         self._gyro[self.step] = self._base_turn
         # Where the physics blows up MuJoCo starts it again at time 0, with the robot on its feet: that is no recovery.
         broken = self.robot.data.time < (self.step + 1) * CONTROL_DT - 1e-6
         self.fell = broken or bool(self._qpos[2] < self.config.fall_height)
         self.step += 1
-        if self.step % SEGMENT_STEPS == 0 and not self.fell:
+        if self.step % SEGMENT_STEPS == 0 or self.fell:
             self._score()
 
     def result(self) -> RunResult:
@@ -172,7 +176,7 @@ class Tour:
         joint_vel = self._joint_vel[: self.step]
         power = np.abs(self._torque[: self.step] * joint_vel).sum()
         shake = np.abs(np.diff(joint_vel, n=2, axis=0)).sum() / CONTROL_DT
-        speed = np.abs(joint_vel).max(axis=1)
+        speed = np.abs(joint_vel[:, OWN]).max(axis=1)
         gyro = np.linalg.norm(self._gyro[: self.step], axis=1)
         calm = self._calm()
         return RunResult(
@@ -191,11 +195,11 @@ class Tour:
         )
 
     def _hang(self) -> None:
-        """Let the crane hold the robot for a while, arms at home, command zero."""
-        crane, home = Crane(self.robot, self._height), joints.HOME
+        """Let the crane hold the robot for a while, arms where they begin, command zero."""
+        crane = Crane(self.robot, self._height)
         for step in range(round(self.config.crane_s * CONTROL_HZ)):
             crane.pull(step / CONTROL_HZ)
-            self._move(home, np.zeros(3))
+            self._move(self._whole_body[0], np.zeros(3))
         crane.release()
         self.robot.data.time = 0.0
 
@@ -211,20 +215,35 @@ class Tour:
         self._follower.new_target()
 
     def _punch(self) -> None:
-        """Begin or end a punch: a force at the joint, which is a force and a torque at the link's centre of mass."""
+        """Begin, go on with or end a punch: a force at the joint, so a force and a torque at the link's centre of mass.
+
+        It is renewed with the pose of the link at 50 Hz.
+        """
         data = self.robot.data
-        if self.step == self._punch_over:
-            data.xfrc_applied[:] = 0.0
-        punch = self._punch_at.get(self.step)
-        if punch is not None:
-            joint = self._joints[punch.joint]
-            body = int(self.robot.model.jnt_bodyid[joint])
-            lever = data.xanchor[joint] - data.xipos[body]
-            data.xfrc_applied[body] = np.concatenate([punch.force_w, np.cross(lever, punch.force_w)])
-            self._punch_over = self.step + PUNCH_STEPS
+        if self.step in self._punch_at:
+            self._punching = self._punch_at[self.step], self.step + PUNCH_STEPS
+        if self._punching is None:
+            return
+        punch, over = self._punching
+        if self.step >= over:
+            data.xfrc_applied[:], self._punching = 0.0, None
+            return
+        joint = self._joints[punch.joint]
+        body = int(self.robot.model.jnt_bodyid[joint])
+        lever, force_w = data.xanchor[joint] - data.xipos[body], self.force_w(punch)
+        data.xfrc_applied[body] = np.concatenate([force_w, np.cross(lever, force_w)])
+
+    def force_w(self, punch: Punch) -> np.ndarray:
+        """A punch's force (3,) N as the link that gives it its direction lies now."""
+        if punch.frame == "world":
+            return punch.force
+        model, data = self.robot.model, self.robot.data
+        body = int(model.jnt_bodyid[self._joints[punch.joint]])
+        body = int(model.body_parentid[body]) if punch.frame == "parent" else body
+        return data.xmat[body].reshape(3, 3) @ punch.force
 
     def _score(self) -> None:
-        """Errors at the target whose time has just run out."""
+        """Errors at the target whose time has just run out, or that will not be reached."""
         (x, y, heading), (target_x, target_y, target_heading) = self.pose(), self.target
         self._position_cm.append(100.0 * math.hypot(target_x - x, target_y - y))
         self._yaw_deg.append(math.degrees(abs(wrap(target_heading - heading))))
@@ -249,20 +268,21 @@ class Tour:
             fell: bool | None = self.fell and last and self.time_s <= punch.start_s + JUDGED_S
             if punch.start_s + JUDGED_S > self.config.duration_s:
                 fell = None  # even if it fell: counting only those would make late punches look worse
-            results.append(PunchResult(punch.start_s, punch.body, float(np.linalg.norm(punch.force_w)), fell))
+            results.append(PunchResult(punch.start_s, punch.body, float(np.linalg.norm(punch.force)), fell))
         return tuple(results)
 
 
 def build_tour_robot(walker: Any, config: TourConfig, spec: mujoco.MjSpec | None = None) -> SimRobot:
-    """The robot with a walker, on the tour's physics: elliptic cones, friction loss in the joints, noisy sensors.
+    """The robot with a walker, on the tour's physics: its friction, and noisy sensors.
 
     spec: a scene made with `build_spec`, with things to look at added; it is changed.
     """
     spec = spec or build_spec()
-    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC if config.elliptic else mujoco.mjtCone.mjCONE_PYRAMIDAL
     for name in joints.JOINT_NAMES:
         spec.joint(name).frictionloss = config.friction_loss
     robot = SimRobot(spec, {}, physics_dt=config.physics_dt, noise=SensorNoise())
+    set_friction(robot.model, config.sole_friction)
     robot.walker = walker
     return robot
 

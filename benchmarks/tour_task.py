@@ -1,9 +1,12 @@
 """The walking tour's task: its settings, the scenario that a run id stands for, and the teleoperator.
 
-The task is that of rhoyn/teleop-walking-benchmark, as its README and source tell it: 90 s, 18 waypoints, one punch on
-the way to each. It differs in the arms, each joint of which goes its own way over 0.6 of its range at up to 2 rad/s
-(there: both arms alike, slowly, hands in front of the chest); in the time of a punch, random within its segment; in the
-crane, which is soft and lets the walker stand under it; and in the sensors, which are noisy here.
+Two tasks of 90 s, 18 waypoints and one punch on the way to each. `PUBLISHED` is that of rhoyn/teleop-walking-benchmark
+(as of 2026-09-15): mirrored arms that wander before the chest, soles of friction 1, punches at the beginning of each
+segment. What differs: our random numbers, our model of the robot and its gains, a crane that is soft and lets the
+walker stand under it, a palm where theirs is the box of a hand's mesh, punches renewed at 50 Hz and not at 500, and
+sensor noise, of which they have none. `HARSH` is ours: each arm joint goes its own way over 0.6 of its range at up to
+2 rad/s, soles of friction 0.6, elliptic cones, more joint friction, a wider circle, and punches when nobody expects
+them.
 """
 
 import math
@@ -13,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from neon_sim.g1 import joints
+from neon_sim.g1.kinematics import palm_poses
 
 CONTROL_HZ: Final = 50
 CONTROL_DT: Final = 1.0 / CONTROL_HZ  # s
@@ -20,13 +24,18 @@ TOUR_S: Final = 90.0
 SEGMENT_S: Final = 5.0
 WAYPOINTS: Final = round(TOUR_S / SEGMENT_S)
 PUNCH_S: Final = 0.08
-ARM_PERIOD_S: Final = 1.2  # how often the arms get a new goal
+ARM_PERIOD_S: Final = 1.2  # how often free arms get a new goal
+WANDER_S: Final = 0.5  # how often wandering arms do
 ARMS: Final = joints.GROUPS["arms"]
 
 # The same in control steps.
-TOUR_STEPS, SEGMENT_STEPS, PUNCH_STEPS, _ARM_STEPS = (
-    round(s * CONTROL_HZ) for s in (TOUR_S, SEGMENT_S, PUNCH_S, ARM_PERIOD_S)
+TOUR_STEPS, SEGMENT_STEPS, PUNCH_STEPS, _ARM_STEPS, _WANDER_STEPS = (
+    round(s * CONTROL_HZ) for s in (TOUR_S, SEGMENT_S, PUNCH_S, ARM_PERIOD_S, WANDER_S)
 )
+_WANDER_STEP: Final = 0.06  # rad that a joint's goal moves at most in 20 ms
+_WANDER_TRIES: Final = 8
+_WANDER_HIGHEST: Final = 0.30  # m above the pelvis: a hand's upper edge then stays under the head
+_WANDER_START: Final = np.array((0.2, 0.2, 0.0, 0.6, 0.0, 0.0, 0.0))  # rad, left arm
 
 
 @dataclass(frozen=True)
@@ -88,17 +97,29 @@ class TourConfig:
 
     duration_s: float = TOUR_S
     physics_dt: float = 0.002  # s
-    friction_loss: float = 0.1  # N m on every joint
+    elliptic: bool = False  # friction cones; else pyramids
+    sole_friction: float = 1.0
+    friction_loss: float = 0.01  # N m on every joint
     height: float = 0.68  # m, commanded pelvis height
-    radius: float = 1.0  # m of the circle that holds the waypoints
+    radius: float = 0.75  # m of the circle that holds the waypoints
     center: tuple[float, float] = (0.3, 0.0)  # m ahead and left of where the crane lets go
     crane_s: float = 3.0
     fall_height: float = 0.20  # m of the pelvis; no tilt limit
     punch_max: float = 500.0  # N, the ceiling from `ramp_s` on; a third of it at the start
     ramp_s: float = 60.0
-    arm_share: float = 0.6  # of each arm joint's range, its middle, holds the goals
-    arm_speed: tuple[float, float] = (1.0, 2.0)  # rad/s; the env's limit is 2
+    punch_at_s: float | None = 0.1  # after a segment's beginning; None = at any time within it
+    link_frame: bool = True  # a punch turns with the link that it hits or with that link's parent; else not at all
+    free_arms: bool = False  # each joint goes its own way; else both arms wander alike, before the chest
+    arm_share: float = 0.6  # of each free arm joint's range, its middle, holds the goals
+    arm_speed: tuple[float, float] = (1.0, 2.0)  # rad/s of free arms; the env's limit is 2
     follower: FollowerConfig = FollowerConfig()
+
+
+PUBLISHED: Final = TourConfig()
+HARSH: Final = TourConfig(
+    elliptic=True, sole_friction=0.6, friction_loss=0.1, radius=1.0, punch_at_s=None, link_frame=False, free_arms=True
+)
+TASKS: Final[dict[str, TourConfig]] = {"published": PUBLISHED, "harsh": HARSH}
 
 
 @dataclass(frozen=True)
@@ -107,7 +128,8 @@ class Punch:
 
     start_s: float
     joint: int  # 0 to 28, hardware order
-    force_w: np.ndarray  # (3,) N
+    force: np.ndarray  # (3,) N, in the frame below
+    frame: str  # "world", "link" = the link that the joint moves, or "parent" = the one that carries it
 
     @property
     def body(self) -> str:
@@ -136,18 +158,58 @@ def draw_scenario(run_id: int, config: TourConfig) -> Scenario:
     bearing, heading = rng.uniform(-np.pi, np.pi, (2, WAYPOINTS))
     x, y = config.center[0] + radius * np.cos(bearing), config.center[1] + radius * np.sin(bearing)
     punches = tuple(_draw_punch(rng, segment, config) for segment in range(WAYPOINTS))
-    return Scenario(np.stack([x, y, heading], axis=1), punches, _draw_arms(rng, config))
+    arms = _free_arms(rng, config) if config.free_arms else _wandering_arms(rng)
+    return Scenario(np.stack([x, y, heading], axis=1), punches, arms)
 
 
 def _draw_punch(rng: np.random.Generator, segment: int, config: TourConfig) -> Punch:
-    start_s = (segment * SEGMENT_STEPS + int(rng.integers(SEGMENT_STEPS - PUNCH_STEPS + 1))) / CONTROL_HZ
+    begins = segment * SEGMENT_STEPS / CONTROL_HZ
+    late = int(rng.integers(SEGMENT_STEPS - PUNCH_STEPS + 1)) / CONTROL_HZ
+    start_s = begins + (late if config.punch_at_s is None else config.punch_at_s)
     joint = int(rng.integers(joints.NUM_JOINTS))
     direction = rng.standard_normal(3)
-    force = force_ceiling(start_s, config) * rng.uniform(0.5, 1.0)
-    return Punch(start_s, joint, force * direction / np.linalg.norm(direction))
+    ceiling = force_ceiling(start_s if config.punch_at_s is None else begins, config)
+    force = ceiling * rng.uniform(0.5, 1.0)
+    frame = ("link", "parent")[int(rng.integers(2))] if config.link_frame else "world"
+    return Punch(start_s, joint, force * direction / np.linalg.norm(direction), frame)
 
 
-def _draw_arms(rng: np.random.Generator, config: TourConfig) -> np.ndarray:
+def _wandering_arms(rng: np.random.Generator) -> np.ndarray:
+    """(4500, 14) rad: every `WANDER_S` the left arm goes a little way at random, and the right one is its mirror image.
+
+    A goal that would bring the palm further back than it was at first, or above the chin, is drawn again, up to eight
+    times; if none will do, the arms stay where they are for that while.
+    """
+    left, right = joints.GROUPS["left_arm"], joints.GROUPS["right_arm"]
+    low, high = joints.LOWER[left], joints.UPPER[left]
+    whole = np.zeros(joints.NUM_JOINTS)
+
+    def palm(arm: np.ndarray) -> np.ndarray:
+        whole[left] = arm
+        return palm_poses(whole)[0][0]
+
+    at, walked = _WANDER_START, []
+    nearest = palm(at)[0]
+    share = np.arange(1, _WANDER_STEPS + 1)[:, None] / _WANDER_STEPS
+    for _ in range(-(-TOUR_STEPS // _WANDER_STEPS)):
+        goal = at
+        for _ in range(_WANDER_TRIES):
+            tried = at
+            for step in rng.uniform(-_WANDER_STEP, _WANDER_STEP, (_WANDER_STEPS, len(left))):
+                tried = np.clip(tried + step, low, high)
+            x, _, z = palm(tried)
+            if x >= nearest and z <= _WANDER_HIGHEST:
+                goal = tried
+                break
+        walked.append(at + share * (goal - at))
+        at = goal
+    targets = np.zeros((TOUR_STEPS, joints.NUM_JOINTS))
+    targets[:, left] = np.concatenate(walked)[:TOUR_STEPS]
+    targets[:, right] = joints.mirror(targets)[:, right]
+    return targets[:, ARMS]
+
+
+def _free_arms(rng: np.random.Generator, config: TourConfig) -> np.ndarray:
     """(4500, 14) rad: every `ARM_PERIOD_S` each joint gets a goal and a speed, and walks there."""
     windows = -(-TOUR_STEPS // _ARM_STEPS)
     margin = 0.5 * (1.0 - config.arm_share)

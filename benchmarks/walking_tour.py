@@ -1,5 +1,6 @@
 """How long a walker lasts: 90 s of waypoints with arms that move by themselves and a punch every 5 s.
 
+    python benchmarks/walking_tour.py --task harsh                 # the same under harder conditions of ours
     python benchmarks/walking_tour.py                              # the shipped walker, 512 runs, about 20 minutes
     python benchmarks/walking_tour.py --walker standing --runs 128
     python benchmarks/walking_tour.py --walker runs/mine/walker.npz --runs 64 --print-only
@@ -17,7 +18,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -25,7 +26,7 @@ from report import ROOT, commit, replace_file, table, write_report
 from tour_figures import HEADER, PUBLISHED, rows, summarise
 from tour_pictures import film, plot_survival, strip
 from tour_run import PunchResult, RunResult, build_tour_robot, run_tour
-from tour_task import TOUR_S, TourConfig
+from tour_task import TASKS, TOUR_S, TourConfig
 from walkers import WALKERS, make_walker
 
 from neon_sim.names import nearest
@@ -118,12 +119,13 @@ def keep_file(walker: str, config: TourConfig, folder: Path, resume: bool) -> Pa
     return place / "runs.jsonl"
 
 
-def report(walker: str, config: TourConfig, figures: dict[str, Any], root: Path = ROOT) -> None:
+def report(walker: str, task: str, config: TourConfig, figures: dict[str, Any], root: Path = ROOT) -> None:
     """Put one walker's figures beside those of the others: JSON file, RESULTS.md, picture; root: the checkout."""
     path = root / "benchmarks" / "results" / f"{NAME}.json"
     walkers = json.loads(path.read_text(encoding="utf-8"))["figures"]["walkers"] if path.exists() else {}
     today = datetime.date.today().isoformat()
-    walkers[label_of(walker)] = {"date": today, "commit": commit(root), "config": asdict(config), **figures}
+    what = {"walker": label_of(walker), "task": task, "date": today, "commit": commit(root), "config": asdict(config)}
+    walkers[f"{label_of(walker)}, {task}"] = what | figures
     published = {name: row._asdict() for name, row in PUBLISHED.items()}
     write_report(NAME, {"walkers": walkers, "published": published}, HEADER, rows(walkers), today, root)
     plot_survival(walkers, root / "docs" / "walking_tour_survival.png")
@@ -145,6 +147,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--walker", default="shipped", help=f"{', '.join(WALKERS)} or PATH.npz")
     parser.add_argument("--preset", default="full", help=", ".join(PRESETS))
+    parser.add_argument("--task", default="published", help=", ".join(TASKS))
     parser.add_argument("--runs", type=int, help="512, or what the preset says")
     parser.add_argument("--first", type=int, default=0, help="the first run id")
     parser.add_argument("--workers", type=int, default=2)
@@ -157,6 +160,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(given)
     if args.preset not in PRESETS:
         raise SystemExit(str(nearest("preset", args.preset, PRESETS)))
+    if args.task not in TASKS:
+        raise SystemExit(str(nearest("task", args.task, TASKS)))
     args.runs = PRESETS[args.preset].runs if args.runs is None else args.runs
     if args.runs < 1 or args.first < 0:
         parser.error(f"--runs must be at least 1 and --first at least 0, got {args.runs} and {args.first}")
@@ -167,21 +172,21 @@ def main() -> None:
     """Measure, print and report, or film."""
     args = arguments()
     duration_s = PRESETS[args.preset].duration_s
-    config = TourConfig(duration_s=duration_s, physics_dt=args.physics_dt, height=args.height)
+    config = replace(TASKS[args.task], duration_s=duration_s, physics_dt=args.physics_dt, height=args.height)
     make_walker(args.walker)  # a name that is none is said now, not by a worker
     if args.video is not None:
         make_video(args.walker, args.video, config, args.out)
         return
-    kept = keep_file(args.walker, config, ROOT / "runs" / NAME / args.preset, args.resume)
+    kept = keep_file(args.walker, config, ROOT / "runs" / NAME / args.preset / args.task, args.resume)
     run_ids = range(args.first, args.first + args.runs)
     try:
         figures = summarise(measure(args.walker, run_ids, config, args.workers, kept))
     except KeyboardInterrupt:
         raise SystemExit(f"\nStopped; finished runs are in {kept}. The same command with --resume goes on.") from None
-    print(table(HEADER, rows({label_of(args.walker): figures})))
+    print(table(HEADER, rows({args.walker: {"walker": label_of(args.walker), "task": args.task, **figures}})))
     print(f"mean survival: {figures['survival_s'][0]:.2f} s of {duration_s:g} s")
     if duration_s == TOUR_S and not args.print_only:
-        report(args.walker, config, figures)
+        report(args.walker, args.task, config, figures)
 
 
 if __name__ == "__main__":

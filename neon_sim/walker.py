@@ -54,9 +54,7 @@ class Walker:
 
     max_velocity = np.array([1.0, 0.4, 1.0])
 
-    def __init__(
-        self, weights: WalkerWeights | Path | None = None, policy: bool = True, stands: bool = True
-    ) -> None:
+    def __init__(self, weights: WalkerWeights | Path | None = None, policy: bool = True, stands: bool = True) -> None:
         if weights is None:
             weights = asset_path(WEIGHTS)
         self.weights = weights if isinstance(weights, WalkerWeights) else load_weights(weights)

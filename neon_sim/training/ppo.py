@@ -36,40 +36,12 @@ class PPOConfig:
     value_scale: float = 10.0  # the critic's output is in units of this
 
 
-class _Affine(torch.autograd.Function):
-    """rows @ weight.T + bias by numpy's BLAS: torch's own (MKL) is half as fast on AMD processors."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """(N, in), (out, in), (out,) -> (N, out)."""
-        ctx.save_for_backward(rows, weight)
-        product = rows.detach().numpy() @ weight.detach().numpy().T
-        product += bias.detach().numpy()
-        return torch.from_numpy(product)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        """Gradients of rows (none where nobody asks), weight and bias."""
-        rows, weight = ctx.saved_tensors
-        out = gradients[0].numpy()
-        to_rows = torch.from_numpy(out @ weight.detach().numpy()) if ctx.needs_input_grad[0] else None
-        return to_rows, torch.from_numpy(out.T @ rows.detach().numpy()), torch.from_numpy(out.sum(axis=0))
-
-
-class Linear(nn.Linear):
-    """`nn.Linear` for float32 on the CPU; see `_Affine`."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, in) -> (N, out)."""
-        return _Affine.apply(input, self.weight, self.bias)
-
-
 def mlp(sizes: tuple[int, ...], last_gain: float) -> nn.Sequential:
     """Linear layers with ELU between, orthogonal weights."""
     layers: list[nn.Module] = []
     for index, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
         last = index == len(sizes) - 2
-        linear = Linear(fan_in, fan_out)
+        linear = nn.Linear(fan_in, fan_out)
         nn.init.orthogonal_(linear.weight, last_gain if last else 2**0.5)
         nn.init.zeros_(linear.bias)
         layers += [linear] if last else [linear, nn.ELU()]

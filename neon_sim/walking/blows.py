@@ -14,8 +14,8 @@ _LONG_AGO: Final = 9.0  # s
 class Blows:
     """Pushes and punches of B robots, one row each; attributes are arrays, and all of its state.
 
-    Each blow is drawn when the one before it is over, not when it lands: the critic may know what is coming, and what is
-    known beforehand makes no noise in the advantages (an input-dependent baseline, Mao et al. 2019).
+    Each blow is drawn when the one before it is over, not when it lands: the critic may know what is coming, and what
+    is known beforehand makes no noise in the advantages (an input-dependent baseline, Mao et al. 2019).
 
     Attributes:
         until_push, until_punch: (B,) s to the next one.
