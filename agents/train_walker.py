@@ -1,6 +1,6 @@
 """Train the walker: the base gait's gains by cross-entropy search, then a policy on top of it by PPO.
 
-    python agents/train_walker.py                       # the whole run: about 3.6 hours on two cores
+    python agents/train_walker.py                       # the whole run: 3 to 4 hours on two cores
     python agents/train_walker.py --preset tiny         # two minutes, shows learning
     python agents/train_walker.py --out runs/walker     # stopped? The same command goes on exactly where it was
 
@@ -39,7 +39,7 @@ SIZES = (OBSERVATION_SIZE, CRITIC_SIZE, ACTION_SIZE)
 class TrainConfig:
     """One training."""
 
-    steps_m: float = 130.0  # million control steps of all robots together
+    steps_m: float = 90.0  # million control steps of all robots together
     horizon: int = 24
     seed: int = 0
     save_every_s: float = 180.0
@@ -84,6 +84,7 @@ def train(config: TrainConfig, folder: Path) -> WalkerRun:
     world = WalkWorld(config.world, gains, config.seed)
     run = WalkerRun(world, SIZES, config.ppo, config.horizon, config.seed)
     hours = resume(run, folder)
+    world.tally = Tally()  # what is collected anew was counted before
     writer = SummaryWriter(str(folder), purge_step=run.steps)
     total = round(config.steps_m * 1e6)
     began = saved = time.monotonic()

@@ -57,11 +57,13 @@ class WalkerRun:
         self._behaviour = ActorCritic(*sizes, config)
         self._behaviour.load_state_dict(self.model.state_dict())
         self._waiting: Batch | None = None
+        self._before: dict[str, Any] | None = None  # what `_waiting` follows from
 
     def iterate(self) -> dict[str, float]:
         """One iteration: learn from the waiting batch while the next is collected."""
         waiting = self._begin() if self._waiting is None else self._waiting
         self._behaviour.load_state_dict(self.model.state_dict())
+        self._before = {"world": self.world.get_state(), "generator": self.generator.get_state()}
         with ThreadPoolExecutor(max_workers=1) as pool:
             collecting = pool.submit(self._collect)
             logged = self.learner.update(waiting)
@@ -100,15 +102,14 @@ class WalkerRun:
         return Batch(**stacked, log_std=model.log_std.detach().clone(), last_value=last)
 
     def save(self, path: Path) -> None:
-        """Write everything that `load` needs, atomically."""
+        """Write everything that `load` needs, atomically. The waiting batch is not in it: it is collected again."""
         partial = path.with_name(path.name + ".partial")
         state = {
             "learner": self.learner.get_state(),
             "average": self.average.state_dict(),
-            "generator": self.generator.get_state(),
+            "behaviour": self._behaviour.state_dict(),
+            "before": self._before,
             "steps": self.steps,
-            "waiting": None if self._waiting is None else tuple(self._waiting),
-            "world": self.world.get_state(),
             "config": asdict(self.model.config),
         }
         torch.save(state, partial)
@@ -119,10 +120,12 @@ class WalkerRun:
         state = torch.load(path, weights_only=False)
         self.learner.set_state(state["learner"])
         self.average.load_state_dict(state["average"])
-        self.generator.set_state(state["generator"])
-        self.steps = state["steps"]
-        self._waiting = None if state["waiting"] is None else Batch(*state["waiting"])
-        self.world.set_state(state["world"])
+        self._behaviour.load_state_dict(state["behaviour"])
+        self.steps, self._before = state["steps"], state["before"]
+        if self._before is not None:
+            self.world.set_state(self._before["world"])
+            self.generator.set_state(self._before["generator"])
+            self._waiting = self._collect()
 
     def export(self, path: Path, gains: np.ndarray, note: str) -> None:
         """Write the average of the last hundred or so actors for numpy: it is steadier than any of them."""
