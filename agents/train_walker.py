@@ -22,11 +22,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from neon_sim.locomotion.network import save_weights
 from neon_sim.locomotion.stepper import ACTION_SIZE, CONTROL_DT, OBSERVATION_SIZE
 from neon_sim.names import nearest
 from neon_sim.training.ppo import PPOConfig
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.walker_run import WalkerRun
+from neon_sim.walking.calibration import CalibrationConfig, calibrate
 from neon_sim.walking.critic import CRITIC_SIZE
 from neon_sim.walking.curriculum import COURSE, Stage, difficulty_at
 from neon_sim.walking.gain_search import SearchConfig, search_gains
@@ -47,6 +49,7 @@ class TrainConfig:
     world: WalkConfig = field(default_factory=WalkConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
     course: tuple[Stage, ...] = COURSE
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
 
 PRESETS = {
@@ -56,6 +59,7 @@ PRESETS = {
         search=SearchConfig(candidates=96, generations=3),
         world=WalkConfig(count=64, models=8),
         course=((0.0, COURSE[0][1]),),
+        calibration=CalibrationConfig(commands=3, robots=4, settle_s=1.0, seconds=2.0),
     ),
 }
 
@@ -102,6 +106,8 @@ def train(config: TrainConfig, folder: Path) -> WalkerRun:
                 saved = now
     writer.close()
     world.close()
+    hours = float(json.loads((folder / "hours.json").read_text()))
+    finish(run, folder, config, gains, hours)
     return run
 
 
@@ -109,7 +115,15 @@ def save(run: WalkerRun, folder: Path, config: TrainConfig, gains: np.ndarray, h
     """What `resume` needs, and the walker as it is now."""
     (folder / "hours.json").write_text(json.dumps(hours))
     run.save(folder / "checkpoint.pt")
-    run.export(folder / "walker.npz", gains, provenance(config, run.steps, hours))
+    save_weights(folder / "walker.npz", run.export(gains, provenance(config, run.steps, hours)))
+
+
+def finish(run: WalkerRun, folder: Path, config: TrainConfig, gains: np.ndarray, hours: float) -> None:
+    """Measure how fast the walker goes for each command, and write it with that table."""
+    print("measuring how fast it goes for each command")
+    weights = run.export(gains, provenance(config, run.steps, hours))
+    weights = calibrate(weights, config.calibration, config.world, config.course[-1][1], config.seed)
+    save_weights(folder / "walker.npz", weights)
 
 
 def resume(run: WalkerRun, folder: Path) -> float:

@@ -35,8 +35,6 @@ _REST_STRIDE: Final = 0.15  # m that one foot may be ahead of the other
 _REST_WIDTH: Final = 0.15  # m between the feet at least
 _BEYOND: Final = 1.3  # rad that a target may lie outside the joint's range, to press against a load
 _FADE: Final = 0.85  # per step: how the jump from one controller's targets to the other's wears off
-_SLOWEST: Final = np.array([-0.6, -0.4, -1.1])  # m/s, m/s, rad/s that the network was trained for, and
-_FASTEST: Final = np.array([1.0, 0.4, 1.1])
 _LOWEST, _HIGHEST = joints.LOWER[OWN] - _BEYOND, joints.UPPER[OWN] + _BEYOND
 
 
@@ -104,7 +102,7 @@ class Walker:
 
         Args:
             state: what the robot senses; joint_pos, joint_vel, quat_wxyz, gyro and gravity_b are read.
-            command: (4,) vx, vy m/s, yaw rate rad/s, pelvis height m; limited to what was trained.
+            command: (4,) vx, vy m/s, yaw rate rad/s, pelvis height m; limited to what it reaches.
             owned_mask: (29,) bool; True = the caller commands the joint, its external target passes through.
             external_targets: (29,) rad.
             residual: (29,) rad, added to the targets of the joints that the walker owns.
@@ -113,7 +111,7 @@ class Walker:
         if owned_mask[OWN].all():
             return targets
         command = np.array(command, dtype=np.float64)
-        command[:3] = command[:3].clip(_SLOWEST, _FASTEST)
+        command[:3] = self.weights.ask(command[:3])
         before = self._stepping
         if self._stepping:
             own = self._walk(state, command, owned_mask)

@@ -19,6 +19,8 @@ TINY = WalkerWeights(
     scale=np.array([0.5, 4.0]),
     layers=(HIDDEN, LAST),
     note="python agents/train_walker.py --preset tiny, seed 0",
+    asked=np.array([[-0.5, 0.0, 1.0]] * 3),
+    reached=np.array([[-0.25, 0.0, 0.8]] * 3),
 )
 
 
@@ -51,6 +53,12 @@ def test_inputs_count_up_to_eight_standard_deviations():
     observation = np.array([[17.5, -4.5], [16.9, -3.9], [-1e9, 1e9]])
     np.testing.assert_allclose(net.act(observation), [[8.0, -8.0], [7.95, -7.6], [-8.0, 8.0]], rtol=1e-6)
     np.testing.assert_array_equal(observation[2], [-1e9, 1e9])
+
+
+def test_what_to_ask_for_is_the_table_turned_round():
+    # Asked for 1 it reaches 0.8: for 0.4 ask half of that. Asked for -0.5 it reaches -0.25. Beyond: its limit.
+    np.testing.assert_allclose(TINY.ask(np.array([0.4, -0.125, 0.0])), [0.5, -0.25, 0.0])
+    np.testing.assert_allclose(TINY.ask(np.array([0.9, -3.0, 0.8])), [1.0, -0.5, 1.0])
 
 
 def test_each_row_is_decided_alone():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from neon_sim.locomotion import gait
-from neon_sim.locomotion.network import load_weights
+from neon_sim.locomotion.network import load_weights, save_weights
 from neon_sim.locomotion.stepper import ACTION_SIZE, OBSERVATION_SIZE
 from neon_sim.training.ppo import ActorCritic, PPOConfig
 from neon_sim.training.walker_run import WalkerRun, walker_weights
@@ -68,7 +68,7 @@ def test_the_exported_walker_acts_as_the_average_of_the_trained_ones(tmp_path: P
     run = walk(network=replace(NETWORK, hidden=(24, 12), learning_rate=1e-3))
     for _ in range(3):
         run.iterate()
-    run.export(tmp_path / "walker.npz", gait.START, "by hand")
+    save_weights(tmp_path / "walker.npz", run.export(gait.START, "by hand"))
     exported = load_weights(tmp_path / "walker.npz")
     assert exported.note == "by hand" and len(exported.layers) == 3
     np.testing.assert_array_equal(exported.gains, gait.START)

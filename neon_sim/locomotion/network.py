@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 INPUT_LIMIT = 8.0  # standard deviations
+_ARRAYS = ("gains", "mean", "scale", "note", "asked", "reached")
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class WalkerWeights:
     scale: np.ndarray  # (O,) one over its standard deviation
     layers: tuple[tuple[np.ndarray, np.ndarray], ...]  # weight (out, in) and bias (out,) each
     note: str  # command, seed, steps, hours, machine
+    asked: np.ndarray  # (3, K) rising commands vx, vy m/s, yaw rate rad/s of its training range
+    reached: np.ndarray  # (3, K) rising: how fast it goes then
 
     def act(self, observation: np.ndarray) -> np.ndarray:
         """Observations (B, O) -> actions (B, 16)."""
@@ -32,10 +35,15 @@ class WalkerWeights:
         weight, bias = self.layers[-1]
         return (value @ weight.T + bias).astype(np.float64)
 
+    def ask(self, velocity: np.ndarray) -> np.ndarray:
+        """What to command (3,) for a velocity (3,) to be reached; what lies beyond its reach becomes its limit."""
+        rows = zip(velocity, self.reached, self.asked, strict=True)
+        return np.array([np.interp(wanted, reached, asked) for wanted, reached, asked in rows])
+
 
 def save_weights(path: Path, weights: WalkerWeights) -> None:
     """Write one .npz, atomically."""
-    arrays: dict[str, Any] = {name: getattr(weights, name) for name in ("gains", "mean", "scale", "note")}
+    arrays: dict[str, Any] = {name: getattr(weights, name) for name in _ARRAYS}
     for index, (weight, bias) in enumerate(weights.layers):
         arrays[f"weight_{index}"], arrays[f"bias_{index}"] = weight.astype(np.float32), bias.astype(np.float32)
     partial = path.with_name(path.name + ".partial")
@@ -59,12 +67,13 @@ def load_weights(path: Path) -> WalkerWeights:
     except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:  # text, another format, cut short
         raise ValueError(f"{path} cannot be read ({error}). agents/train_walker.py writes walker.npz.") from error
     count = sum(name.startswith("weight_") for name in arrays)
-    needed = {"gains", "mean", "scale", "note", "weight_0", *(f"bias_{i}" for i in range(count))}
+    needed = {*_ARRAYS, "weight_0", *(f"bias_{i}" for i in range(count))}
     if not needed <= set(arrays):
         found = ", ".join(sorted(arrays)) or "nothing"
         raise ValueError(f"{path} holds no walker but {found}. agents/train_walker.py writes walker.npz.")
     layers = tuple((arrays[f"weight_{i}"], arrays[f"bias_{i}"]) for i in range(count))
-    return WalkerWeights(arrays["gains"], arrays["mean"], arrays["scale"], layers, str(arrays["note"]))
+    parts = (arrays[name] for name in ("gains", "mean", "scale"))
+    return WalkerWeights(*parts, layers, str(arrays["note"]), arrays["asked"], arrays["reached"])
 
 
 def parameters(layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:

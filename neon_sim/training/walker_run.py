@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from neon_sim.locomotion.network import WalkerWeights, save_weights
+from neon_sim.locomotion.network import WalkerWeights
 from neon_sim.training.ppo import PPO, ActorCritic, Batch, PPOConfig
 
 
@@ -127,9 +127,9 @@ class WalkerRun:
             self.generator.set_state(self._before["generator"])
             self._waiting = self._collect()
 
-    def export(self, path: Path, gains: np.ndarray, note: str) -> None:
-        """Write the average of the last hundred or so actors for numpy: it is steadier than any of them."""
-        save_weights(path, walker_weights(self.average.module, gains, note))
+    def export(self, gains: np.ndarray, note: str) -> WalkerWeights:
+        """The average of the last hundred or so actors for numpy: it is steadier than any of them."""
+        return walker_weights(self.average.module, gains, note)
 
 
 _WARM_UP = 4  # batches
@@ -145,4 +145,5 @@ def walker_weights(model: ActorCritic, gains: np.ndarray, note: str) -> WalkerWe
         if isinstance(layer, torch.nn.Linear)
     )
     scale = torch.rsqrt(model.see.var + 1e-4)
-    return WalkerWeights(gains, model.see.mean.numpy().copy(), scale.numpy().copy(), layers, note)
+    unknown = np.tile([-1.0, 1.0], (3, 1))  # nobody has measured what it reaches
+    return WalkerWeights(gains, model.see.mean.numpy().copy(), scale.numpy().copy(), layers, note, unknown, unknown)

@@ -125,6 +125,10 @@ class WalkWorld:
         self._look()
         return Outcome(reward, fell, timed_out)
 
+    def velocity(self) -> np.ndarray:
+        """True velocity (B, 3) m/s forward, m/s left, rad/s of the pelvis, in the frame of its heading."""
+        return self._heading_velocity(self._truth)
+
     def follow_none(self) -> None:
         """Give everybody velocities and nobody waypoints."""
         self.orders.follows[:] = False
