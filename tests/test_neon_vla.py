@@ -12,9 +12,10 @@ from tiny_neon import noise_frames, tiny_backbone, tiny_config, tiny_features, t
 
 from neon_sim.g1.action_space import G1ActionSpace
 from neon_sim.model.action_heads import masked_mse
+from neon_sim.model.checkpoint import WEIGHTS_FILE
 from neon_sim.model.compact import CompactBackbone
 from neon_sim.model.goal import goal_loss, goal_token, make_goal
-from neon_sim.model.neon_vla import SENSES, WEIGHTS_FILE, NeonConfig, NeonVLA
+from neon_sim.model.neon_vla import SENSES, NeonConfig, NeonVLA
 from neon_sim.model.video_backbone import BackboneConfig
 
 
@@ -207,7 +208,7 @@ def test_a_checkpoint_comes_back_to_the_bit(folder: Path, tmp_path: Path) -> Non
         ):
             assert torch.equal(one, other)
     names = {path.name for path in (tmp_path / "a" / "b").iterdir()}
-    assert names == {WEIGHTS_FILE, "config.json", "action_space.json"}
+    assert names == {WEIGHTS_FILE, "config.json", "action_space.json", "README.md"}
 
 
 def test_config_survives_json_and_refuses_what_it_does_not_know(folder: Path) -> None:

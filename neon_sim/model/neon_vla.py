@@ -1,9 +1,9 @@
 """NeonVLA: frozen backbone, sensor encoders, fusion, goal token, one action head per joint group."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,14 @@ from neon_sim.g1.action_space import G1ActionSpace
 from neon_sim.g1.joints import NUM_JOINTS
 from neon_sim.model.action_heads import ActionHeadConfig, G1ActionHead
 from neon_sim.model.audio import AudioConfig, AudioEncoder
+from neon_sim.model.card import model_card
+from neon_sim.model.checkpoint import grown_weights, read_checkpoint, replace_text, write_checkpoint
 from neon_sim.model.encoders import EefEncoder, FeatureFusion, LidarEncoder, ProprioEncoder
 from neon_sim.model.goal import GOAL_DIM, GoalReader, goal_token
+from neon_sim.model.hub import local_folder, push_folder
 from neon_sim.model.video_backbone import BackboneConfig, BackboneFeatures, VideoBackbone
 from neon_sim.names import nearest
 
-WEIGHTS_FILE = "neon_weights.safetensors"
 PROPRIO_DIM = 125
 TRACKING_ERROR = slice(87, 116)  # last sent target - q in the proprio vector
 USUAL_ERROR_STD = 4.0  # standard deviations of the demonstrations' tracking error that count as usual
@@ -183,51 +185,64 @@ class NeonVLA(nn.Module):
         table["backbone (frozen)"] = sum(p.numel() for p in self.backbone.parameters())
         return table
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json, action_space.json and the weights (safetensors); each file is replaced as a whole."""
-        from safetensors.torch import save_file
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        training: Mapping[str, Any] | None = None,
+        results: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """Write config.json, action_space.json, the weights (safetensors) and a model card, each replaced as a whole.
 
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / (WEIGHTS_FILE + ".partial")
-        save_file({name: value.contiguous() for name, value in self.state_dict().items()}, partial)
-        partial.replace(folder / WEIGHTS_FILE)
-        _write_text(folder / "config.json", json.dumps(asdict(self.config), indent=2) + "\n")
-        _write_text(folder / "action_space.json", self.action_space.to_json())
+        training and results go into the card: what made the weights, and their NeonBench rows.
+        """
+        folder, config = Path(folder), asdict(self.config)
+        write_checkpoint(folder, config, self.action_space, self.state_dict())
+        card = model_card(folder.name, config, self.parameter_table(), training, results)
+        replace_text(folder / "README.md", card)
+
+    def push_to_hub(self, repo_id: str, private: bool = True, **card: Any) -> str:
+        """`save_pretrained` into the hub's repository OWNER/NAME, a private one unless said otherwise."""
+        with TemporaryDirectory() as parent:
+            folder = Path(parent) / repo_id.rpartition("/")[2]
+            self.save_pretrained(folder, **card)
+            return push_folder(folder, repo_id, private)
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, control_mode: str | None = None, backbone: VideoBackbone | None = None
+        cls,
+        source: str | Path,
+        control_mode: str | None = None,
+        backbone: VideoBackbone | None = None,
+        grow: bool = False,
     ) -> "NeonVLA":
-        """Load a folder that `save_pretrained` wrote.
+        """Load a folder that `save_pretrained` wrote, or the hub's repository of that id.
+
+        Args:
+            source: folder, or OWNER/NAME.
+            control_mode: the mode that is expected; None takes the checkpoint's.
+            backbone: one that is loaded already.
+            grow: let `control_mode` be another one: groups that both have keep their weights to the bit, new groups get
+                fresh heads, and groups that the wanted mode lacks are left out.
 
         Raises:
-            ValueError: the folder is not a whole checkpoint, has unknown config keys, or was made for another action
-                space than its config or `control_mode` says. Nothing is half-loaded.
+            FileNotFoundError: there is no such folder, and no such repository within reach.
+            ValueError: not a whole checkpoint, unknown config keys, or made for another action space than its config or
+                `control_mode` says. Nothing is half-loaded.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        folder = Path(folder)
+        folder = local_folder(source)
+        checkpoint = read_checkpoint(folder)
         try:
-            config = NeonConfig.from_dict(json.loads((folder / "config.json").read_text()))
-            space = G1ActionSpace.from_json((folder / "action_space.json").read_text())
-            weights = load_file(folder / WEIGHTS_FILE)
-        except (OSError, TypeError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-            raise ValueError(
-                f"{folder} does not hold a whole Neon checkpoint ({error}). Make one: agents/pretrain.py"
-            ) from error
-        wanted = G1ActionSpace(control_mode or config.control_mode, config.action_center)
-        wanted.require_equal(space)
-        model = cls(config, backbone)
+            config = NeonConfig.from_dict(checkpoint.config)
+        except TypeError as error:  # a part of it that is no mapping, or has keys of another version
+            raise ValueError(f"{folder} does not hold a whole Neon checkpoint (config.json: {error}).") from error
+        expected = config.control_mode if grow or control_mode is None else control_mode
+        G1ActionSpace(expected, config.action_center).require_equal(checkpoint.action_space)
+        model = cls(replace(config, control_mode=control_mode or config.control_mode), backbone)
+        weights = checkpoint.weights
+        if grow:
+            weights = grown_weights(weights, checkpoint.action_space, model.state_dict())
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(f"The weights in {folder} do not fit its config.json: {error}") from error
         return model.eval()
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)

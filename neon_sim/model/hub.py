@@ -1,0 +1,56 @@
+"""Checkpoints from and to the Hugging Face hub: folders stay folders, ids are fetched, nothing is pushed unasked."""
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from neon_sim.model.checkpoint import OLD_WEIGHTS_FILE, WEIGHTS_FILE
+
+_ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_FILES: Final = ["config.json", "action_space.json", WEIGHTS_FILE, OLD_WEIGHTS_FILE, "README.md"]
+
+
+def local_folder(source: str | Path) -> Path:
+    """The folder that `source` is, or that the hub's repository of this id was fetched into.
+
+    Raises:
+        FileNotFoundError: it is neither a folder nor an id, or the hub cannot be reached and holds no copy here.
+        ImportError: it is an id, and huggingface_hub is not installed.
+    """
+    folder = Path(source)
+    if folder.is_dir() or not isinstance(source, str):
+        return folder
+    if not _ID.fullmatch(source) or source.count("/") != 1:
+        raise FileNotFoundError(f"{source!r} is neither a folder nor a hub id (OWNER/NAME).")
+    hub = _hub()
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return Path(hub.snapshot_download(source, allow_patterns=_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        raise FileNotFoundError(
+            f"There is no folder {source!r}, and the hub's repository of that name cannot be fetched ({error}). "
+            f"Copy the checkpoint to this machine and pass its folder."
+        ) from error
+
+
+def push_folder(folder: Path, repo_id: str, private: bool = True) -> str:
+    """Upload a checkpoint folder to the hub, creating the repository; returns its address.
+
+    Raises:
+        ValueError: no explicit OWNER/NAME.
+        ImportError: huggingface_hub is not installed.
+    """
+    if not _ID.fullmatch(repo_id):
+        raise ValueError(f"push_to_hub wants an explicit OWNER/NAME, got {repo_id!r}.")
+    api = _hub().HfApi()
+    api.create_repo(repo_id, private=private, exist_ok=True)
+    return str(api.upload_folder(folder_path=str(folder), repo_id=repo_id, allow_patterns=_FILES))
+
+
+def _hub() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError("The hub needs huggingface_hub: pip install 'neon-sim[vla]'") from error
+    return huggingface_hub

@@ -1,0 +1,234 @@
+"""Checkpoint folders: formats, old weights, growing into another mode, the card, and a hub on this machine."""
+
+import base64
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_neon import tiny_features, tiny_model, tiny_senses
+
+from neon_sim.model.checkpoint import FORMAT, OLD_WEIGHTS_FILE, WEIGHTS_FILE
+from neon_sim.model.hub import local_folder, push_folder
+from neon_sim.model.neon_vla import NeonVLA
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("backbone")
+
+
+@pytest.fixture
+def checkpoint(backbone: Path, tmp_path: Path) -> Path:
+    tiny_model(backbone).save_pretrained(tmp_path / "policy")
+    return tmp_path / "policy"
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_the_format_is_written_and_a_later_one_is_refused(checkpoint: Path) -> None:
+    assert json.loads((checkpoint / "config.json").read_text())["format"] == FORMAT
+    edit(checkpoint / "config.json", format=FORMAT + 1)
+    with pytest.raises(ValueError, match=f"has format {FORMAT + 1}; this version reads {FORMAT}. Upgrade"):
+        NeonVLA.from_pretrained(checkpoint)
+
+
+def test_the_documents_weights_file_is_read(checkpoint: Path) -> None:
+    new = NeonVLA.from_pretrained(checkpoint)
+    (checkpoint / WEIGHTS_FILE).unlink()
+    torch.save(new.state_dict(), checkpoint / OLD_WEIGHTS_FILE)
+    old = NeonVLA.from_pretrained(checkpoint)
+    for name, value in new.state_dict().items():
+        assert torch.equal(old.state_dict()[name], value), name
+
+
+class Bomb:
+    """Unpickling it would leave a file behind."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return open, (self.path, "w")
+
+
+def test_code_in_old_weights_does_not_run(checkpoint: Path, tmp_path: Path) -> None:
+    (checkpoint / WEIGHTS_FILE).unlink()
+    torch.save({"goal_embed.0.bias": Bomb(str(tmp_path / "ran"))}, checkpoint / OLD_WEIGHTS_FILE)
+    with pytest.raises(ValueError, match="does not hold a whole Neon checkpoint"):
+        NeonVLA.from_pretrained(checkpoint)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("had", "wanted", "kept", "new"),
+    [
+        ("arms_only", "upper_body", {"arms", "locomotion"}, {"torso_head"}),
+        ("upper_body", "whole_body", {"arms", "torso_head"}, {"legs"}),
+        ("upper_body", "arms_only", {"arms", "locomotion"}, set()),
+    ],
+)
+def test_a_mode_grows_and_the_old_heads_keep_their_bits(
+    backbone: Path, tmp_path: Path, had: str, wanted: str, kept: set[str], new: set[str]
+) -> None:
+    old = tiny_model(backbone, control_mode=had)
+    old.save_pretrained(tmp_path / "policy")
+    with pytest.raises(ValueError, match=f"space is {had}.*wanted {wanted}"):
+        NeonVLA.from_pretrained(tmp_path / "policy", control_mode=wanted)
+    grown = NeonVLA.from_pretrained(tmp_path / "policy", control_mode=wanted, grow=True)
+    assert set(grown.action_head.heads) == kept | new and grown.config.control_mode == wanted
+    before = old.state_dict()
+    for name, value in grown.state_dict().items():
+        if not any(name.startswith(f"action_head.heads.{group}.") for group in new):
+            assert torch.equal(value, before[name]), name
+    with torch.no_grad():
+        features, senses = tiny_features(2), tiny_senses(2)
+        chunk, chunk_before = grown(features, senses)[0], old(features, senses)[0]
+    for group in kept:
+        assert torch.equal(
+            chunk[..., grown.action_space.groups[group]], chunk_before[..., old.action_space.groups[group]]
+        )
+
+
+def test_nothing_but_heads_may_differ_when_it_grows(checkpoint: Path) -> None:
+    edit(checkpoint / "config.json", use_audio=False)
+    with pytest.raises(ValueError, match="Only action heads may differ.*unknown"):
+        NeonVLA.from_pretrained(checkpoint, control_mode="upper_body", grow=True)
+
+
+def test_the_card_tells_what_was_recorded_and_what_was_not(backbone: Path, tmp_path: Path) -> None:
+    model = tiny_model(backbone)
+    model.save_pretrained(tmp_path / "plain")
+    card = (tmp_path / "plain" / "README.md").read_text()
+    assert card.startswith("---\nlicense: mit\n") and "Not recorded." in card and "Not measured." in card
+    rows = [{"task": "reach", "cell": "nominal", "success": "98.0 % [95.0, 99.2] (196/200)"}]
+    model.save_pretrained(tmp_path / "told", training={"command": "agents/pretrain.py", "seed": 7}, results=rows)
+    card = (tmp_path / "told" / "README.md").read_text()
+    assert '"seed": 7' in card and "| reach | nominal | 98.0 % [95.0, 99.2] (196/200) |" in card
+    assert f"| trainable | {model.parameter_table()['trainable']:,} |" in card
+
+
+def test_what_is_neither_a_folder_nor_an_id() -> None:
+    with pytest.raises(FileNotFoundError, match="'a/b/c' is neither a folder nor a hub id"):
+        local_folder("a/b/c")
+    with pytest.raises(ValueError, match="explicit OWNER/NAME, got 'neon'"):
+        push_folder(Path("."), "neon")
+
+
+# --- a hub on this machine ------------------------------------------------------------------------------------------
+
+
+class Hub(ThreadingHTTPServer):
+    """The few calls of the hub's HTTP API that pushing and fetching small files take."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), HubCalls)
+        self.files: dict[str, bytes] = {}
+        self.created: list[dict[str, Any]] = []
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    @property
+    def commit(self) -> str:
+        return hashlib.sha1("".join(sorted(self.files)).encode()).hexdigest()
+
+
+class HubCalls(BaseHTTPRequestHandler):
+    server: Hub
+
+    def log_message(self, *_: Any) -> None:
+        """Be quiet."""
+
+    def answer(self, content: Any, status: int = 200, **headers: str) -> None:
+        body = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        sent = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/api/repos/create":
+            self.server.created.append(json.loads(sent))
+            self.answer({"url": f"{self.server.address}/someone/neon"})
+        elif self.path == "/api/validate-yaml":
+            self.answer({"errors": [], "warnings": []})
+        elif "/preupload/" in self.path:
+            files = json.loads(sent)["files"]
+            self.answer({"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]})
+        elif "/commit/" in self.path:
+            for line in map(json.loads, sent.splitlines()):
+                if line["key"] == "file":
+                    self.server.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+            self.answer({"commitUrl": f"{self.server.address}/someone/neon/commit/1", "commitOid": self.server.commit})
+        else:
+            self.answer({}, 404)
+
+    def do_GET(self) -> None:
+        files, commit = self.server.files, self.server.commit
+        name = self.path.rpartition("/")[2].partition("?")[0]
+        if "/resolve/" in self.path and name in files:
+            etag = f'"{hashlib.sha1(files[name]).hexdigest()}"'
+            self.answer(files[name], ETag=etag, X_Repo_Commit=commit)
+        elif "/tree/" in self.path:
+            self.answer([{"type": "file", "path": f, "size": len(c), "oid": "0" * 40} for f, c in files.items()])
+        elif self.path.startswith("/api/models/someone/neon"):
+            found = [{"rfilename": file} for file in files]
+            self.answer({"id": "someone/neon", "modelId": "someone/neon", "sha": commit, "siblings": found})
+        else:
+            self.answer({"error": "not found"}, 404, X_Error_Code="RepoNotFound")
+
+    do_HEAD = do_GET
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    server = Hub()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def call(hub: Hub, home: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process whose hub is ours."""
+    env = {"HF_ENDPOINT": hub.address, "HF_HOME": str(home), "HF_TOKEN": "hf_none"}
+    env |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, env=os.environ | env, capture_output=True, text=True, timeout=120)
+
+
+def test_a_checkpoint_goes_to_the_hub_and_comes_back(hub: Hub, checkpoint: Path, tmp_path: Path) -> None:
+    pushed = call(
+        hub,
+        tmp_path / "home",
+        f"from pathlib import Path\nfrom neon_sim.model.hub import push_folder\n"
+        f"print(push_folder(Path({str(checkpoint)!r}), 'someone/neon'))",
+    )
+    assert pushed.returncode == 0, pushed.stderr
+    assert hub.created[0]["visibility"] == "private"
+    assert set(hub.files) == {WEIGHTS_FILE, "config.json", "action_space.json", "README.md"}
+    fetched = call(
+        hub, tmp_path / "home", "from neon_sim.model.hub import local_folder\nprint(local_folder('someone/neon'))"
+    )
+    assert fetched.returncode == 0, fetched.stderr
+    folder = Path(fetched.stdout.strip())
+    for name in hub.files:
+        assert (folder / name).read_bytes() == (checkpoint / name).read_bytes()
+    gone = call(hub, tmp_path / "other", "from neon_sim.model.hub import local_folder\nlocal_folder('nobody/gone')")
+    assert gone.returncode != 0 and "FileNotFoundError: There is no folder 'nobody/gone'" in gone.stderr
+    assert "pass its folder" in gone.stderr
