@@ -10,7 +10,7 @@ from torch import Tensor
 
 from neon_sim.inference.policy import ClipBuffer
 from neon_sim.model.goal import goal_token
-from neon_sim.model.neon_vla import SENSES, NeonVLA
+from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.model.video_backbone import BackboneFeatures
 
 
@@ -69,7 +69,8 @@ class NeonPolicy:
         """Encode the present clip and words, and collect the senses as (1, ...) float32 tensors."""
         clip = torch.from_numpy(self.clip.clip(self.model.config.backbone.max_frames))[None]
         features = self.model.encode(clip, [decode_words(self._obs["instruction"])])
-        senses = {name: torch.from_numpy(self._obs[name])[None].float() for name in SENSES if name in self._obs}
+        known = [name for name in self.model.senses if name in self._obs]
+        senses = {name: torch.from_numpy(self._obs[name])[None].float() for name in known}
         return features, senses
 
     @torch.no_grad()

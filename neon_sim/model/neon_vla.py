@@ -17,6 +17,7 @@ from neon_sim.model.audio import AudioConfig, AudioEncoder
 from neon_sim.model.card import model_card
 from neon_sim.model.checkpoint import grown_weights, read_checkpoint, replace_text, write_checkpoint
 from neon_sim.model.encoders import EefEncoder, FeatureFusion, LidarEncoder, ProprioEncoder
+from neon_sim.model.extra_encoders import EXTRA_ENCODERS, build_extra_encoder
 from neon_sim.model.goal import GOAL_DIM, GoalReader, goal_token
 from neon_sim.model.hub import local_folder, push_folder
 from neon_sim.model.video_backbone import BackboneConfig, BackboneFeatures, VideoBackbone
@@ -26,6 +27,7 @@ PROPRIO_DIM = 125
 TRACKING_ERROR = slice(87, 116)  # last sent target - q in the proprio vector
 USUAL_ERROR_STD = 4.0  # standard deviations of the demonstrations' tracking error that count as usual
 SENSES = ("proprio", "eef", "lidar", "audio")
+_KNOWN = (*SENSES, *EXTRA_ENCODERS)
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,12 @@ class NeonConfig:
     goal_width: int = 64
     dropout: float = 0.05
     vision_dropout: float = 0.5  # chance that a training sample loses the pooled clip: the goal token must carry it
-    sense_dropout: float = 0.3  # chance that a training sample loses LiDAR, and the same for audio
+    sense_dropout: float = 0.3  # chance that a training sample loses LiDAR, and the same for audio and extra senses
     tracking_noise: float = 6.0  # standard deviations, disturbance of `NeonVLA.unusual_error` in training
     use_lidar: bool = True
     use_eef: bool = True
     use_audio: bool = True
+    extra_senses: Mapping[str, int] = field(default_factory=dict)  # of `EXTRA_ENCODERS`, with their sizes
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "NeonConfig":
@@ -88,7 +91,12 @@ class NeonVLA(nn.Module):
         if config.use_audio:
             self.audio_encoder = AudioEncoder(AudioConfig(output_dim=64))
             dims["audio"] = 64
-        lost = {"vision": config.vision_dropout, "lidar": config.sense_dropout, "audio": config.sense_dropout}
+        for name, size in config.extra_senses.items():
+            encoder = build_extra_encoder(name, size)
+            self.add_module(f"{name}_encoder", encoder)
+            dims[name] = int(encoder.output_dim)
+        lost = {"vision": config.vision_dropout}
+        lost |= dict.fromkeys(("lidar", "audio", *config.extra_senses), config.sense_dropout)
         self.fusion = FeatureFusion(dims, hidden, config.dropout, {k: p for k, p in lost.items() if k in dims})
         self.fused_dim = hidden + NUM_JOINTS
         self.goal_reader = GoalReader(hidden, self.backbone.num_tokens)
@@ -103,6 +111,11 @@ class NeonVLA(nn.Module):
             ),
             self.action_space,
         )
+
+    @property
+    def senses(self) -> tuple[str, ...]:
+        """What it has encoders for, in the order of `SENSES`, then the extra ones."""
+        return tuple(name for name in _KNOWN if hasattr(self, f"{name}_encoder"))
 
     @property
     def backbone(self) -> VideoBackbone:
@@ -121,13 +134,13 @@ class NeonVLA(nn.Module):
     def fuse(self, vision: Tensor | None, senses: Mapping[str, Tensor]) -> Tensor:
         """Eq. 4: pooled clip (B, D) and any of the senses -> f (B, D).
 
-        proprio (B, 125), eef (B, 14), lidar (B, N*3) m, audio (B, S); one that the config has no encoder for is left
-        out. Raises ValueError for a sense that does not exist.
+        proprio (B, 125), eef (B, 14), lidar (B, N*3) m, audio (B, S), and those of `EXTRA_ENCODERS`; one that the
+        config has no encoder for is left out. Raises ValueError for a sense that does not exist.
         """
         parts: dict[str, Tensor] = {} if vision is None else {"vision": vision}
         for name, value in senses.items():
-            if name not in SENSES:
-                raise nearest("sense", name, SENSES)
+            if name not in _KNOWN:
+                raise nearest("sense", name, _KNOWN)
             encoder = getattr(self, f"{name}_encoder", None)
             if encoder is not None:
                 parts[name] = encoder(value)

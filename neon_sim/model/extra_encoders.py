@@ -1,0 +1,98 @@
+"""Encoders for the senses that a robot may or may not have: IMU, force, touch, position, depth, segmentation."""
+
+from collections.abc import Callable
+from typing import Final
+
+from torch import Tensor, nn
+
+from neon_sim.model.encoders import VectorEncoder
+from neon_sim.names import nearest
+
+_VECTOR_WIDTH, _PICTURE_WIDTH = 32, 64
+
+
+class DepthEncoder(nn.Module):
+    """A depth picture through three strided convolutions and a mean over what is left of it: (B, H, W) -> (B, 64).
+
+    Args:
+        levels: what a pixel of full range reads; 255 for the env's quantised depth. Pixels are divided by it.
+        output_dim: width of the answer.
+    """
+
+    def __init__(self, levels: int = 255, output_dim: int = _PICTURE_WIDTH) -> None:
+        super().__init__()
+        self.levels, self.output_dim = levels, output_dim
+        self.net = _convolutions(1, output_dim)
+
+    def forward(self, depth: Tensor) -> Tensor:
+        """(B, H, W), any number type -> (B, output_dim). Raises ValueError for another shape."""
+        if depth.dim() != 3:
+            raise ValueError(f"DepthEncoder wants (B, H, W), got {tuple(depth.shape)}.")
+        return self.net(depth.float().unsqueeze(1) / self.levels)
+
+
+class SegmentationEncoder(nn.Module):
+    """A picture of class numbers: each class has a learned vector, then as `DepthEncoder`: (B, H, W) -> (B, 64).
+
+    Args:
+        classes: how many there are; numbers run from 0 to classes - 1.
+        output_dim: width of the answer.
+    """
+
+    def __init__(self, classes: int, output_dim: int = _PICTURE_WIDTH) -> None:
+        super().__init__()
+        self.classes, self.output_dim = classes, output_dim
+        self.embed = nn.Embedding(classes, 8)
+        self.net = _convolutions(8, output_dim)
+
+    def forward(self, segmentation: Tensor) -> Tensor:
+        """(B, H, W) class numbers, any number type -> (B, output_dim). Raises ValueError for a class that is none."""
+        if segmentation.dim() != 3:
+            raise ValueError(f"SegmentationEncoder wants (B, H, W), got {tuple(segmentation.shape)}.")
+        numbers = segmentation.long()
+        low, high = int(numbers.min()), int(numbers.max())
+        if low < 0 or high >= self.classes:
+            raise ValueError(f"SegmentationEncoder knows classes 0 to {self.classes - 1}, got {low} to {high}.")
+        return self.net(self.embed(numbers).permute(0, 3, 1, 2))
+
+
+def _convolutions(channels: int, output_dim: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, 16, kernel_size=5, stride=2, padding=2),
+        nn.GELU(),
+        nn.Conv2d(16, 32, kernel_size=3, stride=2, padding=1),
+        nn.GELU(),
+        nn.Conv2d(32, 32, kernel_size=3, stride=2, padding=1),
+        nn.GELU(),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(32 * 16, output_dim),
+        nn.GELU(),
+    )
+
+
+def _vector(width: int) -> VectorEncoder:
+    return VectorEncoder(width, _VECTOR_WIDTH)
+
+
+# Name -> encoder of a size: the width of a vector, the levels of a depth picture, the number of classes.
+EXTRA_ENCODERS: Final[dict[str, Callable[[int], nn.Module]]] = {
+    "imu": _vector,  # 6: gyro rad/s, acceleration m/s^2
+    "force": _vector,  # 6 for each wrist and foot: N, N m
+    "tactile": _vector,  # pressure of each cell of the palms
+    "gps": _vector,  # 3: m, where the base is
+    "depth": DepthEncoder,
+    "segmentation": SegmentationEncoder,
+}
+
+
+def build_extra_encoder(name: str, size: int) -> nn.Module:
+    """The encoder of one of `EXTRA_ENCODERS`, with an `output_dim`.
+
+    Raises ValueError for a sense that is not among them, naming the nearest, and for a size below 1.
+    """
+    if name not in EXTRA_ENCODERS:
+        raise nearest("extra sense", name, tuple(EXTRA_ENCODERS))
+    if size < 1:
+        raise ValueError(f"extra_senses wants a size of at least 1 for {name!r}, got {size}.")
+    return EXTRA_ENCODERS[name](size)
