@@ -26,8 +26,9 @@ def loaded_model() -> mujoco.MjModel:
     """The same robot with a small weight in each palm."""
     spec = build_spec()
     for side, mass in zip(("left", "right"), HAND_MASS, strict=True):
-        wrist = spec.body(f"{side}_wrist_yaw_link")
-        wrist.add_body(name=f"{side}_load", pos=PALM_OFFSET, mass=mass, inertia=[1e-9] * 3, explicitinertial=True)
+        load = spec.body(f"{side}_wrist_yaw_link").add_body(name=f"{side}_load", pos=PALM_OFFSET)
+        load.mass, load.inertia, load.explicitinertial = mass, [1e-9] * 3, True
+        load.ipos = np.zeros(3)  # left out, MuJoCo 3.17 takes the body's own pos once more
     return build_model(spec)
 
 

@@ -1,7 +1,7 @@
 """The G1's kinematics and gravity torques in torch: batched, differentiable, for losses over action chunks.
 
 The same layout and the same numbers as `neon_sim.g1.kinematics`, which is numpy and serves the control loop: four
-limbs of ten links side by side, grown link by link. Everything is in the pelvis frame; dtype and device are the input's.
+limbs of ten links side by side, grown link by link. All is in the pelvis frame; dtype and device are the input's.
 """
 
 from functools import lru_cache
@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from neon_sim.g1 import joints
 from neon_sim.g1.geometry import quat_to_matrix
@@ -72,7 +73,7 @@ def palms_of(poses: Tensor) -> Tensor:
 def gravity_torque(joint_pos: Tensor, gravity_b: Tensor | None = None, hand_mass: Tensor | None = None) -> Tensor:
     """Torques (..., 29) N m that hold every joint still against gravity while the pelvis is held.
 
-    For arms and waist that is the torque of a standing robot too. For legs it is not: they hang here, and carry nothing.
+    For arms and waist that is the torque of a standing robot too; not for legs, which hang here and carry nothing.
 
     Args:
         joint_pos: (..., 29) rad, hardware order.
@@ -91,14 +92,13 @@ def gravity_torque_of(poses: Tensor, gravity_b: Tensor | None = None, hand_mass:
     tables = _tables(poses.dtype, poses.device)
     batch = poses.shape[1:-3]
     shape = (DEPTH, *[1] * len(batch), len(LIMBS))
-    moment = poses @ tables.moment.view(*shape, 4, 1)
+    beyond = (poses @ tables.moment.view(*shape, 4, 1))[..., 0].flip(0).cumsum(0).flip(0)
     if hand_mass is not None:
-        held = poses[-1, ..., 2:, :, :] @ tables.palm * hand_mass[..., None, None]
-        moment = torch.cat([moment[:-1], torch.cat([moment[-1, ..., :2, :, :], moment[-1, ..., 2:, :, :] + held], -3)[None]])
-    beyond = moment.flip(0).cumsum(0).flip(0)[..., 0]
+        held = (poses[-1, ..., 2:, :, :] @ tables.palm)[..., 0] * hand_mass[..., None]
+        beyond = beyond + F.pad(held, (0, 0, 2, 0))  # the palm lies beyond every joint of its limb; legs hold nothing
     lever = beyond[..., :3] - beyond[..., 3:] * poses[..., :3, 3]
     axis = (poses[..., :3, :3] @ tables.axis.view(*shape, 3, 1))[..., 0]
-    up = -poses.new_tensor(UPRIGHT) if gravity_b is None else -torch.nn.functional.normalize(gravity_b, dim=-1)
+    up = -poses.new_tensor(UPRIGHT) if gravity_b is None else -F.normalize(gravity_b, dim=-1)
     torque = GRAVITY * (torch.linalg.cross(up[..., None, :].expand_as(axis), axis) * lever).sum(-1)
     return torque.movedim(0, -2).flatten(-2) @ tables.place
 

@@ -30,7 +30,7 @@ class PPOConfig:
     learning_rate_range: tuple[float, float] = (2e-5, 1e-3)
     target_kl: float = 0.03  # from the policy that collected, which is one update old
     entropy: float = 0.001
-    initial_std: float = 0.2
+    initial_std: float = 0.28
     std_range: tuple[float, float] = (0.12, 0.5)
     max_grad_norm: float = 1.0
     value_scale: float = 10.0  # the critic's output is in units of this

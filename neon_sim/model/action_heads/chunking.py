@@ -19,21 +19,31 @@ def require_same_shape(predicted: Tensor, target: Tensor) -> None:
         )
 
 
-def masked_mse(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+def require_mask(mask: Tensor, chunk: Tensor) -> None:
+    """Raise ValueError unless mask is (B, T), one entry per step of the chunk (B, T, A)."""
+    if mask.shape != chunk.shape[:-1]:
+        raise ValueError(
+            f"A chunk loss wants a mask of shape {tuple(chunk.shape[:-1])}, one per step, got {tuple(mask.shape)}."
+        )
+
+
+def masked_mse(
+    predicted: Tensor, target: Tensor, mask: Tensor | None = None, dim_weights: Tensor | None = None
+) -> Tensor:
     """Mean squared error over the steps that are real: predicted and target (B, T, A), mask (B, T) -> scalar float32.
 
     Divides by the number of unmasked elements (decision D16), so that padding does not dilute the loss as eq. 11's
     1/(T A) would. A step counts where mask is nonzero; what stands in a padded step, NaN included, has no effect on
-    value or gradient. A batch that is all padding gives 0. Raises ValueError when shapes disagree.
+    value or gradient. A batch that is all padding gives 0. dim_weights (A,) multiply the squared error of each
+    dimension. Raises ValueError when shapes disagree.
     """
     require_same_shape(predicted, target)
     difference = predicted.float() - target.float()
+    if dim_weights is not None:
+        difference = difference * dim_weights.sqrt()
     if mask is None:
         return difference.square().mean()
-    if mask.shape != predicted.shape[:-1]:
-        raise ValueError(
-            f"masked_mse wants a mask of shape {tuple(predicted.shape[:-1])}, one per step, got {tuple(mask.shape)}."
-        )
+    require_mask(mask, predicted)
     real = mask.bool().unsqueeze(-1)
     # The difference is masked before it is squared: a NaN in the padding would otherwise come back as 0 * NaN.
     total = torch.where(real, difference, 0.0).square().sum()
