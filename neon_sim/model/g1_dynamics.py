@@ -21,6 +21,15 @@ LIMBS: Final = ("left_leg", "right_leg", "left_arm", "right_arm")
 DEPTH: Final = 10  # links of a limb: waist yaw, roll, torso and seven of the arm; three fixed, six of the leg, the sole
 WAIST_DEPTH: Final = 3
 TORSO_DEPTH: Final = 2  # where an arm's limb has the torso link
+# kg m^2 that each joint turns, rotor included: the diagonal of MuJoCo's mass matrix in the home pose, pelvis held.
+INERTIA: Final = np.array(
+    [
+        *([0.913, 0.7581, 0.0841, 0.1386, 0.01, 0.0076] * 2),  # legs, hanging
+        *(0.2806, 0.8038, 0.5583),  # waist
+        *([0.2016, 0.1801, 0.0083, 0.0381, 0.004, 0.0091, 0.0061] * 2),  # arms
+    ]
+)
+INERTIA.flags.writeable = False
 UPRIGHT: Final = (0.0, 0.0, -1.0)  # direction of gravity in the pelvis frame of a robot that stands straight
 
 
@@ -101,6 +110,18 @@ def gravity_torque_of(poses: Tensor, gravity_b: Tensor | None = None, hand_mass:
     up = -poses.new_tensor(UPRIGHT) if gravity_b is None else -F.normalize(gravity_b, dim=-1)
     torque = GRAVITY * (torch.linalg.cross(up[..., None, :].expand_as(axis), axis) * lever).sum(-1)
     return torque.movedim(0, -2).flatten(-2) @ tables.place
+
+
+def servo_response(steps: int, dt: float = 0.02) -> np.ndarray:
+    """Torque (steps, 29) N m/rad of each servo 0, dt, 2 dt ... seconds after its target jumped by one radian.
+
+    Each joint alone, with the gains KP and KD of `joints` and `INERTIA`: I q'' = kp (u - q) - kd q'. With r and s the
+    roots of I x^2 + kd x + kp, the torque is I q'' = kp (r e^(r t) - s e^(s t)) / (r - s).
+    """
+    root = np.sqrt(joints.KD.astype(complex) ** 2 - 4.0 * INERTIA * joints.KP)
+    r, s = (-joints.KD + root) / (2.0 * INERTIA), (-joints.KD - root) / (2.0 * INERTIA)
+    time_s = dt * np.arange(steps)[:, None]
+    return (joints.KP * (r * np.exp(r * time_s) - s * np.exp(s * time_s)) / (r - s)).real
 
 
 def _joint_grid() -> tuple[np.ndarray, np.ndarray]:

@@ -64,8 +64,8 @@ class NeonConfig:
 class NeonVLA(nn.Module):
     """Clip, words and senses in, a chunk of 16 actions out.
 
-    The backbone is never trained here and never saved with the weights. The heads are built to its sizes (D3), so it is
-    loaded at once.
+    The backbone is never saved with the weights. The heads are built to its sizes (D3), which its config tells before
+    its weights are read.
 
     Args:
         config: None for the defaults.
@@ -123,13 +123,17 @@ class NeonVLA(nn.Module):
         return self._backbone[0]
 
     def load_backbone(self) -> VideoBackbone:
-        """The documents' name for making sure that the backbone is there; it is, since `__init__`."""
-        return self.backbone
+        """Read the backbone's weights now: a foundation model else reads them at its first clip."""
+        return self.backbone.load()
 
-    def encode(self, frames: Tensor, instructions: list[str]) -> BackboneFeatures:
-        """Frozen forward pass: clips (B, T, H, W, 3) uint8 and words -> features, no autograd graph."""
-        with torch.no_grad():
-            return self.backbone(frames, instructions)
+    def encode(self, frames: Tensor, instructions: list[str], audio: Tensor | None = None) -> BackboneFeatures:
+        """Clips (B, T, H, W, 3) uint8, words, and sound (B, S) at 16 kHz for a backbone that hears -> features.
+
+        No autograd graph, unless the backbone has an adapter that is trained.
+        """
+        sound = () if audio is None or not self.backbone.hears else (audio,)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.backbone.freeze_backbone):
+            return self.backbone(frames, instructions, *sound)
 
     def fuse(self, vision: Tensor | None, senses: Mapping[str, Tensor]) -> Tensor:
         """Eq. 4: pooled clip (B, D) and any of the senses -> f (B, D).
