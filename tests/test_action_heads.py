@@ -327,7 +327,9 @@ def test_config_has_the_documents_fields_and_defaults() -> None:
         "use_skip_connections": True,
         "soft_cap_value": 1.0,
     }
-    own = {"group_weights": {}, "chunk_all_groups": False}
+    own = {"group_weights": {}, "chunk_all_groups": False, "head_type": "chunking", "state_relative": False}
+    own |= {"num_denoise_steps": 4, "noise_beta_alpha": 0.0, "flow_layers": 4, "dit_hidden": 384, "dit_layers": 8}
+    own |= {"dit_heads": 6, "token_dim": 0, "goal_dim": 0}
     config = ActionHeadConfig()
     assert asdict(config) == documented | own
     assert [item.name for item in fields(config)][:13] == list(documented)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from neon_sim.inference.policy import ClipBuffer
+from neon_sim.model.action_heads.guide import Guide
 from neon_sim.model.goal import goal_token
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.model.video_backbone import BackboneFeatures
@@ -35,11 +36,15 @@ class NeonPolicy:
     Args:
         model: the network; put in eval mode.
         blank_camera: feed black pictures, to see what the policy is worth without eyes.
+        seed: of the noise that heads which sample start from; every episode begins with it anew.
+        guide: steers heads that sample, see `neon_sim.model.guidance`.
     """
 
-    def __init__(self, model: NeonVLA, blank_camera: bool = False) -> None:
+    def __init__(self, model: NeonVLA, blank_camera: bool = False, seed: int = 0, guide: Guide | None = None) -> None:
         self.model = model.eval()
         self.blank_camera = blank_camera
+        self.seed, self.guide = seed, guide
+        self.generator = torch.Generator().manual_seed(seed)
         self.clip = ClipBuffer(fps=model.config.backbone.fps)
         self.decision: Decision | None = None
         self._obs: Mapping[str, np.ndarray] = {}
@@ -48,6 +53,7 @@ class NeonPolicy:
     def reset(self, env_ids: list[int] | None = None) -> None:
         """Forget the clip."""
         self.clip.clear()
+        self.generator.manual_seed(self.seed)
         self.decision, self._last_frame = None, None
 
     def observe(self, obs: Mapping[str, np.ndarray], now_s: float) -> None:
@@ -78,7 +84,7 @@ class NeonPolicy:
         """Answer with (1, 16, A), and remember the decision."""
         features, senses = self.perceive()
         goal = self.choose_goal(goal_token(self.model.goal_reader(features)))
-        chunk, _ = self.model(features, senses, goal)
+        chunk, _ = self.model(features, senses, goal, self.generator, self.guide)
         self.decision = Decision(features, senses, goal, chunk)
         return chunk.numpy()
 
@@ -87,11 +93,16 @@ class NeonPolicy:
         return goal
 
     def get_state(self) -> dict[str, Any]:
-        """The clip and the newest picture; weights are the checkpoint's."""
+        """The clip, the newest picture and the noise's state; weights are the checkpoint's."""
         frame = self._last_frame
-        return {"clip": self.clip.get_state(), "last_frame": None if frame is None else frame.copy()}
+        return {
+            "clip": self.clip.get_state(),
+            "last_frame": None if frame is None else frame.copy(),
+            "generator": self.generator.get_state(),
+        }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restore `get_state`; the next `observe` comes before the next `act`."""
         self.clip.set_state(state["clip"])
+        self.generator.set_state(state["generator"])
         self._last_frame = None if state["last_frame"] is None else state["last_frame"].copy()

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from neon_sim.model.speech import SpeechResponseHead
 from neon_sim.names import nearest
+
+__all__ = ["AudioConfig", "AudioEncoder", "SpeechResponseHead"]
 
 ENCODER_TYPES = ("mel_spectrogram",)
 _NOT_YET = ("whisper", "omni")  # in the documents, not in this version

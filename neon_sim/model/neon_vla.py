@@ -1,7 +1,7 @@
 """NeonVLA: frozen backbone, sensor encoders, fusion, goal token, one action head per joint group."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from neon_sim.g1.action_space import G1ActionSpace
 from neon_sim.g1.joints import NUM_JOINTS
 from neon_sim.model.action_heads import ActionHeadConfig, G1ActionHead
+from neon_sim.model.action_heads.guide import Guide
 from neon_sim.model.audio import AudioConfig, AudioEncoder
 from neon_sim.model.card import model_card
 from neon_sim.model.checkpoint import grown_weights, read_checkpoint, replace_text, write_checkpoint
@@ -20,7 +21,8 @@ from neon_sim.model.encoders import EefEncoder, FeatureFusion, LidarEncoder, Pro
 from neon_sim.model.extra_encoders import EXTRA_ENCODERS, build_extra_encoder
 from neon_sim.model.goal import GOAL_DIM, GoalReader, goal_token
 from neon_sim.model.hub import local_folder, push_folder
-from neon_sim.model.video_backbone import BackboneConfig, BackboneFeatures, VideoBackbone
+from neon_sim.model.neon_config import NeonConfig
+from neon_sim.model.video_backbone import BackboneFeatures, VideoBackbone
 from neon_sim.names import nearest
 
 PROPRIO_DIM = 125
@@ -28,37 +30,6 @@ TRACKING_ERROR = slice(87, 116)  # last sent target - q in the proprio vector
 USUAL_ERROR_STD = 4.0  # standard deviations of the demonstrations' tracking error that count as usual
 SENSES = ("proprio", "eef", "lidar", "audio")
 _KNOWN = (*SENSES, *EXTRA_ENCODERS)
-
-
-@dataclass(frozen=True)
-class NeonConfig:
-    """Everything that a checkpoint's shape depends on. The hidden size comes from the backbone (D3)."""
-
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    control_mode: str = "arms_only"
-    action_center: str = "home"
-    num_action_steps: int = 16
-    mlp_hidden: int = 256  # the documents' 512 costs two cores three times the time at equal success here
-    action_head_layers: int = 3
-    proprioception_hidden: int = 256
-    goal_width: int = 64
-    dropout: float = 0.05
-    vision_dropout: float = 0.5  # chance that a training sample loses the pooled clip: the goal token must carry it
-    sense_dropout: float = 0.3  # chance that a training sample loses LiDAR, and the same for audio and extra senses
-    tracking_noise: float = 6.0  # standard deviations, disturbance of `NeonVLA.unusual_error` in training
-    use_lidar: bool = True
-    use_eef: bool = True
-    use_audio: bool = True
-    extra_senses: Mapping[str, int] = field(default_factory=dict)  # of `EXTRA_ENCODERS`, with their sizes
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "NeonConfig":
-        """Rebuild from `asdict`. Raises ValueError for a key that this version does not know."""
-        known = [f.name for f in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise nearest("NeonConfig field", name, known)
-        return cls(**{**values, "backbone": BackboneConfig(**values.get("backbone", {}))})
 
 
 class NeonVLA(nn.Module):
@@ -108,6 +79,9 @@ class NeonVLA(nn.Module):
                 mlp_hidden=config.mlp_hidden,
                 num_layers=config.action_head_layers,
                 dropout=config.dropout,
+                token_dim=hidden if config.cross_attention else 0,
+                goal_dim=GOAL_DIM if config.cross_attention else 0,
+                **config.head,
             ),
             self.action_space,
         )
@@ -167,17 +141,60 @@ class NeonVLA(nn.Module):
             error = error + self.config.tracking_noise * torch.randn_like(error) * (torch.rand_like(error) < 0.3)
         return (0.5 * nn.functional.softshrink(error, USUAL_ERROR_STD)).clamp(-4.0, 4.0)
 
-    def decode(self, fused: Tensor, goal: Tensor) -> Tensor:
-        """Fused features (B, D) and goal token (B, 5) -> chunk (B, 16, A) in [-1, 1]."""
-        return self.action_head(torch.cat([fused, self.goal_embed(goal)], dim=-1))
+    def decode(
+        self,
+        fused: Tensor,
+        goal: Tensor,
+        tokens: Tensor | None = None,
+        state: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        guide: Guide | None = None,
+    ) -> Tensor:
+        """Fused features (B, D) and goal token (B, 5) -> chunk (B, 16, A) in [-1, 1].
+
+        tokens (B, N, D) for cross-attention, state (B, A) of `action_state` for state-relative heads, generator and
+        guide for heads that sample: see G1ActionHead.
+        """
+        told = torch.cat([fused, self.goal_embed(goal)], dim=-1)
+        return self.action_head(told, state=state, tokens=tokens, goal=goal, generator=generator, guide=guide)
+
+    def action_state(self, senses: Mapping[str, Tensor]) -> Tensor | None:
+        """Where the robot is, as an action (B, A), out of proprio (B, 125); None without it."""
+        proprio = senses.get("proprio")
+        if proprio is None:
+            return None
+        body = proprio.detach().cpu().numpy()
+        action = self.action_space.encode(body[:, :NUM_JOINTS], body[:, PROPRIO_DIM - 3 :])
+        return torch.from_numpy(action).to(proprio)
 
     def forward(
-        self, features: BackboneFeatures, senses: Mapping[str, Tensor], goal: Tensor | None = None
+        self,
+        features: BackboneFeatures,
+        senses: Mapping[str, Tensor],
+        goal: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        guide: Guide | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the chunk (B, 16, A) and the goal token (B, 5) it was decoded from (read from the clip if None)."""
         if goal is None:
             goal = goal_token(self.goal_reader(features))
-        return self.decode(self.fuse(features.pooled, senses), goal), goal
+        state = self.action_state(senses) if self.action_head.config.state_relative else None
+        fused = self.fuse(features.pooled, senses)
+        return self.decode(fused, goal, features.tokens, state, generator, guide), goal
+
+    def loss(
+        self,
+        features: BackboneFeatures,
+        senses: Mapping[str, Tensor],
+        goal: Tensor,
+        target: Tensor,
+        mask: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """What the heads learn from, a scalar: target chunk (B, 16, A), mask (B, 16) of real steps; any head type."""
+        told = torch.cat([self.fuse(features.pooled, senses), self.goal_embed(goal)], dim=-1)
+        state = self.action_state(senses) if self.action_head.config.state_relative else None
+        return self.action_head.loss(told, goal, target, mask, generator, tokens=features.tokens, state=state)
 
     @torch.inference_mode()
     def predict(

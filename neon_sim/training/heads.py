@@ -111,9 +111,12 @@ class HeadTrainer:
         senses = self.demos.senses(rows, ALL_SENSES if ambient else BODY_SENSES)
         features = self.demos.features(rows)
         hand, target = arrays["hand"][rows], arrays["target_pos_b"][rows]
-        chunk, _ = self.model(features, senses, make_goal(hand, target))
-        raw = self.model.goal_reader(features)
-        return masked_mse(chunk, arrays["expert"][rows]), goal_loss(raw, hand, target)
+        goal, expert = make_goal(hand, target), arrays["expert"][rows]
+        if self.model.action_head.samples:
+            action_loss = self.model.loss(features, senses, goal, expert)
+        else:
+            action_loss = masked_mse(self.model(features, senses, goal)[0], expert)
+        return action_loss, goal_loss(self.model.goal_reader(features), hand, target)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:

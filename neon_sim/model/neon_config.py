@@ -1,0 +1,53 @@
+"""NeonConfig: everything that a Neon checkpoint's shape depends on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from neon_sim.model.action_heads import ActionHeadConfig
+from neon_sim.model.video_backbone import BackboneConfig
+from neon_sim.names import nearest
+
+# Fields of ActionHeadConfig that follow from other fields of NeonConfig, or from the backbone and the action space.
+_OWN_HEAD_FIELDS: Final = (
+    "hidden_size", "action_dim", "num_action_steps", "mlp_hidden", "num_layers", "dropout", "token_dim", "goal_dim"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NeonConfig:
+    """Everything that a checkpoint's shape depends on. The hidden size comes from the backbone (D3)."""
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    control_mode: str = "arms_only"
+    action_center: str = "home"
+    num_action_steps: int = 16
+    mlp_hidden: int = 256  # the documents' 512 costs two cores three times the time at equal success here
+    action_head_layers: int = 3
+    proprioception_hidden: int = 256
+    goal_width: int = 64
+    dropout: float = 0.05
+    vision_dropout: float = 0.5  # chance that a training sample loses the pooled clip: the goal token must carry it
+    sense_dropout: float = 0.3  # chance that a training sample loses LiDAR, and the same for audio and extra senses
+    tracking_noise: float = 6.0  # standard deviations, disturbance of `NeonVLA.unusual_error` in training
+    use_lidar: bool = True
+    use_eef: bool = True
+    use_audio: bool = True
+    extra_senses: Mapping[str, int] = field(default_factory=dict)  # of `EXTRA_ENCODERS`, with their sizes
+    cross_attention: bool = False  # flow, DiT and ensemble heads look at the backbone's tokens and the goal token
+    head: Mapping[str, Any] = field(default_factory=dict)  # other fields of ActionHeadConfig, such as head_type="flow"
+
+    def __post_init__(self) -> None:
+        known = [f.name for f in fields(ActionHeadConfig) if f.name not in _OWN_HEAD_FIELDS]
+        for name in self.head:
+            if name not in known:
+                raise nearest("NeonConfig.head option", name, known)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "NeonConfig":
+        """Rebuild from `asdict`. Raises ValueError for a key that this version does not know."""
+        known = [f.name for f in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise nearest("NeonConfig field", name, known)
+        return cls(**{**values, "backbone": BackboneConfig(**values.get("backbone", {}))})
