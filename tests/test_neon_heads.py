@@ -70,7 +70,7 @@ def test_every_kind_grows(folder: Path, tmp_path: Path, kind: str) -> None:
 def test_the_action_state_is_where_the_robot_is(folder: Path) -> None:
     model = tiny_model(folder)
     proprio = torch.zeros(2, 125)
-    proprio[:, :29] = torch.from_numpy(joints.HOME).float()
+    proprio[:, :29] = torch.tensor(joints.HOME, dtype=torch.float32)
     proprio[1, 15] = float(joints.UPPER[15])  # left shoulder pitch: the first action
     proprio[1, 122:] = torch.tensor([0.5, -0.25, 0.0])  # last commanded velocity; the limits are 0.5, 0.5, 1
     state = model.action_state({"proprio": proprio})

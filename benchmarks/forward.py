@@ -1,0 +1,217 @@
+"""What a forward pass costs: every head, beside plain linear layers with as many weights, and the whole policy.
+
+    python benchmarks/forward.py                  # about five minutes on an idle machine
+    python benchmarks/forward.py --preset tiny    # half a minute, prints and writes nothing
+
+Heads have the documents' sizes (features of 2048, arms_only, 512 wide) and, where it says small, those that suit a CPU.
+The floor has the same number of weights in linear layers with ReLU between, and runs in turns with its head. The whole
+policy is the shipped one: frames, words and senses in, a chunk out.
+"""
+
+import argparse
+import datetime
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from report import table, write_report
+from torch import Tensor, nn
+
+from neon_sim.g1.action_space import G1ActionSpace
+from neon_sim.model.action_heads import ActionHeadConfig, G1ActionHead
+from neon_sim.model.neon_vla import NeonVLA
+from neon_sim.names import nearest
+from neon_sim.shipped import asset_path
+
+FEATURES: Final = 2048
+SMALL: Final[dict[str, Any]] = {"dit_hidden": 128, "dit_layers": 2, "dit_heads": 4}
+HEADS: Final[dict[str, dict[str, Any]]] = {
+    "mlp": {"use_action_chunking": False},
+    "chunking": {},
+    "flow": {"head_type": "flow"},
+    "dit": {"head_type": "dit"},
+    "dit, small": {"head_type": "dit", **SMALL},
+    "ensemble": {"head_type": "ensemble"},
+    "ensemble, small": {"head_type": "ensemble", **SMALL},
+    "state relative": {"state_relative": True},
+}
+MODES: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
+    "eager": nullcontext,
+    "inference mode": torch.inference_mode,
+    "bf16": lambda: _Both(torch.inference_mode(), torch.autocast("cpu", torch.bfloat16)),
+}
+TARGET_HEAD_MS, TARGET_POLICY_MS = 2.0, 10.0  # p50 at batch 1 on one core
+HEADER: Final = ("what", "weights", "batch", "threads", "eager p50, ms", "best p50 / p99, ms", "mode", "of its floor")
+
+
+class _Both:
+    """Two context managers as one."""
+
+    def __init__(self, first: AbstractContextManager[Any], second: AbstractContextManager[Any]) -> None:
+        self.parts = first, second
+
+    def __enter__(self) -> None:
+        for part in self.parts:
+            part.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        for part in reversed(self.parts):
+            part.__exit__(*error)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much is measured."""
+
+    seconds: float  # of each measurement
+    heads: tuple[str, ...]
+    batches: tuple[int, ...] = (1, 64)
+    threads: tuple[int, ...] = (1, 2)
+
+
+PRESETS: Final = {
+    "full": Preset(1.5, tuple(HEADS)),
+    "tiny": Preset(0.2, ("chunking", "flow"), (1,), (1,)),
+}
+
+
+def plain_layers(weights: int, input_dim: int, output_dim: int) -> nn.Sequential:
+    """Three linear layers with ReLU between and, nearly, so many weights: the floor of a head of that size."""
+    # One hidden width h twice: (input + 1) h + (h + 1) h + (h + 1) output = weights.
+    linear = input_dim + output_dim + 2
+    width = round((-linear + (linear**2 + 4 * max(weights - output_dim, 1)) ** 0.5) / 2)
+    layers = (nn.Linear(input_dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
+    return nn.Sequential(*layers, nn.Linear(width, output_dim))
+
+
+def times_ms(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, np.ndarray]:
+    """Milliseconds of each call, taken in turns so that what disturbs one disturbs all."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    end = time.perf_counter() + seconds * len(calls)
+    while time.perf_counter() < end or len(next(iter(found.values()))) < 10:
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            found[name].append(1e3 * (time.perf_counter() - began))
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def weights_of(module: nn.Module) -> int:
+    """How many numbers a module has learned."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def measure(call: Callable[[], Any], floor: Callable[[], Any] | None, seconds: float) -> dict[str, Any]:
+    """One row: the call in every mode, and its floor in inference mode."""
+
+    def within(mode: str, what: Callable[[], Any]) -> Callable[[], Any]:
+        def run() -> None:
+            with MODES[mode]():
+                what()
+
+        return run
+
+    calls = {mode: within(mode, call) for mode in MODES}
+    if floor is not None:
+        calls["floor"] = within("inference mode", floor)
+    found = times_ms(calls, seconds)
+    middle = {name: float(np.median(values)) for name, values in found.items()}
+    best = min(MODES, key=lambda mode: middle[mode])
+    return {
+        "eager_ms": middle["eager"],
+        "best": best,
+        "p50_ms": middle[best],
+        "p99_ms": float(np.quantile(found[best], 0.99)),
+        "modes_p50_ms": {mode: middle[mode] for mode in MODES},
+        "floor_ms": middle.get("floor"),
+        "ratio": middle[best] / middle["floor"] if floor is not None else None,
+    }
+
+
+def head_rows(preset: Preset) -> list[dict[str, Any]]:
+    """Every head at every batch size and number of threads."""
+    rows = []
+    for name in preset.heads:
+        torch.manual_seed(0)
+        head = G1ActionHead(ActionHeadConfig(hidden_size=FEATURES, **HEADS[name]), G1ActionSpace()).eval()
+        weights, dim = weights_of(head), head.config.action_dim
+        floor = plain_layers(weights, FEATURES, head.config.num_action_steps * dim).eval()
+        for batch in preset.batches:
+            features, state = torch.randn(batch, FEATURES), torch.zeros(batch, dim)
+            for threads in preset.threads:
+                torch.set_num_threads(threads)
+                row = measure(lambda: head(features, state=state), lambda: floor(features), preset.seconds)  # noqa: B023
+                rows.append({"what": name, "weights": weights, "batch": batch, "threads": threads, **row})
+    return rows
+
+
+def policy_rows(preset: Preset) -> list[dict[str, Any]]:
+    """The shipped policy at batch 1: its backbone, its action layer, and both."""
+    model = NeonVLA.from_pretrained(asset_path("g1/demo_heads"))
+    backbone = model.config.backbone
+    clip = torch.zeros(1, backbone.max_frames, backbone.image_size, backbone.image_size, 3, dtype=torch.uint8)
+    senses: dict[str, Tensor] = {
+        "proprio": torch.zeros(1, 125), "eef": torch.zeros(1, 14), "lidar": torch.ones(1, 3072),
+        "audio": torch.zeros(1, 5120),
+    }  # fmt: skip
+    words = ["touch the red ball with your left hand"]
+    features = model.encode(clip, words)
+    table_of = model.parameter_table()
+    parts: dict[str, tuple[int, Callable[[], Any]]] = {
+        "compact backbone": (table_of["backbone (frozen)"], lambda: model.encode(clip, words)),
+        "encoders, fusion, heads": (table_of["trainable"], lambda: model(features, senses)),
+        "whole policy": (
+            table_of["backbone (frozen)"] + table_of["trainable"],
+            lambda: model(model.encode(clip, words), senses),
+        ),
+    }
+    rows = []
+    for name, (weights, call) in parts.items():
+        for threads in preset.threads:
+            torch.set_num_threads(threads)
+            row = measure(call, None, preset.seconds)
+            rows.append({"what": name, "weights": weights, "batch": 1, "threads": threads, **row})
+    return rows
+
+
+def text_of(row: dict[str, Any]) -> list[str]:
+    """A row of the table."""
+    numbers = [f"{row['weights'] / 1e6:.2f} M", str(row["batch"]), str(row["threads"])]
+    ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
+    best = f"{row['p50_ms']:.2f} / {row['p99_ms']:.2f}"
+    return [row["what"], *numbers, f"{row['eager_ms']:.2f}", best, row["best"], ratio]
+
+
+def judged(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The two figures with a target: batch 1, one thread."""
+    alone = {row["what"]: row["p50_ms"] for row in rows if row["batch"] == 1 and row["threads"] == 1}
+    return {
+        "standard_head_p50_ms": alone["chunking"], "standard_head_target_ms": TARGET_HEAD_MS,
+        "policy_p50_ms": alone["whole policy"], "policy_target_ms": TARGET_POLICY_MS,
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure, print, and report what was measured in full."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="full", help=", ".join(PRESETS))
+    args = parser.parse_args()
+    if args.preset not in PRESETS:
+        raise SystemExit(str(nearest("preset", args.preset, PRESETS)))
+    rows = head_rows(PRESETS[args.preset]) + policy_rows(PRESETS[args.preset])
+    lines = [text_of(row) for row in rows]
+    print(table(HEADER, lines))
+    print(judged(rows))
+    if args.preset == "full":
+        figures = {**judged(rows), "rows": rows}
+        write_report("forward", figures, HEADER, lines, datetime.date.today().isoformat())
+
+
+if __name__ == "__main__":
+    main()

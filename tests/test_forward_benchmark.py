@@ -1,0 +1,53 @@
+"""benchmarks/forward.py: its floor has as many weights, its turns are fair, its quick look writes nothing."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
+import forward
+
+
+@pytest.mark.parametrize("weights", [500_000, 2_120_000, 18_000_000])
+def test_the_floor_has_as_many_weights_as_the_head(weights: int) -> None:
+    floor = forward.plain_layers(weights, 2048, 272)
+    assert forward.weights_of(floor) == pytest.approx(weights, rel=0.01)
+    assert floor(torch.zeros(3, 2048)).shape == (3, 272)
+
+
+def test_calls_are_timed_in_turns() -> None:
+    order: list[str] = []
+    found = forward.times_ms({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 0.0)
+    assert order == ["a", "b"] * (len(order) // 2) and len(found["a"]) == len(found["b"]) >= 10
+    assert (found["a"] >= 0.0).all()
+
+
+def test_modes_are_what_they_say() -> None:
+    grads, types = [], []
+
+    def look() -> None:
+        value = torch.nn.Linear(2, 2)(torch.ones(1, 2))
+        grads.append(value.requires_grad)
+        types.append(value.dtype)
+
+    for mode in forward.MODES.values():
+        with mode():
+            look()
+    assert grads == [True, False, False] and types == [torch.float32, torch.float32, torch.bfloat16]
+
+
+def test_a_row_names_its_best_mode_and_its_ratio() -> None:
+    layer, rows = torch.nn.Linear(64, 64), torch.zeros(1, 64)
+    row = forward.measure(lambda: layer(rows), lambda: layer(rows), 0.01)
+    assert row["p50_ms"] == row["modes_p50_ms"][row["best"]] == min(row["modes_p50_ms"].values())
+    assert row["ratio"] == pytest.approx(row["p50_ms"] / row["floor_ms"])
+    text = forward.text_of({"what": "layer", "weights": 4160, "batch": 1, "threads": 1, **row})
+    assert len(text) == len(forward.HEADER)
+
+
+def test_an_unknown_preset_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["forward.py", "--preset", "tinny"])
+    with pytest.raises(SystemExit, match="Unknown preset 'tinny'. Did you mean 'tiny'"):
+        forward.main()
