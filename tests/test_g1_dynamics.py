@@ -111,6 +111,32 @@ def test_arm_torques_equal_the_control_loops(seed: int) -> None:
     np.testing.assert_allclose(torque[joints.GROUPS["arms"]].numpy(), expected, atol=1e-9)
 
 
+def test_inertias_are_the_compiled_models() -> None:
+    spec = build_spec()
+    spec.delete(spec.joint("floating_base_joint"))
+    held = build_model(spec)
+    data = mujoco.MjData(held)
+    data.qpos[:] = joints.HOME
+    mujoco.mj_forward(held, data)
+    mass = np.zeros((29, 29))
+    mujoco.mj_fullM(held, data, mass)
+    np.testing.assert_allclose(g1_dynamics.INERTIA, np.diag(mass), atol=2e-4)
+
+
+def test_a_servo_answers_a_jump_as_its_equation_says() -> None:
+    # I q'' = kp (1 - q) - kd q', walked in steps of 10 us.
+    position, speed, expected = np.zeros(29), np.zeros(29), []
+    for step in range(16_001):
+        torque = joints.KP * (1.0 - position) - joints.KD * speed
+        if step % 2000 == 0:
+            expected.append(torque)
+        speed = speed + 1e-5 * torque / g1_dynamics.INERTIA
+        position = position + 1e-5 * speed
+    response = g1_dynamics.servo_response(9)
+    np.testing.assert_allclose(response[0], joints.KP, rtol=1e-12)  # at once: kp times a radian
+    np.testing.assert_allclose(response, expected, atol=0.15)
+
+
 def test_palms_and_torques_have_their_derivatives() -> None:
     joint_pos = torch.from_numpy(_postures(2, 6)).requires_grad_()
     down_b = torch.tensor([0.1, -0.2, -0.97], dtype=torch.float64)

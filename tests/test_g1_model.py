@@ -343,6 +343,12 @@ def test_variants(variant, nu, mass):
     np.testing.assert_array_equal(model.actuator_trnid[:, 0], np.arange(1, nu + 1))
 
 
+def test_the_masses_of_the_neck_are_in_its_parts():
+    model = build_model(build_spec("neck"))
+    for part in ("xl330_link", "d455_link"):
+        np.testing.assert_array_equal(model.body(part).ipos, 0.0)
+
+
 def test_neck_turns_the_camera():
     model = build_model(build_spec("neck"))
     data = home_data(model, xl330=0.5, d455=0.6)

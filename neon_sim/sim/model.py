@@ -147,7 +147,8 @@ def _add_part(
     """A body with the inertia of a solid box, (3,) half sizes in m, about its own origin."""
     square = np.square(half_size)
     inertia = mass / 3.0 * (square.sum() - square)
-    return parent.add_body(name=name, pos=pos, mass=mass, inertia=inertia, explicitinertial=True)
+    # ipos must be given: left out, MuJoCo takes the body's own place for it (3.17).
+    return parent.add_body(name=name, pos=pos, mass=mass, inertia=inertia, ipos=[0.0, 0.0, 0.0], explicitinertial=True)
 
 
 def _add_servo(spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, axis: list[int], limits: list[float]) -> None:
