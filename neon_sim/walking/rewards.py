@@ -23,7 +23,7 @@ class RewardWeights:
     scale: float = 0.1
     alive: float = 0.5
     track: float = 1.5
-    track_linear: float = -2.5
+    track_linear: float = -3.0
     track_now: float = 0.25
     turn: float = 1.0
     turn_linear: float = -1.5
@@ -40,10 +40,10 @@ class RewardWeights:
     waist: float = -0.3
     slip: float = -0.15
     foot_gap: float = -10.0
-    flat_foot: float = -1.5
+    flat_foot: float = -3.0
     stand_pose: float = -1.0
     stand_drift: float = -2.0
-    joint_speed: float = -0.05
+    joint_speed: float = -0.1
     gyro: float = -0.1
     landing: float = -0.3
     fall: float = -60.0  # times scale = -6
