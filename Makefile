@@ -35,7 +35,7 @@ wheel-test: $(STAMP)
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/pip
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,vla,real,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,vla,real,speech,dev]'
 	@touch $@
 
 $(BIN)/pip:

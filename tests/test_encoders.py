@@ -1,6 +1,7 @@
 """Sensor encoders, their fusion (eq. 2, 4) and the audio encoder (eq. 21)."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -257,16 +258,16 @@ def test_audio_encoder_in_bfloat16() -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoder_type", "message"),
+    ("changes", "message"),
     [
-        ("whisper", "not in this version"),
-        ("omni", "not in this version"),
-        ("mel_spectogram", "Did you mean 'mel_spectrogram'"),
+        ({"encoder_type": "mel_spectogram"}, "Did you mean 'mel_spectrogram'"),
+        ({"encoder_type": "whisper", "context_s": 31.0}, "context_s wants 0.1 to 30 s, got 31.0"),
+        ({"encoder_type": "omni", "sample_rate": 48000}, "hears at 16000 Hz only, got 48000"),
     ],
 )
-def test_audio_encoder_types(encoder_type: str, message: str) -> None:
+def test_what_no_audio_encoder_can_be_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        AudioEncoder(AudioConfig(encoder_type=encoder_type))
+        AudioConfig(**changes)
 
 
 @pytest.mark.parametrize("shape", [(5120,), (1, 200)])

@@ -72,11 +72,12 @@ class NeonPolicy:
 
     @torch.no_grad()
     def perceive(self) -> tuple[BackboneFeatures, dict[str, Tensor]]:
-        """Encode the present clip and words, and collect the senses as (1, ...) float32 tensors."""
-        clip = torch.from_numpy(self.clip.clip(self.model.config.backbone.max_frames))[None]
+        """Encode the present clip and words, and collect the senses as (1, ...) float32 tensors, where the heads are."""
+        device = next(self.model.parameters()).device
+        clip = torch.from_numpy(self.clip.clip(self.model.config.backbone.max_frames))[None].to(device)
         features = self.model.encode(clip, [decode_words(self._obs["instruction"])])
         known = [name for name in self.model.senses if name in self._obs]
-        senses = {name: torch.from_numpy(self._obs[name])[None].float() for name in known}
+        senses = {name: torch.from_numpy(self._obs[name])[None].float().to(device) for name in known}
         return features, senses
 
     @torch.no_grad()
@@ -86,7 +87,7 @@ class NeonPolicy:
         goal = self.choose_goal(goal_token(self.model.goal_reader(features)))
         chunk, _ = self.model(features, senses, goal, self.generator, self.guide)
         self.decision = Decision(features, senses, goal, chunk)
-        return chunk.numpy()
+        return chunk.cpu().numpy()
 
     def choose_goal(self, goal: Tensor) -> Tensor:
         """The goal token (1, 5) to act on, given the one that was read; a learner that practises may return another."""

@@ -1,18 +1,20 @@
-"""Hearing: a log-mel spectrogram and a small convolution stack (eq. 21), for 16 kHz mono."""
+"""Hearing, for 16 kHz mono: log-mel and a small convolution stack (eq. 21), Whisper, or the backbone's own ears."""
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from neon_sim.model.speech import SpeechResponseHead
+from neon_sim.model.tts import PersonaPlexTTS
+from neon_sim.model.video_backbone import VideoBackbone
 from neon_sim.names import nearest
 
-__all__ = ["AudioConfig", "AudioEncoder", "SpeechResponseHead"]
+__all__ = ["AudioConfig", "AudioEncoder", "PersonaPlexTTS", "SpeechResponseHead"]
 
-ENCODER_TYPES = ("mel_spectrogram",)
-_NOT_YET = ("whisper", "omni")  # in the documents, not in this version
+ENCODER_TYPES = ("mel_spectrogram", "whisper", "omni")
 
 # Slaney's mel scale (Auditory Toolbox, 1998): 15 mels linear up to 1 kHz, from there 27 mels per factor of 6.4.
 _LINEAR_HZ_PER_MEL, _LOG_START_HZ, _LOG_START_MEL, _MEL_PER_LOG = 200.0 / 3.0, 1000.0, 15.0, 27.0 / math.log(6.4)
@@ -22,15 +24,43 @@ _POWER_FLOOR = 1e-10  # -100 dB: what silence reads
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """The documents' mel encoder: 80 bins at 16 kHz, 25 ms windows every 10 ms (Whisper's framing)."""
+    """Which of the documents' three encoders, and its sizes.
+
+    "mel_spectrogram" is ours and light: 80 bins at 16 kHz, 25 ms windows every 10 ms (Whisper's framing). "whisper" is
+    the frozen encoder of `weights`. "omni" is the ear that the backbone has anyway (Qwen2.5-Omni, TRIBEv2). Of the last
+    two, only the projection to `output_dim` is trained and saved.
+    Raises ValueError for an unknown encoder type and for a context outside Whisper's.
+    """
 
     encoder_type: str = "mel_spectrogram"
     sample_rate: int = 16000  # Hz
-    n_mels: int = 80
+    n_mels: int = 80  # mel_spectrogram only, like the next three
     n_fft: int = 400  # samples, 25 ms
     hop: int = 160  # samples, 10 ms
     channels: int = 128  # width of the convolutions
     output_dim: int = 256
+    weights: str = "openai/whisper-base"  # whisper only, like the next: hub id, or local folder (with a slash in it)
+    context_s: float = 30.0  # s of sound and silence that it is shown; it was trained on 30, less costs less
+
+    def __post_init__(self) -> None:
+        if self.encoder_type not in ENCODER_TYPES:
+            raise nearest("audio encoder type", self.encoder_type, ENCODER_TYPES)
+        if not 0.1 <= self.context_s <= 30.0:
+            raise ValueError(f"AudioConfig.context_s wants 0.1 to 30 s, got {self.context_s}. Whisper knows no more.")
+        if self.encoder_type != "mel_spectrogram" and self.sample_rate != 16000:
+            raise ValueError(f"{self.encoder_type} hears at 16000 Hz only, got {self.sample_rate}. Resample the sound.")
+
+
+class Tower(Protocol):
+    """A frozen ear, none of whose weights is saved with the heads."""
+
+    width: int
+
+    def load(self) -> None:
+        """Read the weights now; the first sound does it otherwise."""
+
+    def hear(self, waveform: Tensor) -> Tensor:
+        """Mono samples in [-1, 1] at 16 kHz, (B, S) -> (B, width)."""
 
 
 def hz_to_mel(hz: Tensor) -> Tensor:
@@ -69,22 +99,36 @@ def mel_filterbank(n_mels: int, n_fft: int, sample_rate: int) -> Tensor:
 
 
 class AudioEncoder(nn.Module):
-    """W_proj Pool(Conv(log-mel)) (eq. 21): two strided convolutions, a mean over time, a projection."""
+    """W_proj Pool(Conv(log-mel)) (eq. 21), or W_proj Pool(tower) of a frozen ear; the mean over time pools both.
+
+    Args:
+        config: None for the defaults.
+        backbone: whose ear "omni" takes.
+
+    Raises:
+        ImportError, ConnectionError: "whisper" without the extra that loads it, or without its weights within reach.
+        ValueError: "omni" without a backbone that hears; weights that are no Whisper.
+    """
 
     window: Tensor
     filterbank: Tensor
 
-    def __init__(self, config: AudioConfig | None = None) -> None:
-        """Raises ValueError for an encoder type that does not exist, or not yet."""
+    def __init__(self, config: AudioConfig | None = None, backbone: VideoBackbone | None = None) -> None:
         super().__init__()
         self.config = config = config or AudioConfig()
-        if config.encoder_type in _NOT_YET:
-            raise ValueError(
-                f"Audio encoder {config.encoder_type!r} is named by the documents but is not in this version. "
-                f"Use encoder_type={ENCODER_TYPES[0]!r}."
-            )
-        if config.encoder_type not in ENCODER_TYPES:
-            raise nearest("audio encoder type", config.encoder_type, ENCODER_TYPES)
+        self._tower: list[Tower] = []  # in a list: not a submodule, so no checkpoint carries it
+        if config.encoder_type == "mel_spectrogram":
+            self._build_convolutions(config)
+            width = config.channels
+        else:
+            # It imports the foundation models' loading code, which imports this module.
+            from neon_sim.model.whisper_encoder import build_tower
+
+            self._tower.append(build_tower(config, backbone))
+            width = self._tower[0].width
+        self.proj = nn.Linear(width, config.output_dim)
+
+    def _build_convolutions(self, config: AudioConfig) -> None:
         # Both follow from the config, so checkpoints do not carry them.
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
         filterbank = mel_filterbank(config.n_mels, config.n_fft, config.sample_rate)
@@ -95,12 +139,17 @@ class AudioEncoder(nn.Module):
             nn.Conv1d(config.channels, config.channels, kernel_size=3, stride=2, padding=1),
             nn.GELU(),
         )
-        self.proj = nn.Linear(config.channels, config.output_dim)
+
+    def load(self) -> None:
+        """Read a frozen ear's weights now; the first sound does it otherwise."""
+        for tower in self._tower:
+            tower.load()
 
     def log_mel(self, waveform: Tensor) -> Tensor:
         """Mono samples in [-1, 1], (B, S) -> log10 mel power (B, n_mels, S // hop + 1), finite, at least -10.
 
-        Raises ValueError when the clip is shorter than half a window, which leaves nothing to reflect at its ends.
+        Of the encoder type "mel_spectrogram": a frozen ear makes its own. Raises ValueError when the clip is shorter
+        than half a window, which leaves nothing to reflect at its ends.
         """
         if waveform.dim() != 2 or waveform.shape[1] <= self.config.n_fft // 2:
             raise ValueError(
@@ -114,6 +163,10 @@ class AudioEncoder(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Mono samples in [-1, 1] at config.sample_rate, (B, S) -> (B, output_dim)."""
+        if self._tower:
+            with torch.no_grad():
+                heard = self._tower[0].hear(waveform)
+            return self.proj(heard.to(self.proj.weight))
         # Whisper's affine map of log10 power to about [-1.5, 1.5], without its clip at the loudest frame: the same
         # sound reads the same whatever else is in the clip.
         mel = ((self.log_mel(waveform) + 4.0) / 4.0).to(self.proj.weight.dtype)

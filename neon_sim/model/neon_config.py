@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 from neon_sim.model.action_heads import ActionHeadConfig
+from neon_sim.model.audio import AudioConfig
 from neon_sim.model.video_backbone import BackboneConfig
 from neon_sim.names import nearest
 
@@ -33,6 +34,7 @@ class NeonConfig:
     use_lidar: bool = True
     use_eef: bool = True
     use_audio: bool = True
+    audio: AudioConfig = field(default_factory=lambda: AudioConfig(output_dim=64))
     extra_senses: Mapping[str, int] = field(default_factory=dict)  # of `EXTRA_ENCODERS`, with their sizes
     cross_attention: bool = False  # flow, DiT and ensemble heads look at the backbone's tokens and the goal token
     head: Mapping[str, Any] = field(default_factory=dict)  # other fields of ActionHeadConfig, such as head_type="flow"
@@ -50,4 +52,7 @@ class NeonConfig:
         for name in values:
             if name not in known:
                 raise nearest("NeonConfig field", name, known)
-        return cls(**{**values, "backbone": BackboneConfig(**values.get("backbone", {}))})
+        parts: dict[str, Any] = {"backbone": BackboneConfig(**values.get("backbone", {}))}
+        if "audio" in values:  # checkpoints from before it could be chosen have the mel encoder
+            parts["audio"] = AudioConfig(**values["audio"])
+        return cls(**{**values, **parts})

@@ -14,7 +14,8 @@ from neon_sim.g1.action_space import G1ActionSpace
 from neon_sim.g1.joints import NUM_JOINTS
 from neon_sim.model.action_heads import ActionHeadConfig, G1ActionHead
 from neon_sim.model.action_heads.guide import Guide
-from neon_sim.model.audio import AudioConfig, AudioEncoder
+from neon_sim.model.audio import AudioEncoder
+from neon_sim.model.backbones.loading import pick_device
 from neon_sim.model.card import model_card
 from neon_sim.model.checkpoint import grown_weights, read_checkpoint, replace_text, write_checkpoint
 from neon_sim.model.encoders import EefEncoder, FeatureFusion, LidarEncoder, ProprioEncoder
@@ -22,7 +23,7 @@ from neon_sim.model.extra_encoders import EXTRA_ENCODERS, build_extra_encoder
 from neon_sim.model.goal import GOAL_DIM, GoalReader, goal_token
 from neon_sim.model.hub import local_folder, push_folder
 from neon_sim.model.neon_config import NeonConfig
-from neon_sim.model.video_backbone import BackboneFeatures, VideoBackbone
+from neon_sim.model.video_backbone import COMPACT, BackboneConfig, BackboneFeatures, VideoBackbone
 from neon_sim.names import nearest
 
 PROPRIO_DIM = 125
@@ -60,12 +61,12 @@ class NeonVLA(nn.Module):
             self.lidar_encoder = LidarEncoder()
             dims["lidar"] = self.lidar_encoder.output_dim
         if config.use_audio:
-            self.audio_encoder = AudioEncoder(AudioConfig(output_dim=64))
-            dims["audio"] = 64
+            self.audio_encoder = AudioEncoder(config.audio, self.backbone)
+            dims["audio"] = config.audio.output_dim
         for name, size in config.extra_senses.items():
-            encoder = build_extra_encoder(name, size)
+            encoder: Any = build_extra_encoder(name, size)
             self.add_module(f"{name}_encoder", encoder)
-            dims[name] = int(encoder.output_dim)
+            dims[name] = encoder.output_dim
         lost = {"vision": config.vision_dropout}
         lost |= dict.fromkeys(("lidar", "audio", *config.extra_senses), config.sense_dropout)
         self.fusion = FeatureFusion(dims, hidden, config.dropout, {k: p for k, p in lost.items() if k in dims})
@@ -97,7 +98,9 @@ class NeonVLA(nn.Module):
         return self._backbone[0]
 
     def load_backbone(self) -> VideoBackbone:
-        """Read the backbone's weights now: a foundation model else reads them at its first clip."""
+        """Read the frozen weights now, a frozen ear's as well: else it happens at the first clip and sound."""
+        if self.config.use_audio:
+            self.audio_encoder.load()
         return self.backbone.load()
 
     def encode(self, frames: Tensor, instructions: list[str], audio: Tensor | None = None) -> BackboneFeatures:
@@ -198,19 +201,26 @@ class NeonVLA(nn.Module):
 
     @torch.inference_mode()
     def predict(
-        self, image: np.ndarray, instruction: str, proprioception: np.ndarray | None = None, **senses: np.ndarray
+        self,
+        image: np.ndarray,
+        instruction: str,
+        proprioception: np.ndarray | None = None,
+        *,
+        generator: torch.Generator | None = None,
+        **senses: np.ndarray,
     ) -> np.ndarray:
         """One picture (H, W, 3) or clip (T, H, W, 3) uint8, words, and any of the senses -> chunk (16, A) in [-1, 1].
 
-        proprioception (125,), eef (14,), lidar (N*3,) m, audio (S,). Raises ValueError for another size of picture, and
-        for a sense that does not exist.
+        proprioception (125,), eef (14,), lidar (N*3,) m, audio (S,). generator: where heads that sample draw their
+        noise. Raises ValueError for another size of picture, and for a sense that does not exist.
         """
         self.eval()
-        clip = torch.as_tensor(image if image.ndim == 4 else image[None])[None]
+        device = next(self.parameters()).device
+        clip = torch.as_tensor(image if image.ndim == 4 else image[None], device=device)[None]
         given = dict(senses) if proprioception is None else {"proprio": proprioception, **senses}
-        tensors = {name: torch.as_tensor(value, dtype=torch.float32)[None] for name, value in given.items()}
-        chunk, _ = self(self.encode(clip, [instruction]), tensors)
-        return chunk[0].numpy()
+        tensors = {name: torch.as_tensor(v, dtype=torch.float32, device=device)[None] for name, v in given.items()}
+        chunk, _ = self(self.encode(clip, [instruction]), tensors, generator=generator)
+        return chunk[0].cpu().numpy()
 
     def parameter_table(self) -> dict[str, int]:
         """Trainable parameters by component, their sum, and the frozen backbone's."""
@@ -248,6 +258,7 @@ class NeonVLA(nn.Module):
         control_mode: str | None = None,
         backbone: VideoBackbone | None = None,
         grow: bool = False,
+        device: str | None = None,
     ) -> "NeonVLA":
         """Load a folder that `save_pretrained` wrote, or the hub's repository of that id.
 
@@ -257,6 +268,7 @@ class NeonVLA(nn.Module):
             backbone: one that is loaded already.
             grow: let `control_mode` be another one: groups that both have keep their weights to the bit, new groups get
                 fresh heads, and groups that the wanted mode lacks are left out.
+            device: where both go, "auto" for the best there is. None: heads on the CPU, backbone as its config says.
 
         Raises:
             FileNotFoundError: there is no such folder, and no such repository within reach.
@@ -271,6 +283,8 @@ class NeonVLA(nn.Module):
             raise ValueError(f"{folder} does not hold a whole Neon checkpoint (config.json: {error}).") from error
         expected = config.control_mode if grow or control_mode is None else control_mode
         G1ActionSpace(expected, config.action_center).require_equal(checkpoint.action_space)
+        if device is not None and backbone is None:
+            backbone = _backbone_on(device, config.backbone)
         model = cls(replace(config, control_mode=control_mode or config.control_mode), backbone)
         weights = checkpoint.weights
         if grow:
@@ -279,4 +293,9 @@ class NeonVLA(nn.Module):
             model.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(f"The weights in {folder} do not fit its config.json: {error}") from error
-        return model.eval()
+        return model.eval() if device is None else model.eval().to(pick_device(device))
+
+
+def _backbone_on(device: str, config: BackboneConfig) -> VideoBackbone:
+    backbone = VideoBackbone.from_config(replace(config, device=device))
+    return backbone.to(pick_device(device)) if config.model_id == COMPACT else backbone  # the others place themselves
