@@ -72,7 +72,7 @@ class NeonPolicy:
 
     @torch.no_grad()
     def perceive(self) -> tuple[BackboneFeatures, dict[str, Tensor]]:
-        """Encode the present clip and words, and collect the senses as (1, ...) float32 tensors, where the heads are."""
+        """Encode the present clip and words, and collect the senses as (1, ...) float32 tensors by the heads."""
         device = next(self.model.parameters()).device
         clip = torch.from_numpy(self.clip.clip(self.model.config.backbone.max_frames))[None].to(device)
         features = self.model.encode(clip, [decode_words(self._obs["instruction"])])

@@ -63,7 +63,7 @@ def load_weights(path: Path) -> WalkerWeights:
         raise FileNotFoundError(f"No walker at {path}. Train one: python agents/train_walker.py --out FOLDER.")
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+            arrays: dict[str, Any] = dict(file)
     except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:  # text, another format, cut short
         raise ValueError(f"{path} cannot be read ({error}). agents/train_walker.py writes walker.npz.") from error
     count = sum(name.startswith("weight_") for name in arrays)
@@ -72,8 +72,8 @@ def load_weights(path: Path) -> WalkerWeights:
         found = ", ".join(sorted(arrays)) or "nothing"
         raise ValueError(f"{path} holds no walker but {found}. agents/train_walker.py writes walker.npz.")
     layers = tuple((arrays[f"weight_{i}"], arrays[f"bias_{i}"]) for i in range(count))
-    parts = (arrays[name] for name in ("gains", "mean", "scale"))
-    return WalkerWeights(*parts, layers, str(arrays["note"]), arrays["asked"], arrays["reached"])
+    arrays["note"] = str(arrays["note"])
+    return WalkerWeights(layers=layers, **{name: arrays[name] for name in _ARRAYS})
 
 
 def parameters(layers: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -129,7 +129,7 @@ class WalkerRun:
 
     def export(self, gains: np.ndarray, note: str) -> WalkerWeights:
         """The average of the last hundred or so actors for numpy: it is steadier than any of them."""
-        return walker_weights(self.average.module, gains, note)
+        return walker_weights(cast(ActorCritic, self.average.module), gains, note)
 
 
 _WARM_UP = 4  # batches

@@ -80,5 +80,5 @@ def _reached(
             total += lone.velocity()[np.arange(count), axes]
     lone.close()
     mean = np.where(up, total / steps, np.nan).reshape(3, -1, config.robots)
-    found = np.isfinite(mean).any(axis=2)
-    return np.where(found, np.nanmean(np.where(found[..., None], mean, 0.0), axis=2), asked)
+    lasted = np.isfinite(mean).sum(axis=2)
+    return np.where(lasted > 0, np.nansum(mean, axis=2) / np.maximum(lasted, 1), asked)

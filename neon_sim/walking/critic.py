@@ -80,7 +80,7 @@ def privileged(
         return np.stack([cos * x + sin * y, cos * y - sin * x], axis=1)
 
     punch = np.column_stack([ahead(blow.force_w), blow.force_w[:, 2]]) / _FORCE_UNIT
-    comes = blow.force_w.any(axis=1)
+    comes = np.any(blow.force_w != 0.0, axis=1)
     return np.column_stack(
         [
             velocity[:, :2],
