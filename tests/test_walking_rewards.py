@@ -206,7 +206,7 @@ def test_a_shortfall_is_refunded_after_a_punch():
     assert reward({"slip": 2.0}) == pytest.approx(-0.03)
     assert reward({"slip": 2.0}, forgiving=1.0) == pytest.approx(-0.009)
     assert reward({"tilt": 0.1}, forgiving=1.0) == pytest.approx(-0.03 * 0.65)
-    assert reward({"track_linear": 0.5}, forgiving=1.0) == pytest.approx(-0.125 * 0.6)
+    assert reward({"track_linear": 0.5}, forgiving=1.0) == pytest.approx(-0.15 * 0.6)
     for untouched in ("alive", "height", "bounce", "foot_gap"):
         assert reward({untouched: 0.5}, forgiving=1.0) == reward({untouched: 0.5})
 

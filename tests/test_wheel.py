@@ -41,7 +41,7 @@ print("stepped")
 def shipped_packages() -> set[str]:
     """The packages that the folders of this checkout ask for."""
     packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "neon_sim").rglob("__init__.py")}
-    real = {"neon_sim.real"} if (ROOT / "real" / "__init__.py").exists() else set()
+    real = {".".join(("neon_sim", *path.parent.relative_to(ROOT).parts)) for path in (ROOT / "real").rglob("__init__.py")}
     return packages | real | {"neon_sim.assets"}
 
 
