@@ -253,15 +253,24 @@ def test_targets_stay_finite_in_any_posture():
         assert np.all(np.isfinite(targets)) and np.abs(targets).max() < 6.0
 
 
-def test_a_step_takes_less_than_a_quarter_of_a_millisecond_of_cpu_time():
+def test_a_step_takes_no_longer_than_600_small_numpy_operations():
+    """Which is a quarter of a millisecond at 0.4 us each; benchmarks/walking.py measures the milliseconds.
+
+    Side by side, as the same machine is two or three times slower while its neighbours work. Measured: 450.
+    """
     walker, state = walking(), random_state(0)
     state.limb_poses  # noqa: B018  cached, as the observation has already asked for them
-    times = []
+    row = np.ones(16)
+    steps, floors = [], []
     for _ in range(200):
         began = time.process_time_ns()
         act(walker, state, WALK)
-        times.append(time.process_time_ns() - began)
-    assert np.min(times) < 0.25e6
+        between = time.process_time_ns()
+        for _ in range(300):
+            row = row * 0.5 + 1.0
+        steps.append(between - began)
+        floors.append(time.process_time_ns() - between)
+    assert np.min(steps) < np.min(floors)
 
 
 def test_weights_are_small_and_say_where_they_come_from():

@@ -41,8 +41,9 @@ print("stepped")
 def shipped_packages() -> set[str]:
     """The packages that the folders of this checkout ask for."""
     packages = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "neon_sim").rglob("__init__.py")}
-    real = {".".join(("neon_sim", *path.parent.relative_to(ROOT).parts)) for path in (ROOT / "real").rglob("__init__.py")}
-    return packages | real | {"neon_sim.assets"}
+    real = [path.parent.relative_to(ROOT) for path in (ROOT / "real").rglob("__init__.py")]
+    packages |= {".".join(("neon_sim", *folder.parts)) for folder in real}
+    return packages | {"neon_sim.assets"}
 
 
 def shipped_files() -> set[str]:
