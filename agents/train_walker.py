@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read once, by numpy: the cores are the physics threads'
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read once, by numpy: the cores belong to the physics threads
 
 import numpy as np
 import torch

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -146,7 +147,7 @@ def head_rows(preset: Preset) -> list[dict[str, Any]]:
             features, state = torch.randn(batch, FEATURES), torch.zeros(batch, dim)
             for threads in preset.threads:
                 torch.set_num_threads(threads)
-                row = measure(lambda: head(features, state=state), lambda: floor(features), preset.seconds)  # noqa: B023
+                row = measure(partial(head, features, state=state), partial(floor, features), preset.seconds)
                 rows.append({"what": name, "weights": weights, "batch": batch, "threads": threads, **row})
     return rows
 

@@ -1,7 +1,7 @@
 """How long a walker lasts: 90 s of waypoints with arms that move by themselves and a punch every 5 s.
 
+    python benchmarks/walking_tour.py                              # the shipped walker, 512 runs, up to 40 minutes
     python benchmarks/walking_tour.py --task harsh                 # the same under harder conditions of ours
-    python benchmarks/walking_tour.py                              # the shipped walker, 512 runs, about 20 minutes
     python benchmarks/walking_tour.py --walker standing --runs 128
     python benchmarks/walking_tour.py --walker runs/mine/walker.npz --runs 64 --print-only
     python benchmarks/walking_tour.py --preset tiny                # 4 runs of 15 s: one number, no report

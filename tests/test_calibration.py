@@ -35,6 +35,12 @@ def test_a_robot_that_does_as_it_is_told_needs_no_correction():
     assert np.all((asked == 0.0) == (wanted == 0.0))
 
 
+@pytest.mark.parametrize("commands", [1, 4])
+def test_zero_must_be_one_of_the_commands(commands):
+    with pytest.raises(ValueError, match=f"odd number of at least 3, got {commands}"):
+        CalibrationConfig(commands=commands)
+
+
 def test_commands_at_which_every_robot_falls_count_as_reached():
     """A walker with no gains and no network falls: nothing is known of it, and nothing is corrected."""
     limp = replace(

@@ -28,6 +28,10 @@ class CalibrationConfig:
     settle_s: float = 4.0
     seconds: float = 8.0
 
+    def __post_init__(self) -> None:
+        if self.commands < 3 or self.commands % 2 == 0:
+            raise ValueError(f"CalibrationConfig.commands wants an odd number of at least 3, got {self.commands}.")
+
 
 def calibrate(
     weights: WalkerWeights, config: CalibrationConfig, world: WalkConfig, most: Difficulty, seed: int
