@@ -82,7 +82,7 @@ class World(Protocol):
         """The position half of `object_pose` in plain floats: what a reward asks for in every step."""
 
     def place_object(self, name: str, pos_w: np.ndarray, quat_wxyz: np.ndarray | None = None) -> None:
-        """Move a scene object (a mocap body) to a pose in the world frame."""
+        """Put a scene object (a mocap body, or a free one and then at rest) at a pose in the world frame."""
 
     def apply_fault(self, fault: Any) -> None:
         """Make something break, from the next control period on. `None` heals everything."""

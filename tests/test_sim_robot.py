@@ -398,8 +398,27 @@ def test_a_ball_is_placed_and_only_a_ball() -> None:
     robot.place_object("ball", np.array([0.3, 0.2, 1.0]), np.array([0.0, 1.0, 0.0, 0.0]))
     assert robot.position("ball") == (0.3, 0.2, 1.0)  # at once, before any step
     np.testing.assert_array_equal(robot.object_pose("ball")[1], [0, 1, 0, 0])
-    with pytest.raises(ValueError, match="'pelvis' is not a mocap body"):
+    with pytest.raises(ValueError, match="'pelvis' is neither a mocap body"):
         robot.place_object("pelvis", np.zeros(3))
+
+
+def test_a_free_body_is_placed_at_rest_and_falls_from_there() -> None:
+    spec = build_spec()
+    box = spec.worldbody.add_body(name="box", pos=[1.0, 0.0, 0.1])
+    box.add_freejoint()
+    box.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.1, 0.1, 0.1], mass=1.0)
+    robot = SimRobot(spec, {})
+    robot.reset(np.random.default_rng(0))
+    robot.data.qvel[-6:] = 1.0
+    robot.place_object("box", np.array([1.0, 0.5, 1.1]), np.array([0.0, 0.0, 0.0, 1.0]))
+    pos_w, quat_wxyz = robot.object_pose("box")
+    np.testing.assert_allclose(pos_w, [1.0, 0.5, 1.1])
+    np.testing.assert_allclose(quat_wxyz, [0.0, 0.0, 0.0, 1.0])
+    assert not robot.data.qvel[-6:].any()
+    robot.advance()
+    # Semi-implicit Euler over n steps of h falls g h^2 n (n + 1) / 2.
+    steps, h = robot.substeps, robot.model.opt.timestep
+    assert 1.1 - robot.position("box")[2] == pytest.approx(9.81 * h * h * steps * (steps + 1) / 2, rel=1e-6)
 
 
 @pytest.mark.parametrize("ask", ["object_pose", "position"])

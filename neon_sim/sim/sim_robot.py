@@ -184,13 +184,23 @@ class SimRobot:
         return x, y, z
 
     def place_object(self, name: str, pos_w: np.ndarray, quat_wxyz: np.ndarray | None = None) -> None:
-        """Move a mocap body to a world pose."""
-        mocap = int(self.model.body(name).mocapid[0])
-        if mocap < 0:
-            raise ValueError(f"Body {name!r} is not a mocap body; only those can be placed.")
-        self.data.mocap_pos[mocap] = pos_w
-        if quat_wxyz is not None:
-            self.data.mocap_quat[mocap] = quat_wxyz
+        """Put a mocap body, or a body with a free joint and then at rest, at a world pose; None keeps its orientation.
+
+        Raises ValueError for a body that is neither, and for the robot, which `reset` puts in its place.
+        """
+        body = self.model.body(name)
+        mocap, joint = int(body.mocapid[0]), int(body.jntadr[0])
+        if mocap >= 0:
+            self.data.mocap_pos[mocap] = pos_w
+            if quat_wxyz is not None:
+                self.data.mocap_quat[mocap] = quat_wxyz
+        elif joint > 0 and int(self.model.jnt_type[joint]) == int(mujoco.mjtJoint.mjJNT_FREE):  # joint 0 is the robot's
+            pose, vel = int(self.model.jnt_qposadr[joint]), int(self.model.jnt_dofadr[joint])
+            self.data.qpos[pose : pose + 3], self.data.qvel[vel : vel + 6] = pos_w, 0.0
+            if quat_wxyz is not None:
+                self.data.qpos[pose + 3 : pose + 7] = quat_wxyz
+        else:
+            raise ValueError(f"Body {name!r} is neither a mocap body nor a free one; only those can be placed.")
         mujoco.mj_kinematics(self.model, self.data)
 
     def apply_fault(self, fault: ActuatorFault | None) -> None:
