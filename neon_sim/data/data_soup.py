@@ -1,0 +1,185 @@
+"""A weighted mixture of data sources (paper, 6.3): sample number k is always the same sample, whoever asks for it.
+
+Nothing here has a position that could be lost: which source, which episode and which step make sample k follows from
+the seed and k alone. So the order does not depend on how many workers or processes share the work, and a run that goes
+on at step n goes on with what it would have seen there.
+"""
+
+import warnings
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from neon_sim.data.source import BadEpisodeError, DataSourceConfig, EpisodeSource
+from neon_sim.data.sources import open_source
+from neon_sim.data.windows import Window, WindowConfig, action_columns, check_episode, cut_window
+from neon_sim.episode import NeonEpisode
+from neon_sim.g1.action_space import G1ActionSpace
+
+__all__ = ["DataSoup", "DataSoupConfig", "DataSourceConfig", "NeonEpisode"]
+
+_SPLIT_SEED: Final = 20_11  # which episodes are held back does not depend on the run's seed
+
+
+@dataclass(frozen=True)
+class DataSoupConfig:
+    """What is mixed, and how.
+
+    Raises ValueError for no source, two of one name, or a share outside [0, 1).
+    """
+
+    sources: list[DataSourceConfig] = field(default_factory=list)
+    validation_share: float = 0.05  # of every source's episodes; at least one is held back if it has two or more
+    visit: int = 4  # consecutive samples of one episode: reading an episode costs more than cutting samples from it
+    memory_mb: float = 512.0  # episodes kept in memory, per worker
+    skip_bad: bool = False  # leave out what cannot be read and count it, instead of stopping there
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.sources]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"A data soup wants sources with different names, got {names}.")
+        if not 0.0 <= self.validation_share < 1.0:
+            raise ValueError(f"validation_share wants a share in [0, 1), got {self.validation_share}.")
+        if self.visit < 1 or not self.memory_mb > 0.0:
+            raise ValueError(f"visit and memory_mb must be positive, got {self.visit} and {self.memory_mb}.")
+
+
+class DataSoup:
+    """Sources opened, split and mixed.
+
+    Args:
+        config: what is mixed.
+        action_space: of the policy that learns.
+        windows: how samples are cut.
+        seed: of the order.
+        validation: True for the episodes that are held back, False for the others.
+    """
+
+    def __init__(
+        self,
+        config: DataSoupConfig,
+        action_space: G1ActionSpace | None = None,
+        windows: WindowConfig | None = None,
+        seed: int = 0,
+        validation: bool = False,
+    ) -> None:
+        self.config, self.windows, self.seed = config, windows or WindowConfig(), seed
+        self.action_space = action_space or G1ActionSpace()
+        self.sources: dict[str, EpisodeSource] = {one.name: open_source(one) for one in config.sources}
+        self.skipped: Counter[str] = Counter()  # episodes that could not be read, by source
+        self._bad: set[tuple[str, int]] = set()
+        self._kept: OrderedDict[tuple[str, int], NeonEpisode] = OrderedDict()
+        self._bytes = 0
+        self.episodes = {one.name: self._split(one, validation) for one in config.sources}
+        mixed = [one for one in config.sources if len(self.episodes[one.name])]
+        if not mixed:
+            raise ValueError("Every episode is held back for validation. Record more, or lower validation_share.")
+        self.names = [one.name for one in mixed]
+        weights = np.array([one.weight for one in mixed])
+        self.shares = weights / weights.sum()  # p_s = w_s / sum of w
+
+    def __len__(self) -> int:
+        """Samples that cut every episode once: what one epoch is as long as."""
+        return sum(
+            self.windows.count(self._steps(name, int(index))) for name in self.names for index in self.episodes[name]
+        )
+
+    def __getitem__(self, number: int) -> Window:
+        """Sample `number`, any non-negative integer.
+
+        Raises BadEpisodeError for an episode that cannot be learned from, unless `skip_bad`.
+        """
+        visit, place = divmod(number, self.config.visit)
+        attempt = 0
+        while True:
+            rng = np.random.default_rng([self.seed, visit, attempt])
+            name = self.names[int(rng.choice(len(self.names), p=self.shares))]
+            index = int(rng.choice(self.episodes[name]))
+            try:
+                episode = self.episode(name, index)
+            except BadEpisodeError as error:
+                self._leave_out(name, index, error)
+                attempt += 1
+                continue
+            places = self.windows.count(len(episode))
+            # A visit looks at different places of its episode, as long as there are enough.
+            chosen = np.concatenate([rng.permutation(places) for _ in range(-(-self.config.visit // places))])
+            columns = action_columns(self.action_space, episode.control_mode)
+            return cut_window(episode, int(chosen[place]) * self.windows.stride, self.windows, columns, name)
+
+    def each(self, most: int | None = None) -> "list[tuple[str, int, int]]":
+        """Every sample of every episode in order, as (source, episode, step); the first `most` by even steps."""
+        places = [
+            (name, int(index), place * self.windows.stride)
+            for name in self.names
+            for index in self.episodes[name]
+            for place in range(self.windows.count(self._steps(name, int(index))))
+        ]
+        if most is None or most >= len(places):
+            return places
+        return [places[int(i)] for i in np.linspace(0, len(places) - 1, most).round()]
+
+    def window(self, name: str, index: int, step: int) -> Window:
+        """One sample by its place."""
+        episode = self.episode(name, index)
+        columns = action_columns(self.action_space, episode.control_mode)
+        return cut_window(episode, step, self.windows, columns, name)
+
+    def episode(self, name: str, index: int) -> NeonEpisode:
+        """An episode, from memory if it was read lately."""
+        key = (name, index)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        if key in self._bad:
+            raise BadEpisodeError(f"Episode {index} of {name!r} was left out before.")
+        episode = check_episode(self.sources[name].episode(index), f"Episode {index} of {name!r}")
+        self._kept[key] = episode
+        self._bytes += _size(episode)
+        while self._bytes > self.config.memory_mb * 2**20 and len(self._kept) > 1:
+            _, oldest = self._kept.popitem(last=False)
+            self._bytes -= _size(oldest)
+        return episode
+
+    def counts(self) -> dict[str, dict[str, float]]:
+        """Per source: episodes, samples, and its share of the mixture."""
+        return {
+            name: {
+                "episodes": len(self.episodes[name]),
+                "samples": sum(self.windows.count(self._steps(name, int(i))) for i in self.episodes[name]),
+                "share": float(share),
+            }
+            for name, share in zip(self.names, self.shares, strict=True)
+        }
+
+    def _split(self, config: DataSourceConfig, validation: bool) -> np.ndarray:
+        count = len(self.sources[config.name])
+        count = count if config.max_episodes is None else min(count, config.max_episodes)
+        order = np.random.default_rng([_SPLIT_SEED, count]).permutation(count)
+        held = round(count * self.config.validation_share)
+        if self.config.validation_share > 0.0 and count > 1:
+            held = min(max(held, 1), count - 1)
+        return np.sort(order[:held] if validation else order[held:])
+
+    def _steps(self, name: str, index: int) -> int:
+        try:
+            return self.sources[name].steps(index)
+        except BadEpisodeError as error:
+            self._leave_out(name, index, error)
+            return 0
+
+    def _leave_out(self, name: str, index: int, error: BadEpisodeError) -> None:
+        if not self.config.skip_bad:
+            raise error
+        if (name, index) not in self._bad:
+            self._bad.add((name, index))
+            self.skipped[name] += 1
+            warnings.warn(f"{error} Left out: {self.skipped[name]} of {name!r} so far.", stacklevel=3)
+            if len(self._bad) >= sum(len(indices) for indices in self.episodes.values()):
+                raise ValueError("Not one episode could be read.") from error
+
+
+def _size(episode: NeonEpisode) -> int:
+    return sum(array.nbytes for array in (*episode.observations.values(), episode.actions, *episode.infos.values()))

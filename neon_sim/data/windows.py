@@ -1,0 +1,134 @@
+"""What a policy would have seen at one step of an episode, and what was done from there: one training sample."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from neon_sim.data.source import BadEpisodeError
+from neon_sim.episode import NeonEpisode
+from neon_sim.g1.action_space import G1ActionSpace
+
+SENSES: Final[tuple[str, ...]] = (
+    "proprio",
+    "eef",
+    "lidar",
+    "audio",
+    "depth",
+    "segmentation",
+    "imu",
+    "force",
+    "tactile",
+    "gps",
+)
+GOAL: Final[tuple[str, ...]] = (
+    "goal_hand",
+    "goal_pos_b",
+)  # infos of an episode that say what the words meant, where that is known
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """How samples are cut.
+
+    Raises ValueError for a number that is not positive.
+    """
+
+    num_action_steps: int = 16
+    stride: int = 16  # steps between two places where a sample may begin
+    fps: float = 4.0  # of the clip
+    frames: int = 4  # in the clip
+    image_size: int = 128  # px, square
+
+    def __post_init__(self) -> None:
+        wrong = {name: value for name, value in vars(self).items() if not value > 0}
+        if wrong:
+            raise ValueError(f"WindowConfig wants positive numbers, got {wrong}.")
+
+    def count(self, steps: int) -> int:
+        """Samples that an episode of so many steps has."""
+        return -(-steps // self.stride)
+
+
+@dataclass(frozen=True)
+class Window:
+    """One sample; arrays are its own."""
+
+    source: str
+    frames: np.ndarray | None  # (T, S, S, 3) uint8, oldest first; None where the episode has no camera
+    instruction: str
+    senses: dict[str, np.ndarray]  # name -> float32
+    chunk: np.ndarray  # (steps, A) float32 in [-1, 1]
+    mask: np.ndarray  # (steps,) float32: 0 beyond the end of the episode
+    hand: int  # 0 left, 1 right, -1 where nobody said what the words meant
+    target_pos_b: np.ndarray  # (3,) float32 m, pelvis frame
+
+
+def cut_window(episode: NeonEpisode, step: int, config: WindowConfig, columns: np.ndarray, source: str = "") -> Window:
+    """The sample of an episode that begins at a step.
+
+    columns: of the episode's action that the policy has, see `action_columns`.
+    """
+    chunk = np.zeros((config.num_action_steps, len(columns)), np.float32)
+    taken = episode.actions[step : step + config.num_action_steps, columns]
+    chunk[: len(taken)] = taken
+    mask = (np.arange(config.num_action_steps) < len(taken)).astype(np.float32)
+    seen = episode.observations
+    senses = {name: np.asarray(seen[name][step], np.float32) for name in SENSES if name in seen}
+    hand, target = -1, np.zeros(3, np.float32)
+    if all(name in episode.infos for name in GOAL):
+        hand, target = int(episode.infos["goal_hand"][step]), episode.infos["goal_pos_b"][step].astype(np.float32)
+    return Window(source, cut_clip(episode, step, config), episode.instruction, senses, chunk, mask, hand, target)
+
+
+def cut_clip(episode: NeonEpisode, step: int, config: WindowConfig) -> np.ndarray | None:
+    """The clip (T, S, S, 3) that ends at a step; the oldest frame is repeated where the past is shorter."""
+    pictures = episode.observations.get("camera")
+    if pictures is None:
+        return None
+    ages = np.arange(config.frames - 1, -1, -1) * episode.rate_hz / config.fps
+    rows = np.maximum(np.rint(step - ages).astype(int), 0)
+    return np.stack([fit_picture(pictures[row], config.image_size) for row in rows])
+
+
+def fit_picture(picture: np.ndarray, size: int) -> np.ndarray:
+    """The middle square of a picture (H, W, 3) uint8, as (size, size, 3)."""
+    height, width = picture.shape[:2]
+    if height == width == size:
+        return picture
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = Image.fromarray(picture[top : top + side, left : left + side])
+    return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def action_columns(wanted: G1ActionSpace, control_mode: str) -> np.ndarray:
+    """Columns (A,) of an action in `control_mode`'s layout that make an action of `wanted`.
+
+    Raises ValueError when the episode does not say what some entry should be.
+    """
+    has = list(G1ActionSpace(control_mode).names)
+    missing = [name for name in wanted.names if name not in has]
+    if missing:
+        raise ValueError(
+            f"A {wanted.control_mode} policy wants {', '.join(missing)}, which {control_mode} episodes do not say. "
+            f"Record some with that control mode, or train a {control_mode} policy."
+        )
+    return np.array([has.index(name) for name in wanted.names])
+
+
+def check_episode(episode: NeonEpisode, where: str) -> NeonEpisode:
+    """The episode itself, if it can be learned from.
+
+    Raises BadEpisodeError for an empty one, or for numbers that are not finite.
+    """
+    if not len(episode):
+        raise BadEpisodeError(f"{where} is empty. Leave it out, or pass skip_bad=True.")
+    arrays: Mapping[str, np.ndarray] = {"action": episode.actions, **episode.observations}
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            row = int(np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))[0])
+            raise BadEpisodeError(f"{where}: {name} is not finite at step {row}. Repair it, or pass skip_bad=True.")
+    return episode

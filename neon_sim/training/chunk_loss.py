@@ -1,0 +1,47 @@
+"""What the action layer learns from a group of samples: the chunk, and the goal where somebody said what it was."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from neon_sim.model.goal import goal_loss, goal_token, make_goal
+from neon_sim.model.neon_vla import NeonVLA
+from neon_sim.model.video_backbone import BackboneFeatures
+from neon_sim.training.batches import Group
+
+Encoder = Callable[..., BackboneFeatures]  # NeonVLA.encode, or a FeatureCache in front of it
+
+
+def encode_group(model: NeonVLA, encode: Encoder, group: Group) -> BackboneFeatures:
+    """Features of a group's clips; an episode without a camera shows black pictures."""
+    frames = group.frames
+    if frames is None:
+        config = model.config.backbone
+        shape = (len(group), config.max_frames, config.image_size, config.image_size, 3)
+        frames = torch.zeros(shape, dtype=torch.uint8, device=group.chunk.device)
+    heard = (group.senses["audio"],) if model.backbone.hears and "audio" in group.senses else ()
+    return encode(frames, group.instructions, *heard)
+
+
+def group_losses(model: NeonVLA, features: BackboneFeatures, group: Group) -> tuple[Tensor, Tensor]:
+    """Mean loss of the chunks over unmasked entries, and of the goal reading over labelled samples (0 without any).
+
+    Heads are taught with the true goal where it is known; elsewhere with the one that is read, through which they teach
+    the reader.
+    """
+    raw = model.goal_reader(features)
+    known = group.hand >= 0
+    goal, reading = goal_token(raw), raw.sum() * 0.0
+    if known.any():
+        told = make_goal(group.hand.clamp(min=0), group.target_pos_b)
+        goal = torch.where(known[:, None], told.to(goal), goal)
+        reading = goal_loss(raw[known], group.hand[known], group.target_pos_b[known])
+    return model.loss(features, group.senses, goal, group.chunk, group.mask), reading
+
+
+@torch.no_grad()
+def teacher_chunk(teacher: NeonVLA, features: BackboneFeatures, group: Group) -> Tensor:
+    """What a trained policy would do in these samples, (B, steps, A); it has the student's backbone."""
+    chunk, _ = teacher(features, group.senses)
+    return chunk

@@ -1,0 +1,205 @@
+"""The 24 presets: backbone, control mode and heads that go together (the documents name eight; D11).
+
+Each is a function without arguments that returns a `TrainConfig` of its own, to be changed at will. Sizes, rates and
+batches are the documents' for standard and large heads. Presets for foundation models mix the documents' data sets,
+which have to be downloaded; `compact_*` ones learn from what `agents/collect.py` recorded, on two CPU cores.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from neon_sim.data.data_soup import DataSoupConfig
+from neon_sim.data.source import DataSourceConfig
+from neon_sim.model.neon_vla import NeonConfig
+from neon_sim.model.video_backbone import TRIBE, BackboneConfig
+from neon_sim.training.train_config import TrainConfig
+
+__all__ = ["PRESETS", "TrainConfig", "default_arms_only_config", "large_arms_config"]
+
+OMNI_7B, OMNI_3B = "Qwen/Qwen2.5-Omni-7B", "Qwen/Qwen2.5-Omni-3B"
+VL_7B, VL_3B = "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct"
+COSMOS_8B, COSMOS_2B = "nvidia/Cosmos-Reason2-8B", "nvidia/Cosmos-Reason2-2B"
+RECORDED: Final = "runs/data"  # where agents/collect.py writes
+
+_STANDARD: Final[dict[str, Any]] = {"mlp_hidden": 512}
+_LARGE: Final[dict[str, Any]] = {"mlp_hidden": 2048, "action_head_layers": 8, "proprioception_hidden": 512}
+_LARGE_TRAINING: Final[dict[str, Any]] = {"learning_rate": 1e-4, "batch_size": 2, "gradient_accumulation": 16}
+
+
+def default_arms_only_config() -> TrainConfig:
+    """Standard heads for the arms on Qwen2.5-Omni-7B."""
+    return _on(OMNI_7B, "arms_only")
+
+
+def default_upper_body_config() -> TrainConfig:
+    """Standard heads for arms and waist on Qwen2.5-Omni-7B."""
+    return _on(OMNI_7B, "upper_body")
+
+
+def default_wholebody_config() -> TrainConfig:
+    """Standard heads for every joint on Qwen2.5-Omni-7B, a chunk for every group (D15)."""
+    return _on(OMNI_7B, "whole_body")
+
+
+def large_arms_config() -> TrainConfig:
+    """Large heads for the arms on Qwen2.5-Omni-7B."""
+    return _large(OMNI_7B, "arms_only")
+
+
+def large_upper_body_config() -> TrainConfig:
+    """Large heads for arms and waist on Qwen2.5-Omni-7B."""
+    return _large(OMNI_7B, "upper_body")
+
+
+def large_wholebody_config() -> TrainConfig:
+    """Large heads for every joint on Qwen2.5-Omni-7B."""
+    return _large(OMNI_7B, "whole_body")
+
+
+def g1_omnimodal_config() -> TrainConfig:
+    """Every joint and every sense of G1 teleoperation data on Qwen2.5-Omni-7B."""
+    return _on(OMNI_7B, "whole_body", use_lidar=True, use_audio=True)
+
+
+def flow_arms_config() -> TrainConfig:
+    """A flow-matching head that attends to Qwen2.5-Omni-7B's tokens."""
+    return _on(OMNI_7B, "arms_only", head={"head_type": "flow"}, cross_attention=True)
+
+
+def dit_arms_config() -> TrainConfig:
+    """A diffusion-transformer head that attends to Qwen2.5-Omni-7B's tokens."""
+    return _on(OMNI_7B, "arms_only", head={"head_type": "dit"}, cross_attention=True)
+
+
+def ensemble_arms_config() -> TrainConfig:
+    """MLP, flow and diffusion transformer under a gate on Qwen2.5-Omni-7B."""
+    return _on(OMNI_7B, "arms_only", head={"head_type": "ensemble"}, cross_attention=True)
+
+
+def cosmos_physics_config() -> TrainConfig:
+    """Standard heads for the arms on Cosmos-Reason2-8B."""
+    return _on(COSMOS_8B, "arms_only")
+
+
+def cosmos_wholebody_config() -> TrainConfig:
+    """Standard heads for every joint on Cosmos-Reason2-8B."""
+    return _on(COSMOS_8B, "whole_body")
+
+
+def cosmos_edge_config() -> TrainConfig:
+    """Narrow heads on Cosmos-Reason2-2B."""
+    return _on(COSMOS_2B, "arms_only", mlp_hidden=256)
+
+
+def large_cosmos_config() -> TrainConfig:
+    """Large heads for the arms on Cosmos-Reason2-8B."""
+    return _large(COSMOS_8B, "arms_only")
+
+
+def edge_3b_config() -> TrainConfig:
+    """Narrow heads on Qwen2.5-Omni-3B, for the robot's own computer."""
+    return _on(OMNI_3B, "arms_only", mlp_hidden=256)
+
+
+def edge_vl_3b_config() -> TrainConfig:
+    """Narrow heads on Qwen2.5-VL-3B, without ears."""
+    return _on(VL_3B, "arms_only", mlp_hidden=256, use_audio=False)
+
+
+def vl_arms_config() -> TrainConfig:
+    """Standard heads for the arms on Qwen2.5-VL-7B, without ears."""
+    return _on(VL_7B, "arms_only", use_audio=False)
+
+
+def vl_wholebody_config() -> TrainConfig:
+    """Standard heads for every joint on Qwen2.5-VL-7B, without ears."""
+    return _on(VL_7B, "whole_body", use_audio=False)
+
+
+def tribe_arms_config() -> TrainConfig:
+    """Standard heads for the arms on the three encoders of TRIBEv2."""
+    return _on(TRIBE, "arms_only")
+
+
+def tribe_omnimodal_config() -> TrainConfig:
+    """Every joint and every sense on the three encoders of TRIBEv2."""
+    return _on(TRIBE, "whole_body", use_lidar=True, use_audio=True)
+
+
+def compact_reach_config() -> TrainConfig:
+    """The arms on the compact backbone, from recorded reaches."""
+    return _compact("reach")
+
+
+def compact_tasks_config() -> TrainConfig:
+    """One policy for several tasks that need no walking; the words choose."""
+    config = _compact("reach", "track", "press", "wave", "stand", mlp_hidden=512)
+    config.epochs = 20
+    return config
+
+
+def compact_flow_config() -> TrainConfig:
+    """A flow-matching head on the compact backbone, from recorded reaches."""
+    return _compact("reach", head={"head_type": "flow"})
+
+
+def compact_wholebody_config() -> TrainConfig:
+    """Every joint on the compact backbone, from recorded whole-body episodes."""
+    return _compact("stand_whole_body", control_mode="whole_body", head={"chunk_all_groups": True})
+
+
+PRESETS: Final[dict[str, Callable[[], TrainConfig]]] = {
+    build.__name__.removesuffix("_config"): build
+    for build in (
+        default_arms_only_config, default_upper_body_config, default_wholebody_config, large_arms_config,
+        large_upper_body_config, large_wholebody_config, g1_omnimodal_config, flow_arms_config, dit_arms_config,
+        ensemble_arms_config, cosmos_physics_config, cosmos_wholebody_config, cosmos_edge_config, large_cosmos_config,
+        edge_3b_config, edge_vl_3b_config, vl_arms_config, vl_wholebody_config, tribe_arms_config,
+        tribe_omnimodal_config, compact_reach_config, compact_tasks_config, compact_flow_config,
+        compact_wholebody_config,
+    )
+}  # fmt: skip
+
+
+def documents_soup() -> DataSoupConfig:
+    """The mixture of the documents' custom soup: paths are hub ids, to be downloaded to folders of those names."""
+    return DataSoupConfig(
+        [
+            DataSourceConfig("agibot", "lerobot", "lerobot/xvla-agibot-world", weight=2.0),
+            DataSourceConfig("bridge", "lerobot", "lerobot/bridge_v2"),
+            DataSourceConfig("cosmos-synth", "cosmos_dreamgen", "nvidia/GR1-100", 1.5, use_relative_actions=True),
+            DataSourceConfig("voice-cmds", "voice_commands", "cagataydev/vlm-voice-commands", weight=0.3),
+        ]
+    )
+
+
+def _on(backbone: str, control_mode: str, **changes: Any) -> TrainConfig:
+    """Standard heads on a foundation model."""
+    settings = {**_STANDARD, "dropout": 0.1, "use_lidar": False, **changes}
+    if control_mode == "whole_body":
+        settings["head"] = {"chunk_all_groups": True, **settings.get("head", {})}
+    model = NeonConfig(backbone=BackboneConfig(model_id=backbone), control_mode=control_mode, **settings)
+    name = backbone.rpartition("/")[2]
+    return TrainConfig(model, documents_soup(), output_dir=f"runs/{name}_{control_mode}", feature_cache="runs/features")
+
+
+def _large(backbone: str, control_mode: str) -> TrainConfig:
+    """Large heads on a foundation model."""
+    return replace(_on(backbone, control_mode, **_LARGE), **_LARGE_TRAINING)
+
+
+def _compact(*tasks: str, **changes: Any) -> TrainConfig:
+    """Heads on the shipped backbone, from recordings of some tasks."""
+    sources = [DataSourceConfig(task, "neon_sim", f"{RECORDED}/{task}") for task in tasks]
+    return TrainConfig(
+        NeonConfig(**changes),
+        DataSoupConfig(sources),
+        output_dir=f"runs/compact_{'_'.join(tasks[:1])}",
+        epochs=16,
+        batch_size=64,
+        gradient_accumulation=1,
+        learning_rate=1e-3,
+        optim="adamw",
+        feature_cache="runs/features",
+    )

@@ -1,0 +1,151 @@
+"""One worker that records episodes: a simulator, a policy, and a folder after the other."""
+
+import multiprocessing
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from neon_sim.data.lerobot import LeRobotWriter
+from neon_sim.episode import NeonEpisode
+from neon_sim.eval.evaluate import EvaluationJob, build_policy
+from neon_sim.inference.references import STEPS, ExpertPolicy
+from neon_sim.rollout import rollout
+
+RATE_HZ = 50
+ORPHAN_WAIT_S = 120.0  # a worker whose run was killed ends with its episode
+
+
+@dataclass(frozen=True)
+class Collecting:
+    """What is recorded. seconds: of each episode at most."""
+
+    task: str = "reach"
+    policy: str = "expert"
+    seconds: float = 10.0
+    sensors: tuple[str, ...] = ("proprio",)
+    control_mode: str = "arms_only"
+    physics_dt: float = 0.005  # s
+    stop_on_success: bool = False
+    noise_rad: float = 0.12  # of noisy_expert: std of the offset per arm joint
+    noisy_share: float = 0.5  # of noisy_expert: chunks with an offset
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A folder, and the seeds of the episodes that belong there."""
+
+    folder: str
+    first_seed: int
+    count: int
+
+
+class NoisyExpert(ExpertPolicy):
+    """The expert, pushed off its path in some chunks; `wanted` is what it would have done itself."""
+
+    def __init__(self, env: Any, noise_rad: float, noisy_share: float) -> None:
+        super().__init__(env)
+        self._noise_rad, self._share = noise_rad, noisy_share
+        self._rng: np.random.Generator | None = None
+        self.wanted: list[np.ndarray] = []
+
+    def reset(self, env_ids: list[int] | None = None) -> None:
+        """Forget the episode before."""
+        self._rng, self.wanted = None, []
+
+    def act(self) -> np.ndarray:
+        """(1, 16, A): in some chunks with an offset on the arms that grows over the chunk."""
+        if self._rng is None:
+            self._rng = np.random.default_rng([self.env.np_random_seed, 11])
+        chunk = self.env.expert_chunk(STEPS)
+        self.wanted.append(chunk.astype(np.float32))
+        if self._rng.random() >= self._share:
+            return chunk[None]
+        space = self.env.action_map
+        arms = np.flatnonzero(["shoulder" in n or "elbow" in n or "wrist" in n for n in space.names])
+        half_span = (space.upper - space.lower)[arms] / 2.0
+        offset = self._rng.normal(0.0, self._noise_rad, len(arms)) / half_span
+        noisy = chunk.copy()
+        noisy[:, arms] += np.linspace(0.2, 1.0, STEPS)[:, None] * offset
+        return np.clip(noisy, -1.0, 1.0)[None]
+
+
+class Witness:
+    """A policy under observation: what its words mean at every step is noted, for those who will learn to read them."""
+
+    def __init__(self, policy: Any, env: Any) -> None:
+        self.policy, self._env = policy, env
+        self._goals: list[tuple[int, np.ndarray]] = []
+
+    def reset(self, env_ids: list[int] | None = None) -> None:
+        """Forget the episode before."""
+        self._goals = []
+        self.policy.reset(env_ids)
+
+    def observe(self, obs: Mapping[str, np.ndarray], now_s: float) -> None:
+        """Called before the first step and after every one."""
+        truth = self._env.privileged()
+        if "hand" in truth and "target_pos_b" in truth:
+            self._goals.append((truth["hand"], truth["target_pos_b"]))
+        self.policy.observe(obs, now_s)
+
+    def act(self) -> np.ndarray:
+        """As the policy says."""
+        return self.policy.act()
+
+    def infos(self, steps: int) -> dict[str, np.ndarray]:
+        """What was noted, by name: goal_hand (T,) 0 left 1 right, goal_pos_b (T, 3) m, expert_action (T, A)."""
+        noted: dict[str, np.ndarray] = {}
+        if self._goals:
+            hands, places = zip(*self._goals[:steps], strict=True)
+            noted = {"goal_hand": np.array(hands), "goal_pos_b": np.array(places, np.float32)}
+        if isinstance(self.policy, NoisyExpert):
+            noted["expert_action"] = np.concatenate(self.policy.wanted)[:steps]
+        return noted
+
+
+class Recorder:
+    """One worker: a simulator, a policy, and one shard after the other."""
+
+    def __init__(self, config: Collecting) -> None:
+        self.config = config
+        self.env: Any = gymnasium.make(
+            "NeonG1-v0",
+            task=config.task,
+            control_mode=config.control_mode,
+            sensors=config.sensors,
+            physics_dt=config.physics_dt,
+            max_steps=round(config.seconds * RATE_HZ),
+            disable_env_checker=True,
+        ).unwrapped
+        if config.policy == "noisy_expert":
+            policy: Any = NoisyExpert(self.env, config.noise_rad, config.noisy_share)
+        else:
+            policy = build_policy(EvaluationJob("collect", config.policy, ()), self.env)
+        self.policy = Witness(policy, self.env)
+
+    def episode(self, seed: int) -> NeonEpisode:
+        """Play one episode and keep everything that was observed."""
+        keep = tuple(self.env.observation_space.spaces)
+        episode = rollout(self.env, self.policy, seed=seed, keep=keep, stop_on_success=self.config.stop_on_success)
+        return replace(episode, infos=self.policy.infos(len(episode)))
+
+    def record(self, shard: Shard) -> int:
+        """Bring a shard up to its count; returns how many episodes were new."""
+        with LeRobotWriter(shard.folder, wait_s=ORPHAN_WAIT_S) as writer:
+            begun = len(writer)
+            while len(writer) < shard.count:
+                leave_if_orphaned()
+                writer.add(self.episode(shard.first_seed + len(writer)))
+        return shard.count - begun
+
+
+def leave_if_orphaned() -> None:
+    """End a worker whose run was killed: its successor wants the shard."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        sys.exit(1)

@@ -1,0 +1,71 @@
+# /// script
+# requires-python = ">=3.11,<3.13"
+# dependencies = ["neon-sim[train,vla]"]
+# ///
+"""Measure a policy on recorded episodes with the documents' command line.
+
+    python scripts/eval_neon.py --model YOUR_USERNAME/neon-g1-v1 --dataset lerobot/xvla-agibot-world --trajs 10
+    python scripts/eval_neon.py --model runs/compact_reach/best --dataset runs/data/reach --dataset-type neon_sim \\
+        --trajs 500 --baselines --plot
+
+Prints the total and each joint group's mean squared error, with --baselines beside a zero and a random action, and
+writes OUT/offline.json (and OUT/trajectory_*.png with --plot).
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from neon_sim.eval.offline import OfflineResult, evaluate_offline, open_dataset, plot_trajectory
+from neon_sim.model.neon_vla import NeonVLA
+
+PLOTTED = 3  # episodes
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The documents' flags, and --dataset-type, --seed, --out besides."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="folder of a checkpoint, or OWNER/NAME on the hub")
+    parser.add_argument("--dataset", required=True, help="folder, or a downloaded hub id")
+    parser.add_argument("--dataset-type", default="lerobot", help="its format, see neon_sim.data.sources")
+    parser.add_argument("--trajs", type=int, default=10, help="episodes")
+    parser.add_argument("--baselines", action="store_true", help="a zero and a random action beside it")
+    parser.add_argument("--plot", action="store_true", help=f"draw the first {PLOTTED} episodes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("runs/eval"))
+    return parser.parse_args(argv)
+
+
+def table(result: OfflineResult, baselines: bool) -> str:
+    """Markdown: one row a joint group."""
+    head = ["group", "MSE"] + (["zero", "random", "improvement over zero"] if baselines else [])
+    rows = [head, ["---"] * len(head)]
+    for name, value in result.mse.items():
+        row = [name, f"{value:.5f}"]
+        if baselines:
+            row += [f"{result.zero[name]:.5f}", f"{result.random[name]:.5f}", f"{100 * result.improvement(name):.1f} %"]
+        rows.append(row)
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Evaluate, print, write."""
+    args = parse(argv)
+    if args.trajs < 1:
+        raise SystemExit(f"--trajs wants at least 1, got {args.trajs}.")
+    try:
+        model = NeonVLA.from_pretrained(args.model)
+        soup = open_dataset(args.dataset, args.dataset_type, model)
+        result = evaluate_offline(model, soup, args.trajs, args.seed)
+    except (ValueError, OSError, ImportError) as error:
+        raise SystemExit(str(error)) from None
+    print(table(result, args.baselines))
+    print(f"{result.trajectories} episodes, {result.chunks} chunks")
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "offline.json").write_text(json.dumps(result.as_dict(), indent=2) + "\n")
+    for index in range(min(PLOTTED, result.trajectories) if args.plot else 0):
+        plot_trajectory(model, soup, index, args.out / f"trajectory_{index}.png")
+
+
+if __name__ == "__main__":
+    main()
