@@ -1,10 +1,13 @@
-"""Pretrain the action layer on scripted expert episodes of the reach task.
+"""Pretrain the action layer: on scripted reaches that it records itself, or with one of 24 presets on a data soup.
 
     python agents/pretrain.py                     # the shipped demo heads: about 20 minutes on two cores
     python agents/pretrain.py --preset tiny       # two minutes, prints the same figures
     python agents/pretrain.py --out runs/heads    # stop with Ctrl-C, run the same line to go on
+    python agents/pretrain.py --list              # the 24 presets, with their sizes
+    python agents/pretrain.py --preset compact_reach   # one of them; scripts/train_neon.py has more flags
 
-Writes OUT/policy (a checkpoint for NeonVLA.from_pretrained), OUT/history.json and OUT/loss.png.
+Writes OUT/policy (a checkpoint for NeonVLA.from_pretrained), OUT/history.json and OUT/loss.png; a preset writes what
+`neon_sim.training.train.NeonTrainer` says.
 """
 
 import argparse
@@ -26,11 +29,14 @@ from neon_sim.names import nearest
 from neon_sim.sensors.camera import CameraConfig
 from neon_sim.shipped import asset_path
 from neon_sim.sim.faults import ActuatorFault
+from neon_sim.training.config import PRESETS as TRAINING_PRESETS
 from neon_sim.training.demos import DemoConfig, Demos, record_demo, save_rows
 from neon_sim.training.forward_model import pretrain_forward_model
 from neon_sim.training.heads import HeadTrainer, HeadTraining
 from neon_sim.training.online import save_forward_model
+from neon_sim.training.preset_table import preset_table
 from neon_sim.training.run_folder import claim_folder
+from neon_sim.training.train import NeonTrainer
 from neon_sim.training.workers import cpu_count, parallel_map
 
 
@@ -115,18 +121,39 @@ def plot_history(history: list[dict[str, float]], path: Path) -> None:
     line_plot(path, epochs, curves, "epoch", "MSE on held-back episodes (action units squared)", log_y=True)
 
 
+def train_preset(args: argparse.Namespace) -> None:
+    """Train one of the 24."""
+    config = TRAINING_PRESETS[args.preset]()
+    config.output_dir = str(args.out or config.output_dir)
+    config.epochs = args.epochs or config.epochs
+    try:
+        trainer = NeonTrainer(config)
+    except (ValueError, OSError, ImportError) as error:
+        raise SystemExit(str(error)) from None
+    stats = trainer.train()
+    print(f"Best loss: {stats['best_loss']:.4f} after {stats['steps']} steps. Wrote {config.folder / 'best'}")
+
+
 def main() -> None:
     """Collect, train, save, plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="default", help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--out", type=Path, default=Path("runs/pretrain"))
+    parser.add_argument("--preset", default="default", help=f"one of {', '.join(PRESETS)}, or of --list")
+    parser.add_argument("--list", action="store_true", help="print the 24 presets as a table, and stop")
+    parser.add_argument("--out", type=Path, help="default: runs/pretrain, or the preset's own folder")
     parser.add_argument("--workers", type=int, default=cpu_count())
     parser.add_argument("--backbone-weights", help="folder of a compact backbone (default: the shipped one)")
     parser.add_argument("--epochs", type=int, help="in place of the preset's")
     args = parser.parse_args()
+    if args.list:
+        print(preset_table())
+        return
+    if args.preset in TRAINING_PRESETS:
+        train_preset(args)
+        return
     if args.preset not in PRESETS:
-        raise SystemExit(str(nearest("preset", args.preset, PRESETS)))
+        raise SystemExit(str(nearest("preset", args.preset, (*PRESETS, *TRAINING_PRESETS))))
     preset = PRESETS[args.preset]
+    args.out = args.out or Path("runs/pretrain")
     training = replace(preset.training, epochs=args.epochs or preset.training.epochs)
     weights = args.backbone_weights or asset_path("g1/compact_backbone")
     backbone_hash = hashlib.sha256((Path(weights) / "backbone.safetensors").read_bytes()).hexdigest()

@@ -14,6 +14,7 @@ from tiny_neon import tiny_config, tiny_model
 
 from neon_sim.eval.offline import OfflineResult, evaluate_offline, open_dataset
 from neon_sim.training.config import PRESETS
+from neon_sim.training.preset_table import preset_table
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 # What the documents' pages call their scripts with.
@@ -121,3 +122,9 @@ def test_there_are_24_presets_and_each_is_whole():
     large = PRESETS["large_arms"]()
     assert (large.model.mlp_hidden, large.model.action_head_layers, large.model.proprioception_hidden) == (2048, 8, 512)
     assert (large.learning_rate, large.batch_size, large.gradient_accumulation) == (1e-4, 2, 16)
+
+
+def test_the_page_of_presets_is_what_the_code_counts():
+    page = (SCRIPTS.parent / "docs" / "presets.md").read_text()
+    assert preset_table() in page
+    assert "| `compact_reach` | compact | arms_only | chunking |" in page

@@ -131,7 +131,8 @@ class AudioEncoder(nn.Module):
     def _build_convolutions(self, config: AudioConfig) -> None:
         # Both follow from the config, so checkpoints do not carry them.
         self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
-        filterbank = mel_filterbank(config.n_mels, config.n_fft, config.sample_rate)
+        with torch.device("cpu"):  # numbers, also where the weights are shapes only
+            filterbank = mel_filterbank(config.n_mels, config.n_fft, config.sample_rate)
         self.register_buffer("filterbank", filterbank, persistent=False)
         self.conv = nn.Sequential(
             nn.Conv1d(config.n_mels, config.channels, kernel_size=3, stride=2, padding=1),
