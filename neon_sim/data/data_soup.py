@@ -12,13 +12,14 @@ from typing import Final
 
 import numpy as np
 
+from neon_sim.data.action_mapper import ActionMapper
 from neon_sim.data.source import BadEpisodeError, DataSourceConfig, EpisodeSource
 from neon_sim.data.sources import open_source
 from neon_sim.data.windows import Window, WindowConfig, action_columns, check_episode, cut_window
 from neon_sim.episode import NeonEpisode
 from neon_sim.g1.action_space import G1ActionSpace
 
-__all__ = ["DataSoup", "DataSoupConfig", "DataSourceConfig", "NeonEpisode"]
+__all__ = ["ActionMapper", "DataSoup", "DataSoupConfig", "DataSourceConfig", "NeonEpisode"]
 
 _SPLIT_SEED: Final = 20_11  # which episodes are held back does not depend on the run's seed
 
