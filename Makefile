@@ -26,6 +26,8 @@ lint: $(STAMP)
 benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/step_rate.py
+	$(BIN)/python benchmarks/vector_rate.py
+	$(BIN)/python benchmarks/data.py
 
 # -qq keeps this run's one line from being read as the summary of the whole test suite.
 wheel-test: $(STAMP)
@@ -35,7 +37,7 @@ wheel-test: $(STAMP)
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/pip
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,vla,real,speech,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,vla,data,real,speech,dev]'
 	@touch $@
 
 $(BIN)/pip:

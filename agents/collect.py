@@ -1,0 +1,183 @@
+"""Record episodes of NeonG1 as a LeRobot data set, with parallel workers.
+
+    python agents/collect.py --task reach --policy expert --episodes 500
+    python agents/collect.py --policy noisy_expert --sensors proprio camera lidar audio --out runs/all_senses
+    python agents/collect.py --policy runs/pretrain/policy --sensors proprio camera --version v2.1
+    python agents/collect.py --preset tiny --out runs/tiny          # a few seconds
+    python agents/collect.py --ray auto --episodes 100000 --out /shared/reach   # needs pip install 'neon-sim[cluster]'
+
+Policies: expert, noisy_expert (its own wish is kept as info.expert_action), random, zero, or a checkpoint's folder.
+Stop with Ctrl-C, or lose the machine: the same line goes on, and a larger --episodes adds to what is there. An episode
+depends on its seed alone, so the data set is the same for any number of workers. With --ray, OUT is on a disk that
+every machine of the cluster sees.
+
+Writes OUT/shards (what the workers recorded) and OUT/dataset (all of it, ready to be read).
+"""
+
+import argparse
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import neon_sim  # noqa: F401  registers NeonG1-v0
+from neon_sim.data.lerobot import LeRobotReader, merge
+from neon_sim.data.lerobot.episodes import EPISODES_V2
+from neon_sim.data.lerobot.info import VERSIONS
+from neon_sim.data.lerobot.whole_file import whole_lines
+from neon_sim.env import ALL_SENSORS
+from neon_sim.eval.statistics import format_rate
+from neon_sim.inference.references import REFERENCES
+from neon_sim.names import nearest
+from neon_sim.tasks import TASKS
+from neon_sim.training.recording import RATE_HZ, Collecting, Recorder, Shard
+from neon_sim.training.run_folder import claim_folder
+from neon_sim.training.workers import cpu_count, parallel_map
+
+FIRST_SEED = 4_000_000  # no other script trains or is judged on seeds from here to 10 million
+SHARD = 4  # episodes; how finely work is shared out, and never what is recorded
+_WORKER: dict[str, Any] = {}
+
+
+PRESETS = {"default": (Collecting(), 100), "tiny": (Collecting(seconds=2.0), 6)}
+
+
+def open_worker(config: Collecting) -> None:
+    """Prepare this process; Ctrl-C is for the main process to act on."""
+    if multiprocessing.parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _WORKER["recorder"] = Recorder(config)
+
+
+def record_shard(shard: Shard) -> int:
+    """`Recorder.record` in a worker process."""
+    return _WORKER["recorder"].record(shard)
+
+
+def shards_of(config: Collecting, episodes: int, folder: Path) -> list[Shard]:
+    """The work, the same for any number of workers."""
+    first = FIRST_SEED + 100_000 * config.seed
+    starts = range(0, episodes, SHARD)
+    return [Shard(str(folder / f"shard_{i:07d}"), first + i, min(SHARD, episodes - i)) for i in starts]
+
+
+def missing(shards: list[Shard]) -> list[Shard]:
+    """Shards with episodes still to be recorded, told by their metadata."""
+    return [s for s in shards if len(whole_lines(Path(s.folder) / EPISODES_V2)) < s.count]
+
+
+def ray_map(config: Collecting, shards: list[Shard], address: str) -> Iterator[int]:
+    """The same workers as actors on a Ray cluster, one per CPU; yields like `parallel_map`.
+
+    Raises:
+        SystemExit: ray is not installed.
+    """
+    try:
+        import ray
+        from ray.util import ActorPool
+    except ImportError:
+        raise SystemExit("--ray needs Ray. Install it: pip install 'neon-sim[cluster]'") from None
+    from tqdm import tqdm
+
+    ray.init(address=None if address == "local" else address, log_to_driver=False)
+    try:
+        cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        worker = ray.remote(num_cpus=1)(Recorder)
+        pool = ActorPool([worker.remote(config) for _ in range(min(cpus, max(1, len(shards))))])
+        results = pool.map(lambda actor, shard: actor.record.remote(shard), shards)
+        yield from tqdm(results, total=len(shards), desc="shards")
+    finally:
+        ray.shutdown()
+
+
+def collect(
+    config: Collecting, episodes: int, out: Path, workers: int, version: str, ray_address: str | None = None
+) -> Path:
+    """Record what is missing, merge everything, and print what there is. Returns the data set's folder."""
+    shards = shards_of(config, episodes, out.resolve() / "shards")
+    work, start_s = missing(shards), time.monotonic()
+    if ray_address is not None:
+        new = sum(ray_map(config, work, ray_address))
+    else:
+        new = sum(parallel_map(record_shard, work, min(workers, max(1, len(work))), "shards", open_worker, (config,)))
+    elapsed_s = time.monotonic() - start_s
+    dataset = merge([shard.folder for shard in shards], out / "dataset", version)
+    print(f"{new} new episodes in {elapsed_s:.1f} s ({60.0 * new / max(elapsed_s, 1e-9):.0f} a minute)")
+    return dataset
+
+
+def success_line(dataset: Path) -> str:
+    """How many episodes ended well."""
+    reader = LeRobotReader(dataset, cameras=False)
+    successes = sum(episode.success for episode in reader.episodes())
+    return f"{len(reader)} episodes, {reader.info.total_frames} frames, success {format_rate(successes, len(reader))}"
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="default", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--task", help="reach, stand, walk, ...")
+    parser.add_argument("--policy", help="expert, noisy_expert, random, zero, or a checkpoint's folder")
+    parser.add_argument("--episodes", type=int)
+    parser.add_argument("--seconds", type=float, help="of an episode at most")
+    parser.add_argument("--sensors", nargs="+", help=f"some of {', '.join(ALL_SENSORS)}")
+    parser.add_argument("--control-mode")
+    parser.add_argument("--physics-dt", type=float, help="s")
+    parser.add_argument("--stop-on-success", action="store_true", default=None)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--version", default="v3.0", help=f"of the data set: {' or '.join(VERSIONS)}")
+    parser.add_argument("--workers", type=int, default=cpu_count())
+    parser.add_argument("--ray", metavar="ADDRESS", help='of a Ray cluster, "auto", or "local"')
+    parser.add_argument("--discard-shards", action="store_true", help="when the data set is whole; ends resuming")
+    parser.add_argument("--out", type=Path, default=Path("runs/collect"))
+    return parser.parse_args()
+
+
+def settings(args: argparse.Namespace) -> tuple[Collecting, int]:
+    """The preset with the given flags put in.
+
+    Raises:
+        ValueError: a name that does not exist, with the nearest that does, or a number that makes no sense.
+    """
+    if args.preset not in PRESETS:
+        raise nearest("preset", args.preset, PRESETS)
+    config, episodes = PRESETS[args.preset]
+    given = {name: value for name, value in vars(args).items() if name in asdict(config) and value is not None}
+    config = replace(config, **given | {"sensors": tuple(given.get("sensors", config.sensors))})
+    episodes = episodes if args.episodes is None else args.episodes
+    for kind, value, valid in (("task", config.task, TASKS), ("version", args.version, VERSIONS)):
+        if value not in valid:
+            raise nearest(kind, value, valid)
+    if config.policy not in (*REFERENCES, "noisy_expert") and not Path(config.policy).is_dir():
+        raise nearest("policy (nor is it a folder)", config.policy, [*REFERENCES, "noisy_expert"])
+    if episodes < 1 or config.seconds * RATE_HZ < 1 or args.workers < 1:
+        raise ValueError(f"Episodes, seconds and workers must be positive, got {episodes}, {config.seconds}, "
+                         f"{args.workers}.")  # fmt: skip
+    return config, episodes
+
+
+def main() -> None:
+    """Record, merge, report."""
+    args = parse()
+    try:
+        config, episodes = settings(args)
+        claim_folder(args.out, asdict(config))
+        dataset = collect(config, episodes, args.out, args.workers, args.version, args.ray)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    except KeyboardInterrupt:
+        raise SystemExit(f"\nStopped; what was recorded is in {args.out}. The same line goes on.") from None
+    print(success_line(dataset))
+    if args.discard_shards:
+        shutil.rmtree(args.out / "shards")
+    print(f"Wrote {os.fspath(dataset)}")
+
+
+if __name__ == "__main__":
+    main()

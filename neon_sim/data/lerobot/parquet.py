@@ -1,0 +1,150 @@
+"""Arrow tables from numpy columns and back, and rows out of a parquet file without reading the rest."""
+
+import io
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from neon_sim.data.lerobot.features import Feature
+
+try:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+except ImportError as error:
+    raise ImportError("LeRobot data sets need pyarrow. Install it: pip install 'neon-sim[data]'") from error
+
+_IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_MM_PER_M = 1000.0
+_FARTHEST_MM = 65535
+DAMAGE = (pa.ArrowException, OSError)  # what pyarrow raises for bytes that are no parquet file
+
+
+def column_array(values: np.ndarray, feature: Feature) -> pa.Array:
+    """Values (T, ...) of one feature -> T rows: numbers, lists of a fixed length, nested lists, or PNG pictures."""
+    if feature.dtype == "image":
+        return pa.array([{"bytes": png, "path": None} for png in map(_to_png, values)], _IMAGE)
+    if feature.dtype == "string":
+        return pa.array(values.reshape(-1).tolist(), pa.string())
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    if feature.shape == (1,):
+        return flat
+    if len(feature.shape) == 1:
+        return pa.FixedSizeListArray.from_arrays(flat, feature.shape[0])
+    for size in reversed(feature.shape):
+        ends = np.arange(0, len(flat) + 1, size, dtype=np.int32)
+        flat = pa.ListArray.from_arrays(pa.array(ends), flat)
+    return flat
+
+
+def column_values(column: pa.ChunkedArray, feature: Feature) -> np.ndarray:
+    """Inverse of `column_array`: (T, *shape), a depth map in metres.
+
+    Raises:
+        ValueError: a row is missing or has another size than the feature says.
+    """
+    if column.null_count:
+        raise ValueError(f"{column.null_count} of {len(column)} rows have no value")
+    if feature.dtype == "image":
+        return np.stack([_from_png(row["bytes"], feature) for row in column.to_pylist()])
+    array = column.combine_chunks()
+    if feature.dtype == "string":
+        return np.array(array.to_pylist(), dtype=np.str_).reshape(len(column), 1)
+    while pa.types.is_list(array.type) or pa.types.is_large_list(array.type) or pa.types.is_fixed_size_list(array.type):
+        array = array.flatten()
+    flat = array.to_numpy(zero_copy_only=False)
+    if flat.size != len(column) * int(np.prod(feature.shape)):
+        raise ValueError(f"{len(column)} rows of shape {feature.shape} are said, {flat.size} numbers are there")
+    return flat.reshape(len(column), *feature.shape)
+
+
+def _to_png(pixels: np.ndarray) -> bytes:
+    """(H, W, 3) or (H, W, 1) uint8, or (H, W) m as 16-bit millimetres, of which the farthest are 65.5 m."""
+    if pixels.dtype.kind == "f":
+        pixels = np.clip(np.round(pixels * _MM_PER_M), 0, _FARTHEST_MM).astype(np.uint16)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _from_png(raw: bytes, feature: Feature) -> np.ndarray:
+    pixels = np.array(Image.open(io.BytesIO(raw)))
+    return (pixels / _MM_PER_M).astype(np.float32) if feature.is_depth else pixels.reshape(feature.shape)
+
+
+def make_table(columns: Mapping[str, np.ndarray], features: Mapping[str, Feature]) -> pa.Table:
+    """The table of one episode: every feature that is not a video, in the order of the features."""
+    names = [name for name, feature in features.items() if feature.dtype != "video"]
+    return pa.table({name: column_array(columns[name], features[name]) for name in names})
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write one parquet file with one row group. No dictionaries: sensor values hardly ever repeat."""
+    with table_writer(path, table.schema) as writer:
+        writer.write_table(table, row_group_size=max(1, table.num_rows))
+
+
+def table_writer(path: Path, schema: pa.Schema) -> Any:
+    """A parquet writer with this project's settings; a context manager."""
+    return pq.ParquetWriter(path, schema, compression="zstd", compression_level=1, use_dictionary=False)
+
+
+def read_rows(path: Path, first: int, count: int, names: Iterable[str]) -> pa.Table:
+    """Rows `first` to `first + count` of a file; only the row groups that hold them are read.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a parquet file, or without one of the names, or with fewer rows.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"No data file {path}.")
+    try:
+        with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
+            _check_names(path, file.schema_arrow.names, names)
+            groups, skipped = _groups_of(file.metadata, first, count)
+            table = file.read_row_groups(groups, columns=list(names), use_threads=False)
+    except DAMAGE as error:
+        raise ValueError(f"{path} is not a readable parquet file: {error}. Copy or record it again.") from error
+    rows = table.slice(first - skipped, count)
+    if rows.num_rows < count:
+        wanted = f"{path} ends too soon: rows {first} to {first + count - 1} are wanted"
+        raise ValueError(f"{wanted}, it gives {rows.num_rows} of them.")
+    return rows
+
+
+def _check_names(path: Path, found: list[str], names: Iterable[str]) -> None:
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ValueError(f"{path} has no column {missing[0]!r} that meta/info.json promises; it has {found}.")
+
+
+def _groups_of(metadata: Any, first: int, count: int) -> tuple[list[int], int]:
+    """Row groups that hold the rows, and how many rows come before the first of them."""
+    starts = np.cumsum([0] + [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
+    groups = [i for i in range(metadata.num_row_groups) if starts[i] < first + count and starts[i + 1] > first]
+    return groups, int(starts[groups[0]]) if groups else first
+
+
+def tasks_table(tasks: list[str]) -> pa.Table:
+    """meta/tasks.parquet: a pandas frame whose index is the task and whose column is its number."""
+    table = pa.table({"task_index": pa.array(range(len(tasks)), pa.int64()), "task": pa.array(tasks, pa.string())})
+    described = {
+        "index_columns": ["task"],
+        "column_indexes": [],
+        "columns": [_pandas_column("task_index", "int64", "int64"), _pandas_column("task", "unicode", "object")],
+        "pandas_version": "2.0.0",
+    }
+    return table.replace_schema_metadata({"pandas": json.dumps(described)})
+
+
+def _pandas_column(name: str, pandas_type: str, numpy_type: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "field_name": name,
+        "pandas_type": pandas_type,
+        "numpy_type": numpy_type,
+        "metadata": None,
+    }

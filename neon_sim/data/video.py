@@ -1,0 +1,144 @@
+"""Frame-exact video with PyAV: frame k of what was written is frame k of what is read, wherever reading begins."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+try:
+    import av
+except ImportError as error:
+    raise ImportError("Video needs PyAV. Install it: pip install 'neon-sim[data]'") from error
+
+Path = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """How pictures are encoded. The defaults favour speed and random access over size.
+
+    No frame refers to a later one, so that clips can be put one after another without encoding them again. One thread:
+    the same pictures give the same bytes.
+    """
+
+    codec: str = "libx264"  # "libx264rgb" with crf 0 and pix_fmt "rgb24" is lossless
+    pix_fmt: str = "yuv420p"
+    crf: int = 20  # 0 is the best quality
+    preset: str = "ultrafast"
+    keyframe_every: int = 25  # frames; reading anywhere decodes at most this many for nothing
+
+
+def encode_video(path: Path, frames: np.ndarray | Sequence[np.ndarray], fps: int, config: VideoConfig) -> None:
+    """Write frames (T, H, W, 3) uint8 RGB to an mp4 file, whatever the path's suffix.
+
+    Raises:
+        ValueError: no frames, another shape or type, or an odd size where the pixel format needs an even one.
+    """
+    _check_frames(frames, config)
+    height, width = frames[0].shape[:2]
+    with av.open(os.fspath(path), "w", format="mp4") as container:
+        stream: Any = container.add_stream(config.codec, rate=fps)
+        stream.width, stream.height, stream.pix_fmt = width, height, config.pix_fmt
+        stream.codec_context.thread_count = 1
+        stream.options = {"crf": str(config.crf), "preset": config.preset, "bf": "0", "g": str(config.keyframe_every)}
+        for index, pixels in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def _check_frames(frames: np.ndarray | Sequence[np.ndarray], config: VideoConfig) -> None:
+    if len(frames) == 0:
+        raise ValueError("A video needs at least one frame, got none.")
+    first = frames[0]
+    if first.dtype != np.uint8 or first.ndim != 3 or first.shape[2] != 3:
+        raise ValueError(f"Video frames are (H, W, 3) uint8, got {first.shape} {first.dtype}.")
+    if config.pix_fmt == "yuv420p" and (first.shape[0] % 2 or first.shape[1] % 2):
+        raise ValueError(
+            f"yuv420p needs an even height and width, got {first.shape[:2]}. Store them as images instead."
+        )
+
+
+def video_rate(path: Path) -> float:
+    """Frames per second that the file says of itself."""
+    with av.open(os.fspath(path)) as container:
+        return float(container.streams.video[0].average_rate or 0.0)
+
+
+def decode_video(path: Path, fps: float, first: int = 0, count: int | None = None) -> np.ndarray:
+    """Frames `first` to `first + count` as (count, H, W, 3) uint8 RGB; count=None reads to the end.
+
+    fps: of the grid that frames are numbered on, frame k at k / fps s after the video's start.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it cannot be decoded, its rate is another, it has a hole, or it ends too soon.
+    """
+    frames: list[np.ndarray] = []
+    for index, pixels in iterate_video(path, fps, first):
+        if count is not None and len(frames) == count:
+            break
+        if index != first + len(frames):
+            raise ValueError(f"{os.fspath(path)} has frame {index} where frame {first + len(frames)} belongs.")
+        frames.append(pixels)
+    if count is not None and len(frames) < count:
+        wanted = f"{os.fspath(path)} ends too soon: frames {first} to {first + count - 1} are wanted"
+        raise ValueError(f"{wanted}, it gives {len(frames)} of them.")
+    return np.stack(frames) if frames else np.empty((0, 0, 0, 3), np.uint8)
+
+
+def iterate_video(path: Path, fps: float, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (frame number, (H, W, 3) uint8 RGB) from frame `first` on, holding one frame at a time."""
+    try:
+        with av.open(os.fspath(path)) as container:
+            stream: Any = container.streams.video[0]
+            _check_rate(path, stream.average_rate, fps)
+            stream.thread_type = "NONE"  # the caller's workers share the cores
+            start = (stream.start_time or 0) * stream.time_base
+            if first > 0:
+                container.seek(int((start + Fraction(first) / Fraction(fps)) / stream.time_base), stream=stream)
+            for frame in container.decode(stream):
+                index = round((frame.pts * frame.time_base - start) * Fraction(fps))
+                if index >= first:
+                    yield index, frame.to_ndarray(format="rgb24")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"No video {os.fspath(path)}.") from None
+    except (av.error.FFmpegError, IndexError) as error:
+        raise ValueError(f"{os.fspath(path)} is not a readable video: {error}. Copy or record it again.") from error
+
+
+def _check_rate(path: Path, rate: Fraction | None, fps: float) -> None:
+    if rate is None or abs(float(rate) - fps) > 0.01 * fps:
+        raise ValueError(
+            f"{os.fspath(path)} runs at {float(rate or 0):g} frames/s, but {fps:g} are said. Correct the fps."
+        )
+
+
+def concatenate_videos(parts: Sequence[Path], lengths: Sequence[int], path: Path, fps: int) -> None:
+    """Put clips of `encode_video` with one config one after another into an mp4 file, without encoding them again.
+
+    lengths: frames of each part.
+    """
+    with av.open(os.fspath(path), "w", format="mp4") as target:
+        out: Any = None
+        offset = 0
+        for part, length in zip(parts, lengths, strict=True):
+            with av.open(os.fspath(part)) as source:
+                stream = source.streams.video[0]
+                if out is None:
+                    out = target.add_stream_from_template(stream)
+                _copy_packets(source, stream, target, out, Fraction(offset, fps))
+            offset += length
+
+
+def _copy_packets(source: Any, stream: Any, target: Any, out: Any, delay_s: Fraction) -> None:
+    ticks = int(delay_s / stream.time_base)
+    for packet in source.demux(stream):
+        if packet.dts is None:
+            continue  # the empty packet that flushes
+        packet.pts, packet.dts, packet.stream = packet.pts + ticks, packet.dts + ticks, out
+        target.mux(packet)

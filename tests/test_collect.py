@@ -1,0 +1,192 @@
+"""agents/collect.py: the same data set for any number of workers, through kills and interruptions."""
+
+import filecmp
+import importlib.util
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from neon_sim.data.lerobot import LeRobotReader, LeRobotWriter
+from neon_sim.training.recording import Collecting, Recorder, Shard
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "agents" / "collect.py"
+SHORT = ("--task", "stand", "--policy", "random", "--seconds", "0.4")
+
+
+def load() -> ModuleType:
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location("agents_collect", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *flags: str) -> None:
+    """The script in this process."""
+    monkeypatch.setattr(sys, "argv", ["collect.py", *flags])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def files(folder: Path) -> list[str]:
+    """Every file below a folder."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def assert_equal_folders(one: Path, other: Path) -> None:
+    """The same files with the same bytes."""
+    assert files(one) == files(other) and files(one)
+    assert filecmp.cmpfiles(one, other, files(one), shallow=False)[1:] == ([], [])
+
+
+def test_a_run_writes_what_it_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    run(monkeypatch, *SHORT, "--episodes", "5", "--workers", "1", "--out", str(out))
+    printed = capsys.readouterr().out
+    assert "5 new episodes" in printed and "5 episodes, 100 frames, success" in printed
+    reader = LeRobotReader(out / "dataset")
+    assert reader.info.version == "v3.0" and len(reader) == 5
+    assert set(reader.episode(0).observations) == {"command", "instruction", "proprio", "eef"}
+    before = {path: (out / "dataset" / path).read_bytes() for path in files(out / "dataset")}
+
+    run(monkeypatch, *SHORT, "--episodes", "5", "--workers", "1", "--out", str(out))  # nothing is left to do
+    assert "0 new episodes" in capsys.readouterr().out
+    assert {path: (out / "dataset" / path).read_bytes() for path in files(out / "dataset")} == before
+
+    run(monkeypatch, *SHORT, "--episodes", "6", "--workers", "1", "--out", str(out), "--discard-shards")
+    assert "1 new episodes" in capsys.readouterr().out
+    assert len(LeRobotReader(out / "dataset")) == 6 and not (out / "shards").exists()
+    with pytest.raises(SystemExit, match="begun with other settings"):
+        run(monkeypatch, *SHORT, "--seed", "1", "--out", str(out))
+
+
+@pytest.mark.slow
+def test_two_workers_and_a_kill_give_the_data_set_of_one_worker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    flags = (*SHORT, "--episodes", "9")
+    run(monkeypatch, *flags, "--workers", "1", "--out", str(tmp_path / "one"))
+    command = [sys.executable, str(SCRIPT), *flags, "--workers", "2", "--out", str(tmp_path / "two")]
+    broken = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    deadline = time.monotonic() + 120.0
+    while not list(tmp_path.glob("two/shards/*/data/chunk-000/*.parquet")):
+        assert time.monotonic() < deadline and broken.poll() is None
+        time.sleep(0.02)
+    broken.send_signal(signal.SIGKILL)  # its workers are left behind, and must not spoil what comes now
+    broken.wait()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert_equal_folders(tmp_path / "one" / "dataset", tmp_path / "two" / "dataset")
+
+
+def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, str(SCRIPT), *SHORT, "--episodes", "400", "--workers", "1", "--out", str(out)]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120.0
+    while len(list(out.glob("shards/*/data/chunk-000/*.parquet"))) < 2:
+        assert time.monotonic() < deadline and running.poll() is None
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 1 and "Stopped; what was recorded is in" in said
+    shards = sorted(out.glob("shards/*"))
+    assert sum(len(LeRobotReader(shard)) for shard in shards if (shard / "meta/info.json").exists()) >= 1
+    assert not list(out.rglob("*.unfinished"))
+
+
+def test_an_episode_depends_on_its_seed_alone(tmp_path: Path) -> None:
+    recorder = Recorder(Collecting(task="reach", policy="noisy_expert", seconds=0.7))
+    first = recorder.episode(11)
+    recorder.episode(12)
+    again = recorder.episode(11)
+    assert np.array_equal(first.actions, again.actions)
+    assert np.array_equal(first.observations["proprio"], again.observations["proprio"])
+    assert not np.array_equal(recorder.episode(12).actions, first.actions)
+
+
+def test_a_noisy_expert_says_what_it_wanted_and_what_the_words_meant() -> None:
+    recorder = Recorder(Collecting(task="reach", policy="noisy_expert", seconds=1.28, noisy_share=0.5))
+    episodes = [recorder.episode(seed) for seed in range(4)]
+    pushed = [np.abs(e.infos["expert_action"] - e.actions).reshape(4, 16, 17).max(axis=(1, 2)) > 1e-6 for e in episodes]
+    assert 0.1 < np.mean(pushed) < 0.9  # chunks of 16, half of them pushed
+    for episode in episodes:
+        assert episode.infos["expert_action"].shape == episode.actions.shape == (64, 17)
+        assert set(np.unique(episode.infos["goal_hand"])) <= {0, 1} and len(set(episode.infos["goal_hand"])) == 1
+        assert ("left" if episode.infos["goal_hand"][0] == 0 else "right") in episode.instruction
+        places = episode.infos["goal_pos_b"]
+        assert places.shape == (64, 3) and 0.15 < places[0, 0] < 0.4  # the task's box, m ahead of the pelvis
+    quiet = Recorder(Collecting(task="reach", policy="noisy_expert", seconds=0.4, noisy_share=0.0)).episode(3)
+    assert quiet.infos["expert_action"] == pytest.approx(quiet.actions)
+
+
+def test_a_shard_is_brought_up_to_its_count(tmp_path: Path) -> None:
+    recorder = Recorder(Collecting(task="stand", seconds=0.2))
+    assert recorder.record(Shard(str(tmp_path / "s"), 100, 2)) == 2
+    assert recorder.record(Shard(str(tmp_path / "s"), 100, 3)) == 1
+    with LeRobotWriter(tmp_path / "s") as writer:
+        assert len(writer) == 3
+    third = LeRobotReader(tmp_path / "s").episode(2)
+    assert np.array_equal(third.observations["proprio"], recorder.episode(102).observations["proprio"])
+
+
+def test_the_camera_is_recorded_as_video(tmp_path: Path) -> None:
+    recorder = Recorder(Collecting(task="reach", sensors=("proprio", "camera"), seconds=0.3))
+    recorder.record(Shard(str(tmp_path / "s"), 5, 1))
+    seen, read = recorder.episode(5), LeRobotReader(tmp_path / "s").episode(0)
+    error = np.abs(read.observations["camera"].astype(int) - seen.observations["camera"])
+    assert read.observations["camera"].shape == (15, 128, 128, 3) and error.mean() < 4.0
+    assert np.array_equal(read.observations["proprio"], seen.observations["proprio"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--preset", "tinny"), "Did you mean 'tiny'"),
+        (("--task", "recah"), "Did you mean 'reach'"),
+        (("--policy", "exprt"), "Did you mean 'expert'"),
+        (("--version", "v3.1"), "Did you mean 'v3.0'"),
+        (("--episodes", "0"), "must be positive"),
+    ],
+)
+def test_a_wrong_flag_is_answered_before_anything_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: tuple[str, str], message: str
+) -> None:
+    with pytest.raises(SystemExit, match=message):
+        run(monkeypatch, *flags, "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
+def test_ray_that_is_not_there_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"pip install 'neon-sim\[cluster\]'"):
+        run(monkeypatch, *SHORT, "--ray", "local", "--out", str(tmp_path / "out"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs the extra cluster")
+def test_a_ray_cluster_gives_the_same_data_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    flags = (*SHORT, "--episodes", "6")
+    run(monkeypatch, *flags, "--workers", "1", "--out", str(tmp_path / "one"))
+    command = [sys.executable, str(SCRIPT), *flags, "--ray", "local", "--out", str(tmp_path / "ray")]
+    subprocess.run(command, check=True, timeout=600, env=os.environ)
+    assert_equal_folders(tmp_path / "one" / "dataset", tmp_path / "ray" / "dataset")
+
+
+def test_work_is_shared_out_in_the_same_way_for_any_number_of_workers(tmp_path: Path) -> None:
+    script = load()
+    shards = script.shards_of(Collecting(seed=2), 10, tmp_path)
+    assert [(s.first_seed, s.count) for s in shards] == [(4_200_000, 4), (4_200_004, 4), (4_200_008, 2)]
+    assert script.missing(shards) == shards

@@ -1,0 +1,54 @@
+"""agents/view.py draws what an episode holds."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lerobot_episodes import full_episode
+from PIL import Image
+
+from neon_sim.data.lerobot import LeRobotWriter
+
+SCRIPT = Path(__file__).resolve().parents[1] / "agents" / "view.py"
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    with LeRobotWriter(tmp_path / "set") as writer:
+        writer.add(full_episode(12))
+        writer.add(full_episode(8, 1, "other words"))
+    return tmp_path / "set"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *flags: str) -> dict[str, object]:
+    monkeypatch.setattr(sys, "argv", ["view.py", *flags])
+    return runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_pictures_are_drawn_and_described(
+    monkeypatch: pytest.MonkeyPatch, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, str(dataset), "--episodes", "0", "1", "--out", str(tmp_path / "out"))
+    printed = capsys.readouterr().out
+    assert "episode 1: 'other words', 0.2 s, success" in printed and "lidar" in printed
+    for number in (0, 1):
+        picture = np.asarray(Image.open(tmp_path / "out" / f"episode_00000{number}.png").convert("RGB"))
+        assert picture.shape[0] > 900 and picture.std() > 5.0  # four panels with something in them
+
+
+def test_the_film_strip_shows_first_and_last_frame() -> None:
+    film_strip = runpy.run_path(str(SCRIPT))["film_strip"]
+    episode = full_episode(12)
+    strip = film_strip(episode)
+    assert strip.shape == (32, 6 * 48, 3)
+    assert np.array_equal(strip[:, :48], episode.observations["camera"][0])
+    assert np.array_equal(strip[:, -48:], episode.observations["camera"][11])
+
+
+def test_what_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch, dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="has 2 episodes, number 5"):
+        run(monkeypatch, str(dataset), "--episodes", "5", "--out", str(tmp_path / "out"))
+    with pytest.raises(SystemExit, match="holds no LeRobot data set"):
+        run(monkeypatch, str(tmp_path / "nothing"), "--out", str(tmp_path / "out"))
