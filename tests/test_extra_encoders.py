@@ -38,8 +38,8 @@ def test_depth_is_read_in_units_of_its_range() -> None:
     coarse.load_state_dict(fine.state_dict())
     picture = torch.rand(1, 32, 32)
     torch.testing.assert_close(fine(1000.0 * picture), coarse(10.0 * picture))
-    with pytest.raises(ValueError, match=r"wants \(B, H, W\), got \(1, 32, 32, 1\)"):
-        fine(picture.unsqueeze(-1))
+    with pytest.raises(ValueError, match=r"wants \(B, H, W\) or \(B, H, W, 1\), got \(1, 32, 32, 3\)"):
+        fine(picture.unsqueeze(-1).expand(-1, -1, -1, 3))
 
 
 def test_a_class_that_is_none_is_refused() -> None:
@@ -81,3 +81,21 @@ def test_a_model_without_them_leaves_them_out(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="Did you mean 'imu'"):
         model.fuse(features.pooled, {"imuu": reading("imu")})
+
+
+def test_the_envs_one_channel_pictures_are_taken_as_they_are():
+    generator = torch.Generator().manual_seed(0)
+    depth = torch.randint(0, 256, (2, 32, 32), generator=generator)
+    encoder = DepthEncoder().eval()
+    assert torch.equal(encoder(depth), encoder(depth[..., None]))
+    classes = torch.randint(0, 5, (2, 32, 32), generator=generator)
+    segmentation = SegmentationEncoder(5).eval()
+    assert torch.equal(segmentation(classes), segmentation(classes[..., None]))
+    with pytest.raises(ValueError, match="DepthEncoder wants"):
+        encoder(depth[..., None].expand(-1, -1, -1, 3))
+
+
+def test_cells_of_the_palms_are_one_row_to_the_encoder():
+    encoder = build_extra_encoder("tactile", 32).eval()
+    cells = torch.rand(3, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(encoder(cells), encoder(cells.reshape(3, 32)))

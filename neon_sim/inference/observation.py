@@ -67,9 +67,11 @@ def _sense(name: str, value: Any, sizes: Mapping[str, int]) -> np.ndarray:
         raise nearest("sense", name, ("proprioception", *KNOWN_SENSES))
     numbers = _numbers(name, value)
     if name in PICTURE_SENSES:
+        numbers = numbers[..., 0] if numbers.ndim == 3 and numbers.shape[2] == 1 else numbers
         if numbers.ndim != 2 or not 0 < numbers.size <= _MOST_PIXELS:
             raise ValueError(f"{name} wants (H, W), at most {_MOST_PIXELS} pixels, got {numbers.shape}.")
         return numbers
+    numbers = numbers.ravel() if name == "tactile" else numbers  # the env has it as palms of rows of cells
     if numbers.ndim != 1:
         raise ValueError(f"{name} wants one row of numbers, got {numbers.shape}.")
     if name == "lidar" and (len(numbers) % 3 or not 0 < len(numbers) <= 3 * _MOST_POINTS):

@@ -46,8 +46,8 @@ class VectorEncoder(nn.Module):
         self.std.copy_(torch.where(values[1] == 0, 1.0, values[1]))
 
     def forward(self, vector: Tensor) -> Tensor:
-        """(B, input_dim) -> (B, output_dim)."""
-        return self.net((vector - self.mean) / self.std)
+        """(B, input_dim), or any (B, ...) with as many entries, -> (B, output_dim)."""
+        return self.net((vector.flatten(1) - self.mean) / self.std)
 
 
 class ProprioEncoder(VectorEncoder):

@@ -25,10 +25,9 @@ class DepthEncoder(nn.Module):
         self.net = _convolutions(1, output_dim)
 
     def forward(self, depth: Tensor) -> Tensor:
-        """(B, H, W), any number type -> (B, output_dim). Raises ValueError for another shape."""
-        if depth.dim() != 3:
-            raise ValueError(f"DepthEncoder wants (B, H, W), got {tuple(depth.shape)}.")
-        return self.net(depth.float().unsqueeze(1) / self.levels)
+        """(B, H, W) or (B, H, W, 1), any number type -> (B, output_dim). Raises ValueError for another shape."""
+        picture = _one_channel("DepthEncoder", depth)
+        return self.net(picture.float().unsqueeze(1) / self.levels)
 
 
 class SegmentationEncoder(nn.Module):
@@ -46,14 +45,24 @@ class SegmentationEncoder(nn.Module):
         self.net = _convolutions(8, output_dim)
 
     def forward(self, segmentation: Tensor) -> Tensor:
-        """(B, H, W) class numbers, any number type -> (B, output_dim). Raises ValueError for a class that is none."""
-        if segmentation.dim() != 3:
-            raise ValueError(f"SegmentationEncoder wants (B, H, W), got {tuple(segmentation.shape)}.")
-        numbers = segmentation.long()
+        """(B, H, W) or (B, H, W, 1) class numbers, any number type -> (B, output_dim).
+
+        Raises ValueError for a class that is none, and for another shape.
+        """
+        numbers = _one_channel("SegmentationEncoder", segmentation).long()
         low, high = int(numbers.min()), int(numbers.max())
         if low < 0 or high >= self.classes:
             raise ValueError(f"SegmentationEncoder knows classes 0 to {self.classes - 1}, got {low} to {high}.")
         return self.net(self.embed(numbers).permute(0, 3, 1, 2))
+
+
+def _one_channel(who: str, picture: Tensor) -> Tensor:
+    """(B, H, W) out of it, or out of (B, H, W, 1) as the env has it."""
+    if picture.dim() == 4 and picture.shape[-1] == 1:
+        return picture[..., 0]
+    if picture.dim() != 3:
+        raise ValueError(f"{who} wants (B, H, W) or (B, H, W, 1), got {tuple(picture.shape)}.")
+    return picture
 
 
 def _convolutions(channels: int, output_dim: int) -> nn.Sequential:
@@ -78,8 +87,8 @@ def _vector(width: int) -> VectorEncoder:
 # Name -> encoder of a size: the width of a vector, the levels of a depth picture, the number of classes.
 EXTRA_ENCODERS: Final[dict[str, Callable[[int], nn.Module]]] = {
     "imu": _vector,  # 6: gyro rad/s, acceleration m/s^2
-    "force": _vector,  # 6 for each wrist and foot: N, N m
-    "tactile": _vector,  # pressure of each cell of the palms
+    "force": _vector,  # 24: 6 for each wrist and foot, N and N m
+    "tactile": _vector,  # 32: pressure of each cell of the palms
     "gps": _vector,  # 3: m, where the base is
     "depth": DepthEncoder,
     "segmentation": SegmentationEncoder,

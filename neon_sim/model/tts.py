@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from neon_sim.model import espeak
+from neon_sim import espeak
 from neon_sim.model.backbones.loading import freeze, load_model, read_config, require_extra, source_of
 from neon_sim.model.video_backbone import BackboneConfig
 

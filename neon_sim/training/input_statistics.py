@@ -17,7 +17,7 @@ def set_statistics(model: NeonVLA, soup: DataSoup, samples: int = 1024) -> None:
     values: dict[str, list[np.ndarray]] = {}
     for number in range(samples):
         for name, value in soup[number * soup.config.visit].senses.items():
-            values.setdefault(name, []).append(value)
+            values.setdefault(name, []).append(value.ravel())
     for name in model.senses:
         encoder = getattr(model, f"{name}_encoder")
         if name in values and isinstance(encoder, VectorEncoder):
