@@ -1,8 +1,9 @@
 """NeonG1Env: the only Gymnasium env here, the same class in simulation and on the robot."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Final
 
 import gymnasium
 import numpy as np
@@ -13,17 +14,25 @@ from neon_sim.g1.action_space import ControlMode, G1ActionSpace
 from neon_sim.names import nearest
 from neon_sim.robot import Robot, RobotCommand, RobotState, World
 from neon_sim.safety import SafetyConfig, SafetyLimits, SafetyReport, all_finite, limit
-from neon_sim.sensors.audio import AudioConfig
+from neon_sim.sensors.audio import AudioConfig, Microphone
 from neon_sim.sensors.camera import CameraConfig
 from neon_sim.sensors.lidar import LidarConfig
 from neon_sim.sensors.proprio import EEF_LIMIT, PROPRIO_LIMIT, eef_vector, proprio_vector
+from neon_sim.sensors.senses import EXTRA_SENSORS, ExtraSenses
 from neon_sim.sensors.sensor import SensorConfig
-from neon_sim.sim.model import build_spec
+from neon_sim.sensors.state import STATE_LIMIT, state_vector
+from neon_sim.sensors.voice import VoiceConfig, give_voice
+from neon_sim.sim.domain import DomainRandomization
+from neon_sim.sim.noise import SensorNoise
+from neon_sim.sim.scene import FLAT, Scene, build_scene
 from neon_sim.sim.sim_robot import SimRobot
 from neon_sim.sim.view import View, open_view
 from neon_sim.tasks import make_task
+from neon_sim.tasks.speaking import check_instruct, spoken_words
 
-SENSORS = ("proprio", "camera", "lidar", "audio")
+SENSORS = ("proprio", "camera", "lidar", "audio")  # on by default
+PRIVILEGED = "state"  # the truth, in simulation only
+ALL_SENSORS = (*SENSORS, *EXTRA_SENSORS, PRIVILEGED)
 INSTRUCTION_BYTES = 256
 CONTROL_DT = 0.02  # s
 _NOTHING_CLIPPED = {"clipped": False, "position": (), "speed": (), "velocity": ()}
@@ -34,6 +43,9 @@ class NeonG1Config:
     """Everything that shapes the env. `gymnasium.make("NeonG1-v0", task="reach", ...)` sets any field by name."""
 
     task: str = "reach"
+    task_options: Mapping[str, Any] = field(default_factory=dict)  # of the task's own config: {"wording": "test"}
+    instruct: str = "text"  # how the instruction comes: "text", "speech" (its bytes are then zeros) or "both"
+    scene: Scene = FLAT  # or a `RoomConfig`, or the path of an MJCF file that is put around the robot
     control_mode: str = "arms_only"
     action_center: str = "home"
     sensors: tuple[str, ...] = SENSORS
@@ -47,27 +59,48 @@ class NeonG1Config:
     camera: CameraConfig = field(default_factory=CameraConfig)
     lidar: LidarConfig = field(default_factory=LidarConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
+    voice: VoiceConfig = field(default_factory=VoiceConfig)  # how people speak to the robot
+    extra_senses: ExtraSenses = field(default_factory=ExtraSenses)  # settings of those that `sensors` must name to have
+    noise: SensorNoise | None = None  # errors of encoders and IMU in all that the robot reads of itself; None = none
+    randomization: DomainRandomization | None = None  # another robot in every episode; None = the nominal one
 
     def __post_init__(self) -> None:
         if isinstance(self.sensors, str):
             raise ValueError(f'sensors is a tuple of names, such as ("proprio",), got the string {self.sensors!r}.')
         object.__setattr__(self, "sensors", tuple(self.sensors))
         for name in self.sensors:
-            if name not in SENSORS:
-                raise nearest("sensor", name, SENSORS)
+            if name not in ALL_SENSORS:
+                raise nearest("sensor", name, ALL_SENSORS)
         if self.control_mode not in list(ControlMode):
             raise nearest("control_mode", self.control_mode, list(ControlMode))
+        check_instruct(self.instruct, self.sensors)
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps}.")
 
     def sensor_configs(self) -> dict[str, SensorConfig]:
         """The configs of the enabled sensors that a robot has to capture, by observation key."""
         captured: dict[str, SensorConfig] = {"camera": self.camera, "lidar": self.lidar, "audio": self.audio}
-        return {name: captured[name] for name in SENSORS if name in self.sensors and name in captured}
+        captured |= {name: getattr(self.extra_senses, name) for name in EXTRA_SENSORS}
+        return {name: config for name, config in captured.items() if name in self.sensors}
+
+
+# The keys that the env works out itself, by sensor: the largest size of each entry, and how it is read.
+_Entry = tuple[np.ndarray, Callable[["NeonG1Env", RobotState], np.ndarray]]
+_OWN: Final[dict[str, dict[str, _Entry]]] = {
+    "proprio": {
+        "proprio": (PROPRIO_LIMIT, lambda env, state: proprio_vector(state, env._velocity)),
+        "eef": (EEF_LIMIT, lambda env, state: eef_vector(state)),
+    },
+    PRIVILEGED: {"state": (STATE_LIMIT, lambda env, state: state_vector(env._require_world(), env.privileged()))},
+}
 
 
 def _symmetric_box(limit: np.ndarray) -> spaces.Box:
     return spaces.Box(-limit, limit, dtype=np.float32)
+
+
+def _own_keys(sensors: tuple[str, ...]) -> dict[str, _Entry]:
+    return {key: entry for name, keys in _OWN.items() if name in sensors for key, entry in keys.items()}
 
 
 def observation_space(config: NeonG1Config) -> spaces.Dict:
@@ -76,9 +109,7 @@ def observation_space(config: NeonG1Config) -> spaces.Dict:
         "command": _symmetric_box(np.array([*config.safety.max_velocity, 2.0], np.float32)),
         "instruction": spaces.Box(0, 255, (INSTRUCTION_BYTES,), np.uint8),
     }
-    if "proprio" in config.sensors:
-        parts["proprio"] = _symmetric_box(PROPRIO_LIMIT)
-        parts["eef"] = _symmetric_box(EEF_LIMIT)
+    parts.update({key: _symmetric_box(limit) for key, (limit, _) in _own_keys(config.sensors).items()})
     parts.update({name: sensor.space() for name, sensor in config.sensor_configs().items()})
     return spaces.Dict(parts)
 
@@ -138,18 +169,22 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
             raise nearest("render_mode", render_mode, self.metadata["render_modes"])
         self.config = replace(config or NeonG1Config(), **overrides)
         self.render_mode = render_mode
-        self.task = make_task(self.config.task)
+        self.task = make_task(self.config.task, self.config.task_options)
         self.action_map = G1ActionSpace(self.config.control_mode, self.config.action_center)
         self.action_space = spaces.Box(-1.0, 1.0, (self.action_map.dim,), np.float32)
         self.observation_space = observation_space(self.config)
         self.robot = robot if robot is not None else self._build_sim()
         self.world: World | None = self.robot if isinstance(self.robot, World) else None
+        if self.world is None and PRIVILEGED in self.config.sensors:
+            raise ValueError(
+                f"Only a simulation knows the sensor {PRIVILEGED!r}: leave it out of `sensors` on a robot."
+            )
         self._limits = SafetyLimits(self.config.safety)
         self._captured = tuple(self.config.sensor_configs())
         self._max_steps = self.config.max_steps or self.task.max_steps
         self._fall_cosine = float(np.cos(self.config.fall_tilt))
-        self._has_proprio = "proprio" in self.config.sensors
-        self._velocity = np.zeros(3)
+        self._own = {key: read for key, (_, read) in _own_keys(self.config.sensors).items()}
+        self._velocity: np.ndarray = np.zeros(3)
         self._steps = 0
         self._instruction = ""
         self._instruction_code = encode_instruction("")
@@ -174,12 +209,13 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._state = state = self.robot.reset(self.np_random)
         instruction = self.task.reset(state, self._require_world(), self.np_random)
         self._say(instruction if words is None else words)
+        self._speak()
         if self.render_mode == "human":
             self.render()
         return self._observe(state), self._info(state, {}, None)
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        """Decode, limit, write, advance, read, sense, reward, done.
+        """Decode, limit, write, advance, read, reward, sense, done.
 
         Raises:
             ValueError: for a wrong shape or a number that is not finite, before anything moves.
@@ -194,8 +230,8 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.robot.advance()
         self._state = state = self.robot.read()
         self._steps += 1
-        obs = self._observe(state)
         reward, terms = self._reward(state)
+        obs = self._observe(state)
         terminated = self._fallen(state) or self.task.failed
         truncated = self._steps >= self._max_steps
         if self.render_mode == "human":
@@ -249,10 +285,16 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._state = self.robot.read()
 
     def _build_sim(self) -> SimRobot:
-        spec = build_spec()
+        spec = build_scene(self.config.scene)
         self.task.edit_scene(spec)
         return SimRobot(
-            spec, self.config.sensor_configs(), self.config.physics_dt, CONTROL_DT, settle_s=self.config.settle_s
+            spec,
+            self.config.sensor_configs(),
+            self.config.physics_dt,
+            CONTROL_DT,
+            settle_s=self.config.settle_s,
+            noise=self.config.noise,
+            randomization=self.config.randomization,
         )
 
     def _require_world(self) -> World:
@@ -271,8 +313,17 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
             raise gymnasium.error.ClosedEnvironmentError(f"Cannot {what}: this env was closed. Make a new one.")
 
     def _say(self, instruction: str) -> None:
-        self._instruction_code = encode_instruction(instruction)
+        self._instruction_code = encode_instruction("" if self.config.instruct == "speech" else instruction)
         self._instruction = instruction
+
+    def _speak(self) -> None:
+        """Let a voice in the simulated room say what is to be heard; to the robot people speak for themselves."""
+        if "audio" not in self._captured or not isinstance(self.robot, SimRobot):
+            return
+        microphone, pelvis = self.robot.sensor("audio"), self.robot.object_pose("pelvis")
+        if isinstance(microphone, Microphone):
+            spoken = spoken_words(self.task, self._instruction, self.config.instruct)
+            give_voice(microphone, spoken, pelvis, self.config.voice, self.np_random)
 
     def _checked(self, action: np.ndarray) -> np.ndarray:
         action = np.asarray(action, dtype=np.float64)
@@ -287,9 +338,8 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         command = np.empty(4, np.float32)
         command[:3], command[3] = self._velocity, self.config.height
         obs = {"command": command, "instruction": self._instruction_code.copy()}
-        if self._has_proprio:
-            obs["proprio"] = proprio_vector(state, self._velocity)
-            obs["eef"] = eef_vector(state)
+        for key, read in self._own.items():
+            obs[key] = read(self, state)
         if self._captured:
             obs.update(self.robot.sense(self._captured))
         return obs
@@ -314,6 +364,7 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
             "reward_available": self.world is not None,
             "safety": safety,
             "instruction": self._instruction,
+            "randomization": deepcopy(self.robot.randomized) if isinstance(self.robot, SimRobot) else {},
             "privileged": {} if self.world is None else self.task.privileged(state, self.world),
             "time_s": state.time_s,
         }

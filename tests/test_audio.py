@@ -1,7 +1,8 @@
-"""Microphone: pitch, level over distance, delay, Doppler shift, motors, and streaming without seams."""
+"""Microphone: pitch, level over distance, delay, Doppler shift, the head, motors, and streaming without seams."""
 
 import functools
 import pickle
+from dataclasses import replace
 
 import mujoco
 import numpy as np
@@ -10,10 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neon_sim.sensors.audio import AudioConfig, Microphone, SoundSource, sine_wave
+from neon_sim.sensors.robot_noise import MotorNoiseConfig
 from neon_sim.sensors.sensor import Sensor, SensorConfig
+from neon_sim.sensors.sound_field import peak_amplitude
 
 A4 = functools.partial(sine_wave, frequency_hz=440.0)
-SILENT = AudioConfig(offset=(0.0, 0.0, 0.0), noise_level=0.0, hum_level=0.0)
+QUIET = AudioConfig(self_noise_db=None, ambient_db=None, motors=None, impacts=None)
+SILENT = replace(QUIET, offset=(0.0, 0.0, 0.0), head_radius=0.0)  # and in the open: no head
+MOTORS_ONLY = replace(SILENT, motors=MotorNoiseConfig())
 SCENE = """<mujoco><option gravity="0 0 0"/><worldbody>
   <body name="torso_link" pos="0 0 1"><freejoint/><geom size=".1"/>
     <body><joint name="elbow" axis="0 1 0"/><geom size=".05"/></body></body>
@@ -50,7 +55,7 @@ def tone_heard_at(distance_m: float, seed: int = 0, config: AudioConfig = SILENT
 
 
 def test_a_440_hz_tone_is_heard_at_440_hz_and_halves_with_twice_the_distance() -> None:
-    noisy = AudioConfig(offset=(0.0, 0.0, 0.0))
+    noisy = AudioConfig(offset=(0.0, 0.0, 0.0), head_radius=0.0)
     near, far = tone_heard_at(1.0, config=noisy), tone_heard_at(2.0, seed=1, config=noisy)
     assert peak_hz(near) == pytest.approx(440.0, abs=2.0)
     assert peak_hz(far) == pytest.approx(440.0, abs=2.0)
@@ -131,7 +136,7 @@ def test_each_control_step_adds_320_samples() -> None:
 
 def test_moving_joints_hum_and_the_door_does_not() -> None:
     model, data = load()
-    mic = AudioConfig(noise_level=0.0).build(model)
+    mic = MOTORS_ONLY.build(model)
     assert not listen(mic, data, 0.4).any()
     data.joint("hinge").qvel = 5.0
     assert not listen(mic, data, 0.8, 0.4).any()
@@ -146,7 +151,7 @@ def test_moving_joints_hum_and_the_door_does_not() -> None:
 
 def test_the_hum_runs_on_from_capture_to_capture() -> None:
     model, data = load()
-    mic = AudioConfig(noise_level=0.0).build(model)
+    mic = MOTORS_ONLY.build(model)
     data.joint("elbow").qvel = 2.13  # 426 Hz: no whole number of periods in 20 ms
     frame = listen(mic, data, 0.8)
     time_s = np.arange(5120) / 16000
@@ -181,7 +186,7 @@ def test_loud_and_close_is_clipped_to_full_scale() -> None:
 
 def test_same_seed_same_sound_and_noise_is_as_loud_as_configured() -> None:
     model, data = load()
-    config = AudioConfig(noise_level=0.01)
+    config = replace(SILENT, self_noise_db=74.0)  # 20 dB below full scale
     frames = []
     for seed in (5, 5, 6):
         mic = config.build(model)
@@ -189,13 +194,14 @@ def test_same_seed_same_sound_and_noise_is_as_loud_as_configured() -> None:
         frames.append(listen(mic, data, 0.5))
     assert np.array_equal(frames[0], frames[1])
     assert not np.array_equal(frames[0], frames[2])
-    assert frames[0].std() == pytest.approx(0.01, rel=0.05)
+    assert frames[0].std() == pytest.approx(0.1 / np.sqrt(2.0), rel=0.05)
 
 
 def test_state_restores_to_the_bit_sources_included() -> None:
     model, data = load()
     data.joint("elbow").qvel = 3.0
-    mic = AudioConfig().build(model)
+    config = AudioConfig(microphones=2, latency_s=0.01)
+    mic = config.build(model)
     mic.add_source(SoundSource("tone", A4, "speaker"))
     mic.reset(np.random.default_rng(1))
     listen(mic, data, 0.5)
@@ -205,7 +211,7 @@ def test_state_restores_to_the_bit_sources_included() -> None:
     expected = [mic.capture(data, 0.5 + step / 50) for step in range(1, 5)]
     mic.remove_source("tone")
     mic.capture(data, 0.7)
-    other = AudioConfig().build(model)
+    other = config.build(model)
     for each in (mic, other):
         each.set_state(state)
         again = [each.capture(data, 0.5 + step / 50) for step in range(1, 5)]
@@ -220,3 +226,61 @@ def test_time_does_not_run_backwards() -> None:
         mic.capture(data, 0.5)
     mic.reset(np.random.default_rng(0))
     mic.capture(data, 0.5)
+
+
+# Levels, latency, two microphones
+
+
+def test_94_db_at_1_m_fills_the_range_and_74_db_a_tenth() -> None:
+    assert peak_amplitude(94.0) == 1.0
+    assert peak_amplitude(74.0) == pytest.approx(0.1)
+    assert peak_amplitude(88.0) == pytest.approx(0.501, abs=1e-3)  # 6 dB less is half
+
+
+def test_a_late_microphone_hands_out_what_was_heard_before() -> None:
+    model, data = load()
+    frames = []
+    for latency_s in (0.0, 0.04):
+        mic = replace(SILENT, latency_s=latency_s).build(model)
+        mic.add_source(SoundSource("tone", A4, (2.0, 0.0, 1.0)))
+        frames.append([mic.capture(data, step / 50) for step in range(20)])
+    assert frames[1][10] == pytest.approx(frames[0][8], abs=1e-7)  # 40 ms are two control steps
+    assert np.abs(frames[1][10] - frames[0][10]).max() > 0.01
+
+
+def test_of_two_microphones_the_left_one_comes_first() -> None:
+    model, data = load()
+    config = replace(QUIET, microphones=2)
+    mic = config.build(model)
+    mic.add_source(SoundSource("tone", functools.partial(sine_wave, frequency_hz=3000.0), (0.0, 3.0, 1.43)))
+    frame = listen(mic, data, 0.4)
+    assert frame.shape == (10240,) and config.space().contains(frame)
+    left, right = frame.reshape(2, 5120)
+    assert left.std() > 3.0 * right.std()  # the tone comes from the left
+    data.qpos[3:7] = (0.0, 0.0, 0.0, 1.0)  # the robot turns round
+    mujoco.mj_forward(model, data)
+    left, right = listen(mic, data, 0.8, 0.42).reshape(2, 5120)
+    assert right.std() > 3.0 * left.std()
+
+
+def test_a_click_from_the_left_reaches_the_right_microphone_7_samples_later() -> None:
+    model, data = load()
+    mic = replace(QUIET, microphones=2).build(model)
+    click = np.zeros(50)
+    click[0] = 1.0
+    mic.add_source(SoundSource("click", click, (0.001, 3.0, 1.43), level=1.0))
+    left, right = listen(mic, data, 0.3).reshape(2, 5120)
+    late = int(np.abs(right).argmax() - np.abs(left).argmax())
+    # Around a head of 5.9 cm: 0.059 * (1 + pi / 2) / 343 s = 0.44 ms = 7.1 samples.
+    assert late == 7
+
+
+def test_bad_settings_are_refused() -> None:
+    for wrong, match in (
+        ({"microphones": 3}, "microphones is 1 or 2, got 3"),
+        ({"latency_s": -0.1}, "latency_s -0.1"),
+        ({"head_radius": -1.0}, "head_radius -1.0"),
+        ({"rate_hz": 0.0}, "at 0.0 Hz"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            AudioConfig(**wrong)

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import weakref
 
 import mujoco
 import numpy as np
@@ -12,9 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from neon_sim.g1 import joints
 from neon_sim.sensors.camera import CameraConfig
+from neon_sim.sensors.depth import DepthConfig
 from neon_sim.sensors.gl_renderer import choose_backends, make_renderer
 from neon_sim.sensors.sensor import Sensor, SensorConfig
+from neon_sim.sim.model import build_model, build_spec
+from neon_sim.tasks import make_task
 
 GL = choose_backends(os.environ)[0]
 needs_gl = pytest.mark.skipif(GL == "ray", reason="no OpenGL on this machine")
@@ -131,6 +136,53 @@ def test_rays_and_gl_draw_the_same_picture(camera: str) -> None:
     shade_gap = np.abs(gl.rgb(data, camera).astype(int) - ray.rgb(data, camera))[same]
     assert shade_gap.mean() < 1.5 and np.quantile(shade_gap, 0.99) < 16
     gl.close()
+
+
+def away_from_edges(ids: np.ndarray) -> np.ndarray:
+    """Pixels (H, W) whose eight neighbours show the same geom."""
+    inner = np.zeros(ids.shape, bool)
+    middle = ids[1:-1, 1:-1]
+    shifted = [
+        ids[1 + dy : ids.shape[0] - 1 + dy, 1 + dx :][:, : middle.shape[1]] for dy in (-1, 0, 1) for dx in (-1, 0, 1)
+    ]
+    inner[1:-1, 1:-1] = np.all([part == middle for part in shifted], axis=0)
+    return inner
+
+
+@needs_gl
+@pytest.mark.parametrize("camera", ["task", "d435", "stereo_left", "wrist_left", "wrist_right"])
+def test_rays_and_gl_agree_to_a_centimetre_at_every_mount_of_the_robot(camera: str) -> None:
+    spec = build_spec()
+    make_task("reach").edit_scene(spec)
+    model = build_model(spec)
+    data = mujoco.MjData(model)
+    data.qpos[2], data.qpos[7:36] = joints.HOME_HEIGHT, joints.HOME
+    data.qpos[7 + joints.JOINT_INDEX["left_elbow_joint"]] = 0.3  # a forearm in the picture
+    data.mocap_pos[:3] = (0.35, 0.1, 0.95), (0.4, -0.1, 0.9), (0.3, 0.0, 0.85)
+    mujoco.mj_forward(model, data)
+    gl, ray = make_renderer(model, 96, 128, GL), make_renderer(model, 96, 128, "ray")
+    gl_ids, ray_ids = gl.segmentation(data, camera), ray.segmentation(data, camera)
+    assert (gl_ids == ray_ids).mean() > 0.98
+    depth = ray.depth(data, camera)
+    clear = away_from_edges(gl_ids) & away_from_edges(ray_ids) & (gl_ids == ray_ids) & (depth < 5.0) & (depth > 0.0)
+    assert clear.mean() > 0.4 and np.abs(gl.depth(data, camera) - depth)[clear].max() < 0.01
+    gl.close()
+
+
+@backends
+def test_sensors_of_one_size_share_a_renderer_and_the_last_one_takes_it_along(backend: str) -> None:
+    model, data = load(BOX_SCENE)
+    view = CameraConfig(width=64, height=64, backend=backend)
+    camera, depth, larger = view.build(model), DepthConfig(view).build(model), CameraConfig(width=70, height=64)
+    picture = camera.capture(data, 0.0)
+    depth.capture(data, 0.0)
+    renderer = weakref.ref(camera._renderer)
+    assert depth._camera._renderer is renderer() and larger.build(model)._start() is not renderer()
+    camera.close()
+    assert renderer() is not None and depth.capture(data, 0.0).any()
+    depth.close()
+    assert renderer() is None
+    assert np.array_equal(camera.capture(data, 0.0), picture)
 
 
 @backends

@@ -1,5 +1,6 @@
 """NeonG1Env by its contract: spaces, bad input, life cycle, info, endings, saved states, pictures."""
 
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,12 +15,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import neon_sim  # noqa: F401  (registers NeonG1-v0)
-from neon_sim.env import INSTRUCTION_BYTES, NeonG1Config, NeonG1Env, decode_instruction, encode_instruction
+from neon_sim.env import (
+    ALL_SENSORS,
+    INSTRUCTION_BYTES,
+    SENSORS,
+    NeonG1Config,
+    NeonG1Env,
+    decode_instruction,
+    encode_instruction,
+)
 from neon_sim.g1 import joints
 from neon_sim.g1.kinematics import palm_poses
 from neon_sim.safety import SafetyConfig
+from neon_sim.sensors.camera import CameraConfig
+from neon_sim.sensors.camera_randomization import CameraRandomization
+from neon_sim.sensors.depth import DepthConfig
+from neon_sim.sensors.gps import GpsConfig
+from neon_sim.sensors.imu import ImuConfig
+from neon_sim.sensors.lidar import LidarConfig
 from neon_sim.sensors.proprio import PROPRIO_SLICES
+from neon_sim.sensors.senses import ExtraSenses
+from neon_sim.sensors.tactile import TactileConfig
 from neon_sim.sim.faults import ActuatorFault
+from neon_sim.sim.noise import SensorNoise
 
 FAST: dict[str, Any] = {"sensors": ("proprio",), "physics_dt": 0.005}
 SHOULDER = joints.JOINT_INDEX["left_shoulder_pitch_joint"]
@@ -78,6 +96,73 @@ def test_each_sensor_adds_its_own_keys_only() -> None:
     assert set(make(sensors=()).observation_space) == {"command", "instruction"}
     assert set(make(sensors=("audio",)).observation_space) == {"command", "instruction", "audio"}
     assert set(make(sensors=("proprio",)).observation_space) == {"command", "instruction", "proprio", "eef"}
+
+
+OPT_IN = {
+    "depth": ((128, 128, 1), np.uint8),
+    "segmentation": ((128, 128, 1), np.uint8),
+    "wrist_left": ((128, 128, 3), np.uint8),
+    "wrist_right": ((128, 128, 3), np.uint8),
+    "stereo": ((480, 1280, 3), np.uint8),
+    "imu": ((6,), np.float32),
+    "force": ((24,), np.float32),
+    "tactile": ((32,), np.float32),
+    "gps": ((3,), np.float32),
+    "state": ((64,), np.float32),
+}
+
+
+@pytest.mark.parametrize("name", OPT_IN)
+def test_a_sense_that_is_named_adds_its_key_and_no_other(name: str) -> None:
+    env = make(sensors=(name,))
+    assert set(env.observation_space) == {"command", "instruction", name}
+    space = env.observation_space[name]
+    assert (space.shape, space.dtype) == OPT_IN[name] and np.isfinite([space.low, space.high]).all()
+    assert pickle.loads(pickle.dumps(env.config)) == env.config
+
+
+def test_nobody_has_forgotten_a_sense() -> None:
+    assert set(ALL_SENSORS) == {*SENSORS, *OPT_IN} and len(ALL_SENSORS) == len(set(ALL_SENSORS))
+
+
+def test_the_settings_of_an_opt_in_sense_reach_it() -> None:
+    senses = ExtraSenses(tactile=TactileConfig(rows=2, columns=3), gps=GpsConfig(noise_m=0.0, drift_m=0.0))
+    env = make(sensors=("tactile", "gps", "imu"), extra_senses=senses)
+    obs, _ = env.reset(seed=0)
+    assert obs["tactile"].shape == (12,)
+    np.testing.assert_allclose(obs["gps"], env.world.object_pose("pelvis")[0], atol=1e-6)
+    assert obs["imu"][3:] @ -env.robot.read().gravity_b == pytest.approx(9.81, abs=2.0)  # swaying, but not falling
+
+
+def test_the_privileged_state_is_the_base_pose_and_the_tasks_truth() -> None:
+    env = make(sensors=("state",))
+    env.reset(seed=5)
+    obs, _, _, _, info = env.step(gentle(env, 1)[0])
+    truth, state = info["privileged"], obs["state"]
+    np.testing.assert_allclose(state[:7], np.concatenate(env.world.object_pose("pelvis")), atol=1e-6)
+    np.testing.assert_allclose(state[7:12], [truth["hand"], truth["distance"], *truth["target_pos_b"]], atol=1e-6)
+    np.testing.assert_allclose(state[12:21], np.concatenate(list(truth["ball_pos_b"].values())), atol=1e-6)
+
+
+def test_a_robot_that_is_no_world_has_no_privileged_state() -> None:
+    body = NeonG1Env(sensors=()).robot
+    robot = type("Body", (), {name: getattr(body, name) for name in ("reset", "write", "advance", "read", "sense")})()
+    robot.close, robot.dt, robot.max_velocity = body.close, body.dt, body.max_velocity
+    NeonG1Env(robot=robot, sensors=("proprio",))
+    with pytest.raises(ValueError, match="Only a simulation knows the sensor 'state'"):
+        NeonG1Env(robot=robot, sensors=("proprio", "state"))
+
+
+def test_encoder_noise_is_a_setting_of_the_env() -> None:
+    clean, noisy = make(), make(noise=SensorNoise(joint_pos=0.05, joint_vel=0.0, gyro=0.0, gravity=0.0))
+    clean.reset(seed=0), noisy.reset(seed=0)
+    errors = []
+    for _ in range(20):
+        obs, *_ = noisy.step(np.zeros(17))
+        errors.append(obs["proprio"][PROPRIO_SLICES["joint_pos"]] - noisy.robot.data.qpos[7:36])
+    assert np.std(errors) == pytest.approx(0.05, rel=0.1)
+    obs, *_ = clean.step(np.zeros(17))
+    np.testing.assert_allclose(obs["proprio"][:29], clean.robot.data.qpos[7:36], atol=1e-6)
 
 
 def test_proprioception_is_what_the_robot_senses() -> None:
@@ -159,6 +244,7 @@ def test_words_can_be_replaced_and_the_goal_stays() -> None:
         ({"task": "recah"}, "Unknown task 'recah'. Did you mean 'reach'"),
         ({"control_mode": "arm_only"}, "Unknown control_mode 'arm_only'. Did you mean 'arms_only'"),
         ({"sensors": ("proprio", "camra")}, "Unknown sensor 'camra'. Did you mean 'camera'"),
+        ({"sensors": ("tactil",)}, "Unknown sensor 'tactil'. Did you mean 'tactile'"),
         ({"sensor": ("proprio",)}, "Unknown NeonG1-v0 option 'sensor'. Did you mean 'sensors'"),
         ({"render_mode": "rgb_aray"}, "Unknown render_mode 'rgb_aray'. Did you mean 'rgb_array'"),
         ({"action_center": "homes"}, "Unknown action center 'homes'. Did you mean 'home'"),
@@ -285,7 +371,8 @@ def test_info_has_the_same_keys_in_reset_and_step() -> None:
     _, at_reset = env.reset(seed=0)
     _, reward, _, _, at_step = env.step(np.zeros(17))
     assert set(at_reset) == set(at_step) == {
-        "success", "reward_terms", "reward_available", "safety", "instruction", "privileged", "time_s",
+        "success", "reward_terms", "reward_available", "safety", "instruction", "randomization", "privileged",
+        "time_s",
     }  # fmt: skip
     assert set(at_reset["safety"]) == set(at_step["safety"])
     assert at_reset["time_s"] == 0.0 and at_step["time_s"] == pytest.approx(0.02)
@@ -405,7 +492,15 @@ def episode(env: NeonG1Env, actions: np.ndarray) -> list[Any]:
 
 
 def test_a_saved_state_goes_on_to_the_bit_here_and_elsewhere() -> None:
-    env = NeonG1Env(physics_dt=0.005)  # all senses
+    everything = {
+        "physics_dt": 0.005,
+        "sensors": tuple(name for name in ALL_SENSORS if name != "stereo"),  # as the other cameras, 19 times as large
+        "noise": SensorNoise(),
+        "lidar": LidarConfig(range_noise_m=0.02, dropout=0.1),
+        "camera": CameraConfig(randomization=CameraRandomization(pixel_noise=2.0)),
+        "extra_senses": ExtraSenses(imu=ImuConfig(gyro_noise=0.01, gyro_bias=0.1), depth=DepthConfig(dropout=0.1)),
+    }
+    env = NeonG1Env(**everything)
     env.world.apply_fault(ActuatorFault())
     env.reset(seed=11, options={"instruction": "wave"})
     actions = gentle(env, 70)
@@ -416,7 +511,7 @@ def test_a_saved_state_goes_on_to_the_bit_here_and_elsewhere() -> None:
     env.set_state(saved)
     assert_same([*episode(env, actions[33:]), env.reset(), *episode(env, actions[:5])], expected)
 
-    other = NeonG1Env(physics_dt=0.005)
+    other = NeonG1Env(**everything)
     other.set_state(saved)
     assert_same(other.get_state(), saved)
     assert_same([*episode(other, actions[33:]), other.reset(), *episode(other, actions[:5])], expected)

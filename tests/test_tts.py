@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_backbones import save_qwen_vl, tiny_tokenizer
 
+from neon_sim.espeak import speak
 from neon_sim.model import audio
-from neon_sim.model.espeak import speak
 from neon_sim.model.tts import PersonaPlexTTS, TTSConfig, in_step, next_tokens, resampled
 
 FRAME = 1920  # samples of one Mimi code: 24 kHz at 12.5 Hz
@@ -168,7 +168,7 @@ def test_a_tone_keeps_its_pitch_when_it_is_resampled() -> None:
 
 def test_a_missing_extra_comes_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)  # Python's own way to say that it cannot be imported
-    monkeypatch.setattr("neon_sim.model.espeak._library", None)
+    monkeypatch.setattr("neon_sim.espeak._library", None)
     with pytest.raises(ImportError, match=r"pip install 'neon-sim\[speech\]'"):
         PersonaPlexTTS().say("hello")
 

@@ -1,81 +1,62 @@
-"""Microphone: sources in the room, the robot's own motors and ambient noise, synthesised as simulated time passes."""
+"""Hearing: one or two 16 kHz microphones on the head, and all that reaches them as simulated time passes."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import gymnasium
 import mujoco
 import numpy as np
 
-from neon_sim.names import nearest
+from neon_sim.sensors.robot_noise import ImpactNoise, ImpactNoiseConfig, MotorNoise, MotorNoiseConfig, Murmur
 from neon_sim.sensors.sensor import find_id
+from neon_sim.sensors.sound_field import (
+    SPEED_OF_SOUND,
+    Ears,
+    SoundField,
+    SoundSource,
+    Waveform,
+    peak_amplitude,
+    sine_wave,
+)
 
-SPEED_OF_SOUND = 343.0  # m/s, dry air at 20 deg C
-_NEAREST_M = 0.1  # a source is never heard as closer than this: 1/r has no end
-
-Waveform = Callable[[np.ndarray], np.ndarray]
-
-
-def sine_wave(time_s: np.ndarray, frequency_hz: float) -> np.ndarray:
-    """A pure tone of amplitude 1. `functools.partial(sine_wave, frequency_hz=440.0)` is a waveform."""
-    return np.sin(2.0 * np.pi * frequency_hz * time_s)
-
-
-@dataclass(frozen=True, eq=False)
-class SoundSource:
-    """Something that sounds.
-
-    name: by which it can be removed. waveform: either a function of emission time since `start_s` (s, any shape)
-    that returns values in [-1, 1], or mono samples (N,) in [-1, 1] at the microphone's rate, played once or looped.
-    position: a body of the model, or a fixed point (x, y, z) m in the world. level: amplitude at 1 m, where 1 is the
-    microphone's full scale. start_s: simulated time at which it begins; may be negative, for what sounds already.
-    """
-
-    name: str
-    waveform: Waveform | np.ndarray
-    position: str | tuple[float, float, float]
-    level: float = 0.1
-    start_s: float = 0.0
-    loop: bool = False
-
-    def emit(self, time_s: np.ndarray, sample_rate_hz: int) -> np.ndarray:
-        """What leaves the source at emission times (N,) s: values (N,), 0 before `start_s`."""
-        elapsed_s = time_s - self.start_s
-        if callable(self.waveform):
-            sound = self.waveform(elapsed_s)
-        else:
-            index = elapsed_s * sample_rate_hz
-            period = len(self.waveform) if self.loop else None
-            grid = np.arange(len(self.waveform))
-            sound = np.interp(index, grid, self.waveform, left=0.0, right=0.0, period=period)
-        if elapsed_s[0] < 0.0:
-            sound = np.where(elapsed_s >= 0.0, sound, 0.0)
-        return sound
+__all__ = ["SPEED_OF_SOUND", "AudioConfig", "Microphone", "SoundSource", "Waveform", "sine_wave"]
 
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """Settings of the microphone.
+    """Settings of the microphones. None switches a noise off.
 
-    It sits at the front of the head, beside the D435 (the G1's own array is in the head; where is not published).
-    Noise and hum are round numbers, not measurements: noise 66 dB below full scale, hum just audible above it when
-    the robot walks.
+    One sits at the front of the head, beside the D435; two sit at its left and right. The G1's own array of four is in
+    the head, where exactly is not published. Self-noise: InvenSense's data sheet of the INMP441, 33 dB(A) equivalent
+    input noise. Ambient: a quiet room (offices are planned for 35 to 45 dB(A), ISO 11690-1). Latency is 0 because it
+    was not measured on the robot. Head radius: that of the model's head capsule.
     """
 
     sample_rate_hz: int = 16000
     window_s: float = 0.32  # how much of the past a frame holds
     rate_hz: float = 50.0
+    latency_s: float = 0.0  # a frame ends so long before it is taken
+    microphones: int = 1  # 1, or 2: left and right
     body: str = "torso_link"
-    offset: tuple[float, float, float] = (0.06, 0.0, 0.43)  # m, in the body's frame
-    noise_level: float = 5e-4  # rms of white noise, of full scale
-    hum_level: float = 2e-3  # amplitude at 1 rad/s of mean joint speed
-    hum_hz_per_rad_s: float = 200.0  # pitch of the hum: gear teeth and poles that pass per radian
+    offset: tuple[float, float, float] = (0.06, 0.0, 0.43)  # m, the front of the head, in the body's frame
+    head_radius: float = 0.059  # m; 0 = no head: no shadow, and no distance between two microphones
+    self_noise_db: float | None = 33.0  # dB SPL, white
+    ambient_db: float | None = 35.0  # dB SPL
+    ambient_corner_hz: float = 500.0  # above it the room's noise falls by 6 dB an octave
+    motors: MotorNoiseConfig | None = field(default_factory=MotorNoiseConfig)
+    impacts: ImpactNoiseConfig | None = field(default_factory=ImpactNoiseConfig)
     sources: tuple[SoundSource, ...] = ()
 
     def __post_init__(self) -> None:
         if self.window_samples < 1 or self.rate_hz <= 0:
             raise ValueError(f"A microphone needs a window and a rate, got {self.window_s} s at {self.rate_hz} Hz.")
+        if self.microphones not in (1, 2):
+            raise ValueError(f"AudioConfig.microphones is 1 or 2, got {self.microphones}.")
+        if self.latency_s < 0.0 or self.head_radius < 0.0:
+            got = f"latency_s {self.latency_s} and head_radius {self.head_radius}"
+            raise ValueError(f"AudioConfig wants a latency and a head radius of at least 0, got {got}.")
 
     @property
     def window_samples(self) -> int:
@@ -83,8 +64,17 @@ class AudioConfig:
         return round(self.window_s * self.sample_rate_hz)
 
     def space(self) -> gymnasium.spaces.Box:
-        """(window_samples,) float32, the newest sample last, full scale 1."""
-        return gymnasium.spaces.Box(-1.0, 1.0, (self.window_samples,), np.float32)
+        """(window_samples,) float32, the newest sample last, full scale 1.
+
+        Of two microphones it is (2 * window_samples,), all of the left one first: flat, as Stable-Baselines3 wants it.
+        """
+        return gymnasium.spaces.Box(-1.0, 1.0, (self.microphones * self.window_samples,), np.float32)
+
+    def outward(self) -> np.ndarray:
+        """Which way each microphone looks out of the head, in the body's frame: (microphones, 3) unit."""
+        if self.microphones == 1:
+            return np.array([[1.0, 0.0, 0.0]])
+        return np.array([[0.0, 1.0, 0.0], [0.0, -1.0, 0.0]])
 
     def build(self, model: mujoco.MjModel) -> "Microphone":
         """Make the microphone. Raises ValueError if the model lacks a body that is named."""
@@ -92,25 +82,28 @@ class AudioConfig:
 
 
 class Microphone:
-    """Keeps the last `window_s` of sound, and at each capture adds exactly the samples since the one before.
-
-    Between captures a source's distance runs linearly, which gives attenuation, delay and Doppler shift (to first
-    order in v/c) without clicks.
-    """
+    """Keeps the last `window_s` of sound, and at each capture adds exactly the samples since the one before."""
 
     def __init__(self, config: AudioConfig, model: mujoco.MjModel) -> None:
-        self.config, self._model = config, model
+        self.config, count, rate_hz = config, config.microphones, config.sample_rate_hz
         self._body = find_id(model, mujoco.mjtObj.mjOBJ_BODY, config.body)
-        self._offset = np.array(config.offset)
-        hinge = model.jnt_type == int(mujoco.mjtJoint.mjJNT_HINGE)
-        own = model.body_rootid[model.jnt_bodyid] == model.body_rootid[self._body]
-        self._joint_dofs = model.jnt_dofadr[hinge & own].astype(np.intp)
-        self._sources: dict[str, SoundSource] = {}
-        self._source_bodies: dict[str, int] = {}
-        self._distance_m: dict[str, float] = {}
-        self._buffer = np.zeros(config.window_samples, np.float32)
+        self._center = np.array(config.offset) - [config.head_radius, 0.0, 0.0]
+        self._outward = config.outward()
+        self._field = SoundField(model, rate_hz, config.head_radius)
+        self._motors: MotorNoise | None = None
+        self._impacts: ImpactNoise | None = None
+        self._murmur: Murmur | None = None
+        if config.motors is not None:
+            self._motors = MotorNoise(config.motors, model, self._body, count, rate_hz)
+        if config.impacts is not None:
+            self._impacts = ImpactNoise(config.impacts, model, count, rate_hz)
+        if config.ambient_db is not None:
+            self._murmur = Murmur(config.ambient_db, config.ambient_corner_hz, count, rate_hz)
+        self_noise_db = config.self_noise_db
+        self._self_noise = 0.0 if self_noise_db is None else peak_amplitude(self_noise_db) / math.sqrt(2.0)
+        self._late = round(config.latency_s * rate_hz)
+        self._buffer = np.zeros((count, config.window_samples + self._late), np.float32)
         self._heard: int | None = None  # samples heard since time 0; None before the first capture
-        self._hum_phase, self._hum_amplitude = 0.0, 0.0
         self._rng = np.random.default_rng(0)
         for source in config.sources:
             self.add_source(source)
@@ -123,104 +116,87 @@ class Microphone:
     @property
     def sources(self) -> tuple[SoundSource, ...]:
         """What sounds at present."""
-        return tuple(self._sources.values())
+        return self._field.sources
 
     def add_source(self, source: SoundSource) -> None:
         """Let something sound from the next capture on; it replaces a source of the same name and outlives resets."""
-        if isinstance(source.position, str):
-            self._source_bodies[source.name] = find_id(self._model, mujoco.mjtObj.mjOBJ_BODY, source.position)
-        self._sources[source.name] = source
-        self._distance_m.pop(source.name, None)
+        self._field.add(source)
 
     def remove_source(self, name: str) -> None:
         """Silence a source. Raises ValueError if there is none of that name."""
-        if name not in self._sources:
-            raise nearest("sound source", name, self._sources)
-        del self._sources[name]
-        self._distance_m.pop(name, None)
+        self._field.remove(name)
 
     def reset(self, rng: np.random.Generator) -> None:
         """Forget what was heard. Sources stay: they belong to the room."""
         self._rng = np.random.default_rng(rng.integers(1 << 63))
         self._buffer[:] = 0.0
-        self._distance_m.clear()
         self._heard = None
-        self._hum_phase, self._hum_amplitude = 0.0, 0.0
+        self._field.reset()
+        for noise in (self._motors, self._impacts, self._murmur):
+            if noise is not None:
+                noise.reset()
 
     def capture(self, data: mujoco.MjData, time_s: float) -> np.ndarray:
-        """Hear on until `time_s`: (window_samples,) float32 in [-1, 1], newest last.
+        """Hear on until `time_s`: (microphones * window_samples,) float32 in [-1, 1], newest last, left before right.
 
         The first capture of an episode fills the whole window, as if the room had stood still until then.
         Raises ValueError if time went backwards without `reset` or `set_state`.
         """
-        window = len(self._buffer)
+        length = self._buffer.shape[1]
         end = round(time_s * self.config.sample_rate_hz)
-        count = window if self._heard is None else min(end - self._heard, window)
+        count = length if self._heard is None else min(end - self._heard, length)
         if count < 0:
             raise ValueError(f"Time went back to {time_s} s; call reset() or set_state() first.")
         self._heard = end
         if count > 0:
-            self._buffer[:-count] = self._buffer[count:].copy()
-            self._buffer[window - count :] = np.clip(self._listen(data, end, count), -1.0, 1.0)
-        return self._buffer.copy()
+            self._buffer[:, :-count] = self._buffer[:, count:].copy()
+            np.clip(self._listen(data, end, count), -1.0, 1.0, out=self._buffer[:, length - count :])
+        return self._buffer[:, : self.config.window_samples].flatten()
 
     def get_state(self) -> dict[str, Any]:
-        """Sound heard so far, sources and their distances, phases and the noise stream."""
+        """Sound heard so far, sources, all that still rings, phases and the noise stream."""
         return {
             "buffer": self._buffer.copy(),
             "heard": self._heard,
-            "sources": self.sources,
-            "distance_m": dict(self._distance_m),
-            "hum": (self._hum_phase, self._hum_amplitude),
+            "field": self._field.get_state(),
+            "motors": None if self._motors is None else self._motors.get_state(),
+            "impacts": None if self._impacts is None else self._impacts.get_state(),
+            "murmur": None if self._murmur is None else self._murmur.get_state(),
             "rng": self._rng.bit_generator.state,
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state of `get_state`, sources included."""
-        self._sources.clear()
-        for source in state["sources"]:
-            self.add_source(source)
+        """Go back to a state of `get_state` of a microphone of the same config, sources included."""
         self._buffer[:] = state["buffer"]
         self._heard = state["heard"]
-        self._distance_m = dict(state["distance_m"])
-        self._hum_phase, self._hum_amplitude = state["hum"]
+        self._field.set_state(state["field"])
+        if self._motors is not None:
+            self._motors.set_state(state["motors"])
+        if self._impacts is not None:
+            self._impacts.set_state(state["impacts"])
+        if self._murmur is not None:
+            self._murmur.set_state(state["murmur"])
         self._rng.bit_generator.state = state["rng"]
 
     def close(self) -> None:
         """Nothing to free."""
 
     def _listen(self, data: mujoco.MjData, end: int, count: int) -> np.ndarray:
-        """The `count` samples up to sample number `end`, unclipped (count,)."""
-        sound = self.config.noise_level * self._rng.standard_normal(count, dtype=np.float32)
-        sound += self._hum(data, count)
-        if self._sources:
-            ear_w = data.xpos[self._body] + data.xmat[self._body].reshape(3, 3) @ self._offset
-            time_s = np.arange(end - count, end) / self.config.sample_rate_hz
-            for source in self._sources.values():
-                sound += self._source(source, data, ear_w, time_s)
+        """The `count` samples up to sample number `end`, unclipped (microphones, count) float32."""
+        shape = (self.config.microphones, count)
+        sound = np.zeros(shape, np.float32)
+        if self._self_noise > 0.0:
+            sound += np.float32(self._self_noise) * self._rng.standard_normal(shape, dtype=np.float32)
+        if self._murmur is not None:
+            self._murmur.add_to(sound, self._rng)
+        ears = self._ears(data)
+        if self._motors is not None:
+            self._motors.add_to(sound, data, ears)
+        if self._impacts is not None:
+            self._impacts.add_to(sound, data, ears, self._rng)
+        self._field.add_to(sound, data, ears, end)
         return sound
 
-    def _source(self, source: SoundSource, data: mujoco.MjData, ear_w: np.ndarray, time_s: np.ndarray) -> np.ndarray:
-        """One source as it arrives at sample times (N,) s: spherical spreading from its level at 1 m, and delay."""
-        at_w = data.xpos[self._source_bodies[source.name]] if isinstance(source.position, str) else source.position
-        now_m = max(float(np.linalg.norm(ear_w - at_w)), _NEAREST_M)
-        before_m = self._distance_m.get(source.name, now_m)
-        self._distance_m[source.name] = now_m
-        # The last sample of a capture is heard at the distance of that capture.
-        step = np.arange(1, len(time_s) + 1) / len(time_s)
-        distance_m = before_m + (now_m - before_m) * step
-        sound = source.emit(time_s - distance_m / SPEED_OF_SOUND, self.config.sample_rate_hz)
-        return sound * (source.level / distance_m)
-
-    def _hum(self, data: mujoco.MjData, count: int) -> np.ndarray:
-        """Whine of the robot's motors (count,): louder and higher with the joints' mean speed, no jumps in phase."""
-        speed = float(np.abs(data.qvel[self._joint_dofs]).mean()) if len(self._joint_dofs) else 0.0
-        amplitude = self.config.hum_level * speed
-        step = np.arange(1, count + 1)
-        # No higher than 0.2 of the sample rate, so that the overtone below does not fold back.
-        turns = min(self.config.hum_hz_per_rad_s * speed / self.config.sample_rate_hz, 0.2)
-        phase = self._hum_phase + 2.0 * np.pi * turns * step
-        loudness = self._hum_amplitude + (amplitude - self._hum_amplitude) * step / count
-        self._hum_phase = float(np.mod(phase[-1], 2.0 * np.pi))
-        self._hum_amplitude = amplitude
-        return loudness * (np.sin(phase) + 0.5 * np.sin(2.0 * phase))
+    def _ears(self, data: mujoco.MjData) -> Ears:
+        turn = data.xmat[self._body].reshape(3, 3)
+        return Ears(data.xpos[self._body] + turn @ self._center, self._outward @ turn.T, self.config.head_radius)

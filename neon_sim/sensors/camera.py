@@ -1,5 +1,6 @@
 """Cameras: colour, depth or geom ids from a camera of the model."""
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,12 +10,14 @@ import mujoco
 import numpy as np
 
 from neon_sim.names import nearest
+from neon_sim.sensors.camera_randomization import NO_RANDOMIZATION, CameraDraw, CameraRandomization
 from neon_sim.sensors.gl_renderer import BACKENDS, make_renderer
 from neon_sim.sensors.ray_renderer import Renderer
 from neon_sim.sensors.sensor import find_id
 
 _KINDS = ("rgb", "depth", "segmentation")
 _MAX_GEOM_ID = 65535
+_IN_USE: "weakref.WeakValueDictionary[tuple[int, int, int, str], Renderer]" = weakref.WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,14 @@ class CameraConfig:
     Defaults: 128 x 128 pixels at 30 Hz, the frame rate of the robot's D435.
     """
 
-    camera: str = "task"  # a camera of the model
+    camera: str = "task"  # a camera of the model: "task" and "d435" on the head, "wrist_left", "stereo_right", ...
     width: int = 128  # pixels
     height: int = 128  # pixels
     rate_hz: float = 30.0
     backend: str = "auto"  # one of gl_renderer.BACKENDS
     kind: Literal["rgb", "depth", "segmentation"] = "rgb"
     max_depth_m: float = 10.0  # depth beyond it reads 0, as out of range (Intel states 10 m for the D435)
+    randomization: CameraRandomization = NO_RANDOMIZATION
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
@@ -56,12 +60,25 @@ class CameraConfig:
         return Camera(self, model)
 
 
+def shared_renderer(model: mujoco.MjModel, height: int, width: int, backend: str) -> Renderer:
+    """One renderer for all sensors of a model that draw in this size: a GL context takes a third of a second to start.
+
+    It is freed when the last sensor lets go of it; nobody closes it. Arguments and errors are `make_renderer`'s.
+    """
+    key = (id(model), height, width, backend)  # a renderer keeps its model, so that the id is not another's
+    renderer = _IN_USE.get(key)
+    if renderer is None:
+        _IN_USE[key] = renderer = make_renderer(model, height, width, backend)
+    return renderer
+
+
 class Camera:
     """Takes pictures. The renderer is started with the first one, in the process that asks for it."""
 
     def __init__(self, config: CameraConfig, model: mujoco.MjModel) -> None:
-        find_id(model, mujoco.mjtObj.mjOBJ_CAMERA, config.camera)
+        self.index = find_id(model, mujoco.mjtObj.mjOBJ_CAMERA, config.camera)  # among the model's cameras
         self.config, self._model = config, model
+        self.drawn = CameraDraw(config.randomization)  # exposure, colour and pose of this episode
         self._renderer: Renderer | None = None
 
     @property
@@ -75,35 +92,40 @@ class Camera:
         return self._start().backend
 
     def reset(self, rng: np.random.Generator) -> None:
-        """Nothing to forget: a picture depends on the scene alone."""
+        """Draw this episode's exposure, colour and pose, if they vary; nothing else is remembered."""
+        self.drawn.draw(rng)
 
     def capture(self, data: mujoco.MjData, time_s: float) -> np.ndarray:
         """Take the picture of `data` as it stands, in the config's space."""
         mujoco.mj_camlight(self._model, data)  # mj_step leaves cameras and lights one substep behind the bodies
+        with self.drawn.mounted(data, self.index):
+            return self._take(data)
+
+    def get_state(self) -> dict[str, Any]:
+        """What this episode drew; without randomisation a picture depends on the scene alone, and it is empty."""
+        return {} if self.config.randomization == NO_RANDOMIZATION else self.drawn.get_state()
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go back to a state of `get_state`."""
+        if state:
+            self.drawn.set_state(state)
+
+    def close(self) -> None:
+        """Let go of the renderer; the last sensor that does frees it. A later capture would start a new one."""
+        self._renderer = None
+
+    def _take(self, data: mujoco.MjData) -> np.ndarray:
         renderer, camera = self._start(), self.config.camera
         if self.config.kind == "rgb":
-            return renderer.rgb(data, camera)
+            return self.drawn.expose(renderer.rgb(data, camera))
         if self.config.kind == "segmentation":
             return renderer.segmentation(data, camera)
         depth = renderer.depth(data, camera)
         depth[depth > self.config.max_depth_m] = 0.0
         return depth
 
-    def get_state(self) -> dict[str, Any]:
-        """Empty: a picture depends on the scene alone."""
-        return {}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore."""
-
-    def close(self) -> None:
-        """Free the renderer. A later capture would start a new one."""
-        if self._renderer is not None:
-            self._renderer.close()
-        self._renderer = None
-
     def _start(self) -> Renderer:
         if self._renderer is None:
             config = self.config
-            self._renderer = make_renderer(self._model, config.height, config.width, config.backend)
+            self._renderer = shared_renderer(self._model, config.height, config.width, config.backend)
         return self._renderer

@@ -135,34 +135,45 @@ class GLRenderer:
     def rgb(self, data: mujoco.MjData, camera: str) -> np.ndarray:
         """Colour picture (H, W, 3) uint8."""
         picture = np.empty((self._height, self._width, 3), np.uint8)
-        self._draw(data, camera, picture, None)
+        self.draw(data, camera, picture, None)
         return picture[::-1].copy()
 
     def depth(self, data: mujoco.MjData, camera: str) -> np.ndarray:
         """Distance along the optical axis (H, W) float32 m; 0 where nothing is seen."""
         buffer = np.empty((self._height, self._width), np.float32)
-        self._draw(data, camera, None, buffer)
+        self.draw(data, camera, None, buffer)
         extent = self._model.stat.extent
         near, far = self._model.vis.map.znear * extent, self._model.vis.map.zfar * extent
         # The buffer runs from 1 at the near plane to 0 at the far plane, linear in 1 / depth.
-        depth = near * far / (near + buffer[::-1].astype(np.float64) * (far - near))
-        return np.where(buffer[::-1] > 0, depth, 0.0).astype(np.float32)
+        empty = buffer == 0.0
+        buffer *= np.float32((far - near) / (near * far))
+        buffer += np.float32(1.0 / far)
+        np.reciprocal(buffer, out=buffer)
+        buffer[empty] = 0.0
+        return buffer[::-1].copy()
 
     def segmentation(self, data: mujoco.MjData, camera: str) -> np.ndarray:
         """Geom id of every pixel (H, W) int32; -1 where nothing is seen."""
         picture = np.empty((self._height, self._width, 3), np.uint8)
+        self.draw_ids(data, camera, picture)
+        code = picture[::-1, :, 0] + (picture[::-1, :, 1].astype(np.uint16) << 8)
+        if self._scene.ngeom > 65000:  # the third byte is zero in every scene but a huge one
+            code = code + (picture[::-1, :, 2].astype(np.uint32) << 16)
+        geom_of_code = np.full(self._scene.ngeom + 2, -1, np.int32)
+        kind = int(mujoco.mjtObj.mjOBJ_GEOM)
+        for drawn in self._scene.geoms[: self._scene.ngeom]:
+            if drawn.objtype == kind and drawn.segid >= 0:
+                geom_of_code[drawn.segid + 1] = drawn.objid
+        return geom_of_code[code]
+
+    def draw_ids(self, data: mujoco.MjData, camera: str, picture: np.ndarray) -> None:
+        """As `draw`, with each geom in the colour of its number in the scene."""
         flags = [int(mujoco.mjtRndFlag.mjRND_SEGMENT), int(mujoco.mjtRndFlag.mjRND_IDCOLOR)]
         self._scene.flags[flags] = 1
         try:
-            self._draw(data, camera, picture, None)
+            self.draw(data, camera, picture, None)
         finally:
             self._scene.flags[flags] = 0
-        code = picture[::-1].astype(np.int32) @ np.array([1, 1 << 8, 1 << 16], np.int32)
-        geom_of_code = np.full(self._scene.ngeom + 2, -1, np.int32)
-        for drawn in self._scene.geoms[: self._scene.ngeom]:
-            if drawn.objtype == int(mujoco.mjtObj.mjOBJ_GEOM) and drawn.segid >= 0:
-                geom_of_code[drawn.segid + 1] = drawn.objid
-        return geom_of_code[code]
 
     def draw_sky(self) -> None:
         """Draw the sky from now on: for pictures that people look at; a sensor's picture stays black there."""
@@ -173,7 +184,8 @@ class GLRenderer:
         self._context = None
         self._free()
 
-    def _draw(self, data: mujoco.MjData, camera: str, rgb: np.ndarray | None, depth: np.ndarray | None) -> None:
+    def draw(self, data: mujoco.MjData, camera: str, rgb: np.ndarray | None, depth: np.ndarray | None) -> None:
+        """Nothing but MuJoCo's own calls, into (H, W, 3) uint8 and (H, W) float32 buffers, rows from the bottom up."""
         if self._context is None:
             raise RuntimeError("This renderer was closed; make a new one with make_renderer().")
         if camera not in self._cameras:

@@ -1,20 +1,21 @@
-"""LiDAR: a Livox Mid-360's field of view, thinned to a fixed number of points per frame."""
+"""LiDAR: a Livox Mid-360's field of view; a fixed few points of each frame for learning, all of them for recordings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import gymnasium
 import mujoco
 import numpy as np
 
-from neon_sim.sensors.ray_renderer import Shell, cast_rays
+from neon_sim.sensors.ray_renderer import Shell, cast_rays, geom_rgb, mean_texture_rgb
 from neon_sim.sensors.sensor import find_id
 
 # Steps of the two-dimensional golden ratio (Roberts' R2 sequence): g**3 = g + 1, steps 1/g and 1/g**2. Any run of
 # consecutive terms covers the square evenly, so a later frame falls into the gaps of the earlier ones.
 _GOLDEN = 1.32471795724474602596
 _STEP = np.array([1.0 / _GOLDEN, 1.0 / _GOLDEN**2])
+WHITE: Final = 150.0  # Livox's reflectivity of a white diffuse surface; above it are retroreflectors, which we have not
 
 
 @dataclass(frozen=True)
@@ -22,24 +23,31 @@ class LidarConfig:
     """Settings of the LiDAR.
 
     Livox's data sheet of the Mid-360: 360 x [-7, 52] deg, 40 m on 10 % reflective targets, blind below 0.1 m,
-    10 frames/s, range noise up to 0.02 m (1 sigma, at 10 m), 20000 points a frame (1024 are enough for a policy).
+    10 frames/s, range noise up to 0.02 m (1 sigma, at 10 m), 200,000 points/s, so 20,000 a frame. Learning takes the
+    first `num_points` of each frame, which cover the field of view as evenly as all do; only their rays are cast.
     """
 
     site: str = "mid360"  # where the sensor sits; elevation is measured from this site's xy plane towards its +z
     frame_body: str = "torso_link"  # points are given in this body's frame
     num_points: int = 1024
+    frame_points: int = 20_000
     rate_hz: float = 10.0
     min_range_m: float = 0.1
     max_range_m: float = 40.0
     min_elevation_deg: float = -7.0
     max_elevation_deg: float = 52.0
     range_noise_m: float = 0.0  # 1 sigma
+    dropout: float = 0.0  # share of the returns that get lost, anew in every frame
 
     def __post_init__(self) -> None:
         if self.num_points < 1 or self.rate_hz <= 0:
             raise ValueError(f"A LiDAR needs points and a rate, got {self.num_points} at {self.rate_hz} Hz.")
+        if self.frame_points < self.num_points:
+            raise ValueError(f"A frame of {self.frame_points} points has no {self.num_points}: raise frame_points.")
         if not 0 <= self.min_range_m < self.max_range_m:
             raise ValueError(f"Ranges must be 0 <= min < max, got {self.min_range_m} and {self.max_range_m} m.")
+        if not 0.0 <= self.dropout <= 1.0 or not 0.0 <= self.range_noise_m < np.inf:
+            raise ValueError(f"dropout is 0 to 1 and range_noise_m >= 0, got {self.dropout} and {self.range_noise_m}.")
 
     def space(self) -> gymnasium.spaces.Box:
         """(num_points * 3,) float32 m: x, y, z of each point in the frame body; a miss is exactly 0, 0, 0."""
@@ -50,15 +58,38 @@ class LidarConfig:
         return Lidar(self, model)
 
 
+class ScanPattern:
+    """The directions of a frame, even in solid angle; no two frames are the same."""
+
+    def __init__(self, config: LidarConfig) -> None:
+        self._frame_points = config.frame_points
+        self._low, self._high = np.sin(np.radians([config.min_elevation_deg, config.max_elevation_deg]))
+        turns, self._height = np.mod(np.arange(config.frame_points)[:, None] * _STEP + 0.5, 1.0).T
+        self._cosine, self._sine = np.cos(2.0 * np.pi * turns), np.sin(2.0 * np.pi * turns)
+
+    def rays(self, frame: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first `count` unit rays of a frame as (count, 3), and the (3, 3) matrix that turns them to the sensor.
+
+        A later frame is the first one, further on in the sequence: lifted, wrapping round, and turned about the axis.
+        """
+        turn, lift = np.mod(frame * self._frame_points * _STEP, 1.0)
+        height = self._height[:count] + lift
+        height -= height >= 1.0
+        rays = np.empty((count, 3))
+        up = rays[:, 2]
+        np.multiply(height, self._high - self._low, out=up)
+        up += self._low
+        flat = np.sqrt(1.0 - up * up)
+        np.multiply(flat, self._cosine[:count], out=rays[:, 0])
+        np.multiply(flat, self._sine[:count], out=rays[:, 1])
+        cosine, sine = np.cos(2.0 * np.pi * turn), np.sin(2.0 * np.pi * turn)
+        return rays, np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+
+
 def scan_directions(config: LidarConfig, frame: int) -> np.ndarray:
-    """Unit rays (num_points, 3) of one frame in the sensor's frame, even in solid angle; no two frames are the same."""
-    index = np.arange(frame * config.num_points, (frame + 1) * config.num_points, dtype=np.float64)
-    azimuth_turns, height_fraction = np.mod(index[:, None] * _STEP + 0.5, 1.0).T
-    azimuth = 2.0 * np.pi * azimuth_turns
-    low, high = np.sin(np.radians([config.min_elevation_deg, config.max_elevation_deg]))
-    up = low + (high - low) * height_fraction
-    flat = np.sqrt(1.0 - up**2)
-    return np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), up], axis=1)
+    """Unit rays (num_points, 3) that learning sees of one frame, in the sensor's frame."""
+    rays, turn = ScanPattern(config).rays(frame, config.num_points)
+    return rays @ turn.T
 
 
 class Lidar:
@@ -71,10 +102,14 @@ class Lidar:
         mount = int(model.site_bodyid[self._site])
         self._shell = Shell(model, mount)
         root = int(model.body_rootid[mount])
-        # Geoms of the tree that the sensor is bolted to; a sensor on the world itself belongs to no robot.
-        self._is_own = (model.body_rootid[model.geom_bodyid] == root) & (root != 0)
-        self._frame = 0
-        self._rng = np.random.default_rng(0)
+        # Geoms that give points: not those of the tree that the sensor is bolted to; one bolted to the world itself
+        # belongs to no robot. The last entry is the miss's, geom -1.
+        own = (model.body_rootid[model.geom_bodyid] == root) & (root != 0)
+        self._counts = np.append(~own, False)
+        self._texture_rgb: np.ndarray | None = None
+        self._pattern = ScanPattern(config)
+        self._frame = -1  # what was captured last
+        self._seed = 0
 
     @property
     def rate_hz(self) -> float:
@@ -84,35 +119,67 @@ class Lidar:
     def reset(self, rng: np.random.Generator) -> None:
         """Begin at a random phase of the scan pattern, as a sensor that was switched on long ago."""
         self._frame = int(rng.integers(1 << 20))
-        self._rng = np.random.default_rng(rng.integers(1 << 63))
+        self._seed = int(rng.integers(1 << 63))
 
     def capture(self, data: mujoco.MjData, time_s: float) -> np.ndarray:
         """Take a frame: (num_points * 3,) float32 m in the frame body, misses 0. Moves the scan pattern on."""
-        config = self.config
-        origin_w = data.site_xpos[self._site].copy()
-        rays_w = scan_directions(config, self._frame) @ data.site_xmat[self._site].reshape(3, 3).T
         self._frame += 1
-        with self._shell.hidden(data, origin_w):
-            geom, distance, _ = cast_rays(self._model, data, origin_w, rays_w, config.max_range_m)
-        seen = (geom >= 0) & (distance >= config.min_range_m) & (distance <= config.max_range_m)
-        seen[seen] = ~self._is_own[geom[seen]]
-        if config.range_noise_m > 0.0:
-            distance += self._rng.normal(0.0, config.range_noise_m, len(distance))
-        points_w = origin_w + rays_w * distance[:, None] - data.xpos[self._body]
-        points = points_w @ data.xmat[self._body].reshape(3, 3)
-        # The sensor sits off the body's origin, so that a point in range may still lie outside the space.
-        seen &= np.abs(points).max(axis=1) <= config.max_range_m
-        points[~seen] = 0.0
-        return points.astype(np.float32).reshape(-1)
+        return self._scan(data, self.config.num_points)[0].reshape(-1)
+
+    def full_frame(self, data: mujoco.MjData) -> np.ndarray:
+        """All `frame_points` of the frame that was captured last, cast anew: (frame_points, 4) float32.
+
+        x, y, z in m in the frame body, then Livox's reflectivity (0 to 150): the surface's mean colour, since the model
+        knows no infrared. A miss is all zeros. Its first `num_points` rows are that capture's, if nothing has moved.
+        """
+        points, geom = self._scan(data, self.config.frame_points)
+        if self._texture_rgb is None:
+            self._texture_rgb = mean_texture_rgb(self._model)
+        reflectivity = WHITE * geom_rgb(self._model, self._texture_rgb).mean(axis=1, dtype=np.float32)
+        frame = np.empty((len(points), 4), np.float32)
+        frame[:, :3] = points
+        frame[:, 3] = np.append(reflectivity, 0.0)[geom]  # -1, the last, is a miss
+        return frame
 
     def get_state(self) -> dict[str, Any]:
-        """The phase of the scan pattern and the noise stream."""
-        return {"frame": self._frame, "rng": self._rng.bit_generator.state}
+        """The phase of the scan pattern and the seed of the noise."""
+        return {"frame": self._frame, "seed": self._seed}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go back to a state of `get_state`."""
-        self._frame = state["frame"]
-        self._rng.bit_generator.state = state["rng"]
+        self._frame, self._seed = int(state["frame"]), int(state["seed"])
 
     def close(self) -> None:
         """Nothing to free."""
+
+    def _scan(self, data: mujoco.MjData, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first points of a frame, (count, 3) float32 m in the frame body, misses 0, and geom ids, misses -1."""
+        config = self.config
+        origin_w = data.site_xpos[self._site].copy()
+        rays, turn = self._pattern.rays(self._frame, count)
+        turn_w = data.site_xmat[self._site].reshape(3, 3) @ turn
+        with self._shell.hidden(data, origin_w):
+            geom, distance, _ = cast_rays(self._model, data, origin_w, rays @ turn_w.T, config.max_range_m)
+        seen = self._counts[geom] & (distance >= config.min_range_m) & (distance <= config.max_range_m)
+        self._spoil(distance, seen)
+        to_body = data.xmat[self._body].reshape(3, 3).T
+        rays *= distance[:, None]
+        offset = to_body @ (origin_w - data.xpos[self._body])
+        points = rays @ (to_body @ turn_w).T
+        points += offset
+        # The sensor sits off the body's origin, so that a point in range may still lie outside the space.
+        far = np.flatnonzero(seen & (distance > config.max_range_m - np.linalg.norm(offset)))
+        seen[far] = (np.abs(points[far]) <= config.max_range_m).all(axis=1)
+        missed = ~seen
+        points[missed], geom[missed] = 0.0, -1
+        return points.astype(np.float32), geom
+
+    def _spoil(self, distance: np.ndarray, seen: np.ndarray) -> None:
+        """Noise and dropout, in place. Each frame has its own streams, so that few of its points err as all do."""
+        config = self.config
+        if config.range_noise_m > 0.0:
+            noise = np.random.default_rng((self._seed, self._frame + 1, 0))
+            distance += noise.normal(0.0, config.range_noise_m, len(distance))
+        if config.dropout > 0.0:
+            loss = np.random.default_rng((self._seed, self._frame + 1, 1))
+            seen &= loss.random(len(distance)) >= config.dropout

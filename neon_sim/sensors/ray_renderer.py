@@ -158,7 +158,7 @@ class RayRenderer:
     def __init__(self, model: mujoco.MjModel, height: int, width: int) -> None:
         self._model, self._height, self._width = model, height, width
         self._views: dict[str, _View] = {}
-        self._texture_rgb = _mean_texture_rgb(model)
+        self._texture_rgb = mean_texture_rgb(model)
 
     def rgb(self, data: mujoco.MjData, camera: str) -> np.ndarray:
         """Colour picture (H, W, 3) uint8."""
@@ -167,7 +167,7 @@ class RayRenderer:
         pos_w, forward_w = data.cam_xpos[view.camera], -data.cam_xmat[view.camera].reshape(3, 3)[:, 2]
         point = pos_w + rays_w[hit] * distance[hit, None]
         light = _illumination(self._model, data, forward_w, point, normal[hit])
-        light *= _geom_rgb(self._model, self._texture_rgb)[geom[hit]]
+        light *= geom_rgb(self._model, self._texture_rgb)[geom[hit]]
         picture = np.empty((len(geom), 3), np.uint8)
         picture[:] = SKY_RGB
         picture[hit] = np.minimum(light, 1.0) * 255.0 + 0.5
@@ -208,7 +208,7 @@ class RayRenderer:
             return view, cast_rays(model, data, pos_w, rays_w, far_m, normals), rays_w
 
 
-def _mean_texture_rgb(model: mujoco.MjModel) -> np.ndarray:
+def mean_texture_rgb(model: mujoco.MjModel) -> np.ndarray:
     """Mean colour of every texture (ntex, 3), 0..1."""
     colours = np.ones((model.ntex, 3))
     for texture in range(model.ntex):
@@ -220,7 +220,7 @@ def _mean_texture_rgb(model: mujoco.MjModel) -> np.ndarray:
     return colours
 
 
-def _geom_rgb(model: mujoco.MjModel, texture_rgb: np.ndarray) -> np.ndarray:
+def geom_rgb(model: mujoco.MjModel, texture_rgb: np.ndarray) -> np.ndarray:
     """Colour of every geom (ngeom, 3) as the model stands now: its own, or its material's times the texture's."""
     colours = model.geom_rgba[:, :3].astype(np.float32)
     if not model.nmat:

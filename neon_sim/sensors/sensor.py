@@ -54,11 +54,11 @@ class SensorConfig(Protocol):
 
 
 def find_id(model: mujoco.MjModel, kind: mujoco.mjtObj, name: str) -> int:
-    """Id of a named body, site or camera. Raises ValueError with the closest name if there is none."""
+    """Id of a named body, geom, site or camera. Raises ValueError with the closest name if there is none."""
     found = mujoco.mj_name2id(model, int(kind), name)
     if found >= 0:
         return found
     label = kind.name.removeprefix("mjOBJ_").lower()
-    count = {"body": model.nbody, "site": model.nsite, "camera": model.ncam}[label]
+    count = {"body": model.nbody, "geom": model.ngeom, "site": model.nsite, "camera": model.ncam}[label]
     names = (mujoco.mj_id2name(model, int(kind), i) for i in range(count))
     raise nearest(label, name, [n for n in names if n])

@@ -16,6 +16,8 @@ FLOOR: Final = "floor"  # geom name
 FREE_JOINT: Final = "floating_base_joint"
 NECK_JOINTS: Final = ("xl330_joint", "d455_joint")  # pan (z), tilt (y, positive looks down)
 NECK_HOME: Final = (0.0, 0.6108652381980153)  # rad; 35 deg down, where the stock model's "task" camera looks
+STEREO_BASELINE: Final = 0.05  # m between the two imagers of a D435 (Intel's data sheet)
+STEREO_FOVY: Final = 58.0  # deg, of the same imagers (87 x 58 deg in full width)
 
 # Geom groups: what a viewer or a ray may want to leave out.
 SCENE_GROUP: Final = 0
@@ -54,6 +56,8 @@ def build_spec(variant: str = "29dof") -> mujoco.MjSpec:
         spec.delete(spec.joint(joint_name))
     if variant == "neck":
         _add_neck(spec)
+    _add_stereo_cameras(spec)
+    _add_wrist_cameras(spec)
     _add_floor(spec)
     return spec
 
@@ -69,6 +73,29 @@ def build_model(spec: mujoco.MjSpec, physics_dt: float = 0.002) -> mujoco.MjMode
     model = spec.compile()
     model.opt.timestep = physics_dt
     return model
+
+
+def _add_stereo_cameras(spec: mujoco.MjSpec) -> None:
+    """A pair of eyes, "stereo_left" and "stereo_right", half a baseline to each side of the "task" camera."""
+    middle = spec.camera("task")
+    for name, side in (("stereo_left", 1.0), ("stereo_right", -1.0)):
+        pos = middle.pos + [0.0, side * STEREO_BASELINE / 2, 0.0]  # the task camera's picture runs along the body's y
+        eye = middle.parent.add_camera(name=name, pos=pos, quat=middle.quat, fovy=STEREO_FOVY)
+        eye.alt.type, eye.alt.xyaxes = middle.alt.type, middle.alt.xyaxes
+
+
+def _add_wrist_cameras(spec: mujoco.MjSpec) -> None:
+    """The cameras "wrist_left" and "wrist_right": on a bracket beside the palm, turned 15 deg towards the hand.
+
+    The G1 has none; place and lens are ours, chosen so that palm, fingertips and what they close in on are in view.
+    """
+    for side, inward in (("left", -1.0), ("right", 1.0)):
+        right = [-inward * np.sin(np.radians(15.0)), -np.cos(np.radians(15.0)), 0.0]
+        camera = spec.body(f"{side}_wrist_yaw_link").add_camera(
+            name=f"wrist_{side}", pos=[0.02, inward * 0.055, 0.0], fovy=75.0
+        )
+        camera.alt.type = mujoco.mjtOrientation.mjORIENTATION_XYAXES
+        camera.alt.xyaxes = [*right, 0.0, 0.0, 1.0]
 
 
 def _add_floor(spec: mujoco.MjSpec) -> None:

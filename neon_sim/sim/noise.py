@@ -35,6 +35,10 @@ class SensorNoise:
         if wrong:
             raise ValueError(f"Sensor noise is a standard deviation, zero or more and finite, got {wrong}.")
 
+    def scaled(self, factor: float) -> "SensorNoise":
+        """All deviations times `factor`."""
+        return SensorNoise(**{f.name: factor * getattr(self, f.name) for f in fields(self)})
+
     def draw(self, rng: np.random.Generator) -> np.ndarray:
         """Standard normal numbers (DRAW_SIZE,) of one instant. Kept and given to `add`, it reads the same twice."""
         return rng.standard_normal(DRAW_SIZE)

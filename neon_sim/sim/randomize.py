@@ -7,6 +7,7 @@ Everything is found by name, so a model that lacks joints keeps what it has, and
 that two variants share the same numbers.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Final
 
@@ -24,6 +25,20 @@ _TORSO: Final = "torso_link"
 _HANDS: Final = ("left_wrist_yaw_link", "right_wrist_yaw_link")
 _BODIES: Final = tuple(link.name if link.name == "pelvis" else f"{link.name}_link" for link in LINKS)
 _SIGNED: Final = ("torso_payload", "torso_com")  # ranges that may reach below zero
+# How many numbers a robot has of each, in the order in which they are drawn: a seed's robot depends on it.
+_SIZES: Final[dict[str, int | None]] = {
+    "friction": None,
+    "link_mass_scale": len(_BODIES),
+    "torso_com": 3,
+    "torso_payload": None,
+    "hand_payload": 2,
+    "friction_loss": joints.NUM_JOINTS,
+    "damping": joints.NUM_JOINTS,
+    "armature_scale": joints.NUM_JOINTS,
+    "kp_scale": joints.NUM_JOINTS,
+    "kd_scale": joints.NUM_JOINTS,
+    "motor_strength": joints.NUM_JOINTS,
+}
 
 
 @dataclass(frozen=True)
@@ -88,20 +103,31 @@ def randomize_model(model: mujoco.MjModel, rng: np.random.Generator, config: Mod
     """Turn a compiled model into another robot, in place. Edit a fresh one (`copy.copy(model)`): edits add up.
 
     `SimRobot.reset` and `apply_fault` write the nominal gains and torque limits again: save the three actuator arrays
-    (`actuator_gainprm`, `actuator_biasprm`, `actuator_forcerange`) after this call and put them back after those.
+    (`actuator_gainprm`, `actuator_biasprm`, `actuator_forcerange`) after this call and put them back after those; or
+    let SimRobot do it all (`neon_sim.sim.domain`).
 
     Raises:
         ValueError: the model has no soles, or a payload would leave a link without mass.
     """
-    set_friction(model, float(_draw(rng, config.friction)))
-    _scale_links(model, _draw(rng, config.link_mass_scale, len(_BODIES)))
+    edit_model(model, draw_model(rng, config))
+
+
+def draw_model(rng: np.random.Generator, config: ModelRandomization) -> dict[str, np.ndarray]:
+    """The numbers of one robot, by field of the config: (), or one for each link (30,), axis (3,), hand (2,), joint."""
+    return {name: draw_uniform(rng, getattr(config, name), size) for name, size in _SIZES.items()}
+
+
+def edit_model(model: mujoco.MjModel, values: Mapping[str, np.ndarray]) -> None:
+    """Make a compiled model the robot of `draw_model`, in place."""
+    set_friction(model, float(values["friction"]))
+    _scale_links(model, values["link_mass_scale"])
     torso = model.body(_TORSO).id
-    _set_com(model, torso, model.body_ipos[torso] + _draw(rng, config.torso_com, 3))
-    add_mass(model, _TORSO, float(_draw(rng, config.torso_payload)), model.body_ipos[torso].copy())
-    for hand, payload in zip(_HANDS, _draw(rng, config.hand_payload, 2), strict=True):
+    _set_com(model, torso, model.body_ipos[torso] + values["torso_com"])
+    add_mass(model, _TORSO, float(values["torso_payload"]), model.body_ipos[torso].copy())
+    for hand, payload in zip(_HANDS, values["hand_payload"], strict=True):
         add_mass(model, hand, float(payload), np.array(PALM_OFFSET))
-    _edit_joints(model, rng, config)
-    _edit_motors(model, rng, config)
+    _edit_joints(model, values)
+    _edit_motors(model, values)
     mujoco.mj_setConst(model, mujoco.MjData(model))  # what the solver derives from masses
 
 
@@ -111,10 +137,15 @@ def set_friction(model: mujoco.MjModel, friction: float) -> None:
     MuJoCo takes the larger of two geoms' coefficients unless one has priority; the soles have it (assets/g1/g1.xml), so
     theirs is what counts on every ground, and the floor's is never read.
     """
-    soles = (model.geom_group == SOLE_GROUP) & (model.geom_priority > 0)
-    if not soles.any():
-        raise ValueError(f"No geom of group {SOLE_GROUP} with priority: the model has no soles. Build on build_spec().")
-    model.geom_friction[soles, 0] = friction
+    model.geom_friction[_soles(model), 0] = friction
+
+
+def set_softness(model: mujoco.MjModel, time_constant_s: float) -> None:
+    """Set how long a contact of the soles takes to push back: MuJoCo's `solref[0]`, 0.02 s nominally.
+
+    The soles have priority, so theirs counts on every ground. Below two physics steps MuJoCo takes two.
+    """
+    model.geom_solref[_soles(model), 0] = time_constant_s
 
 
 def add_mass(model: mujoco.MjModel, body: str, mass: float, pos: np.ndarray) -> None:
@@ -154,9 +185,17 @@ def slope(model: mujoco.MjModel, degrees: float, heading: float) -> None:
     model.opt.gravity[:] = -size * np.array([*level, np.cos(angle)])
 
 
-def _draw(rng: np.random.Generator, limits: Range, size: int | None = None) -> np.ndarray:
-    """Uniform numbers; exactly the value where low equals high."""
+def draw_uniform(rng: np.random.Generator, limits: Range, size: int | None) -> np.ndarray:
+    """Uniform numbers (size,), or () for None; exactly the value where low equals high."""
     return np.asarray(rng.uniform(*limits, size))
+
+
+def _soles(model: mujoco.MjModel) -> np.ndarray:
+    """(ngeom,) bool: the contact spheres under the feet."""
+    soles = (model.geom_group == SOLE_GROUP) & (model.geom_priority > 0)
+    if not soles.any():
+        raise ValueError(f"No geom of group {SOLE_GROUP} with priority: the model has no soles. Build on build_spec().")
+    return soles
 
 
 def _scale_links(model: mujoco.MjModel, scales: np.ndarray) -> None:
@@ -184,26 +223,23 @@ def _principal(tensor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return moments, matrix_to_quat(axes)
 
 
-def _edit_joints(model: mujoco.MjModel, rng: np.random.Generator, config: ModelRandomization) -> None:
+def _edit_joints(model: mujoco.MjModel, values: Mapping[str, np.ndarray]) -> None:
     """Friction loss, damping and armature of each hardware joint that the model has."""
     present = {model.joint(index).name: int(model.jnt_dofadr[index]) for index in range(model.njnt)}
     kept = [index for index, name in enumerate(joints.JOINT_NAMES) if name in present]
     dofs = [present[joints.JOINT_NAMES[index]] for index in kept]
-    model.dof_frictionloss[dofs] += _draw(rng, config.friction_loss, joints.NUM_JOINTS)[kept]
-    model.dof_damping[dofs] += _draw(rng, config.damping, joints.NUM_JOINTS)[kept]
-    model.dof_armature[dofs] *= _draw(rng, config.armature_scale, joints.NUM_JOINTS)[kept]
+    model.dof_frictionloss[dofs] += values["friction_loss"][kept]
+    model.dof_damping[dofs] += values["damping"][kept]
+    model.dof_armature[dofs] *= values["armature_scale"][kept]
 
 
-def _edit_motors(model: mujoco.MjModel, rng: np.random.Generator, config: ModelRandomization) -> None:
+def _edit_motors(model: mujoco.MjModel, values: Mapping[str, np.ndarray]) -> None:
     """Gains and torque limits of each hardware joint's motor that the model has."""
     names = [name.removesuffix("_joint") for name in joints.JOINT_NAMES]
     present = {model.actuator(index).name: index for index in range(model.nu)}
     kept = [index for index, name in enumerate(names) if name in present]
     motors = [present[names[index]] for index in kept]
-    kp, kd, strength = (
-        _draw(rng, limits, joints.NUM_JOINTS)[kept]
-        for limits in (config.kp_scale, config.kd_scale, config.motor_strength)
-    )
+    kp, kd, strength = (values[name][kept] for name in ("kp_scale", "kd_scale", "motor_strength"))
     model.actuator_gainprm[motors, 0] *= kp * strength
     model.actuator_biasprm[motors, 0] *= kp * strength
     model.actuator_biasprm[motors, 1] *= kp * strength

@@ -121,6 +121,82 @@ def add_slope(spec: mujoco.MjSpec, degrees: float, heading: float = 0.0) -> np.n
     return np.concatenate([[0.0, 0.0, height], [1.0, 0.0, 0.0, 0.0], joint_pos])
 
 
+def add_stairs(
+    spec: mujoco.MjSpec, area: tuple[float, float, float, float], rise: float = 0.05, steps: int = 3
+) -> None:
+    """A flight of low steps that rises along x over a rectangle of the floor.
+
+    Args:
+        area: centre x, y and half sizes x, y in m.
+        rise: m, height of one step.
+        steps: how many.
+    """
+    _require(rise=rise, steps=steps)
+    x, y, half_x, half_y = area
+    depth = half_x / steps  # half of one step's
+    for i in range(steps):
+        top, shade = rise * (i + 1), 0.42 + 0.06 * i
+        spec.worldbody.add_geom(
+            name=f"stair_{i}",
+            type=mujoco.mjtGeom.mjGEOM_BOX,
+            size=[depth, half_y, 0.5 * (top + _BURIED)],
+            pos=[x - half_x + depth * (2 * i + 1), y, 0.5 * (top - _BURIED)],
+            rgba=[shade, shade, 0.9 * shade, 1.0],
+            group=SCENE_GROUP,
+        )
+
+
+def add_ramp(spec: mujoco.MjSpec, area: tuple[float, float, float, float], degrees: float = 6.0) -> None:
+    """A plane that rises from the floor by `degrees` along x over a rectangle: centre x, y and half sizes x, y in m."""
+    _require(degrees=degrees)
+    x, y, half_x, half_y = area
+    angle, thick = np.deg2rad(degrees), 0.5 * _BURIED
+    middle = half_x * np.tan(angle)  # height of the surface above the centre
+    spec.worldbody.add_geom(
+        name="ramp",
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=[half_x / np.cos(angle), half_y, thick],
+        pos=[x + thick * np.sin(angle), y, middle - thick * np.cos(angle)],
+        quat=[np.cos(angle / 2), 0.0, -np.sin(angle / 2), 0.0],
+        rgba=[0.52, 0.5, 0.46, 1.0],
+        group=SCENE_GROUP,
+    )
+
+
+def add_rough_patch(
+    spec: mujoco.MjSpec,
+    area: tuple[float, float, float, float],
+    rng: np.random.Generator,
+    amplitude: float = 0.04,
+    cell: float = 0.15,
+) -> None:
+    """Rough ground on a rectangle of the floor: heights from 0 to `amplitude` m on a grid of `cell` m, 0 at its edges.
+
+    area: centre x, y and half sizes x, y in m.
+    """
+    _require(amplitude=amplitude, cell=cell)
+    x, y, half_x, half_y = area
+    rows, columns = (max(round(2 * half / cell), 2) + 1 for half in (half_y, half_x))
+    heights = rng.uniform(0.0, 1.0, (rows, columns))
+    heights[[0, -1]] = heights[:, [0, -1]] = 0.0
+    heights /= heights.max()
+    spec.add_hfield(
+        name="rough_patch",
+        nrow=rows,
+        ncol=columns,
+        size=[half_x, half_y, amplitude, _BURIED],
+        userdata=heights.ravel(),
+    )
+    spec.worldbody.add_geom(
+        name="rough_patch",
+        type=mujoco.mjtGeom.mjGEOM_HFIELD,
+        hfieldname="rough_patch",
+        pos=[x, y, 0.0],
+        rgba=[0.5, 0.51, 0.48, 1.0],
+        group=SCENE_GROUP,
+    )
+
+
 def _facing(normal: np.ndarray) -> np.ndarray:
     """Orientation (3, 3) with z along a unit `normal` (3,) and x as near to the world's as that allows."""
     x = np.array([1.0, 0.0, 0.0]) - normal[0] * normal

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import mujoco
@@ -10,8 +11,23 @@ import numpy as np
 from neon_sim.g1.joints import HOME, HOME_HEIGHT
 from neon_sim.robot import RobotState, World
 from neon_sim.tasks.tolerance import tolerance
+from neon_sim.tasks.wording import Wording, check_splits
 
-INSTRUCTIONS = ("stand still and keep your balance", "stay on your feet", "stand upright")
+WORDING = Wording(
+    train=("stand still and keep your balance", "stay on your feet", "stand upright"),
+    test=("do not fall over", "remain standing", "keep upright where you are"),
+)
+
+
+@dataclass(frozen=True)
+class StandConfig:
+    """Which wordings are drawn; an empty floor has no objects to draw, and takes the option all the same."""
+
+    wording: str = "train"  # or "test": paraphrases that are held out
+    objects: str = "train"
+
+    def __post_init__(self) -> None:
+        check_splits(self)
 
 
 class StandTask:
@@ -20,7 +36,8 @@ class StandTask:
     name = "stand"
     max_steps = 500
 
-    def __init__(self) -> None:
+    def __init__(self, config: StandConfig | None = None) -> None:
+        self.config = config or StandConfig()
         self._upright = False
 
     def edit_scene(self, spec: mujoco.MjSpec) -> None:
@@ -29,7 +46,7 @@ class StandTask:
     def reset(self, state: RobotState, world: World, rng: np.random.Generator) -> str:
         """Choose a wording."""
         self._upright = True
-        return INSTRUCTIONS[int(rng.integers(len(INSTRUCTIONS)))]
+        return WORDING.draw(self.config.wording, rng)
 
     def reward(self, state: RobotState, world: World) -> tuple[float, dict[str, float]]:
         """Product of: pelvis no more than 8 cm below standing height, torso upright, turning slower than 0.5 rad/s."""

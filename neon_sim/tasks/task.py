@@ -10,10 +10,18 @@ from neon_sim.robot import RobotState, World
 
 
 class Task(Protocol):
-    """One thing to do. A task owns the objects that it puts into the scene and nothing else."""
+    """One thing to do. A task owns the objects that it puts into the scene and nothing else.
+
+    Its config is a frozen dataclass with at least `wording` and `objects`, each "train" or "test" (`wording.SPLITS`):
+    the instructions and the objects to draw from. A task that has no objects takes the option and ignores it.
+    """
 
     name: str
+    config: Any
     max_steps: int  # control steps until truncation
+
+    def __init__(self, config: Any = None) -> None:
+        """Build from a config; None = its defaults."""
 
     def edit_scene(self, spec: mujoco.MjSpec) -> None:
         """Add the task's objects to the scene; the robot is already in it."""

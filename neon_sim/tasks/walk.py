@@ -11,16 +11,30 @@ import numpy as np
 from neon_sim.g1.joints import HOME
 from neon_sim.robot import RobotState, World
 from neon_sim.tasks.tolerance import tolerance
+from neon_sim.tasks.wording import Wording, check_splits
 
-STAND_STILL: Final = ("stand still", "stop walking and stand still", "stay where you are", "do not walk")
+_STILL: Final = Wording(
+    train=("stand still", "stop walking and stand still", "stay where you are", "do not walk"),
+    test=("halt", "do not move your feet", "wait there on your feet"),
+)
+STAND_STILL: Final = _STILL.train
 # What a positive and what a negative entry of the velocity is called, and its unit in words and in letters.
-_FORWARD = ("walk forward", "go forward", "move ahead"), ("walk backward", "step back", "move backward")
-_LEFT = ("step to the left", "walk sideways to the left"), ("step to the right", "walk sideways to the right")
-_TURN = ("turn left", "turn to the left", "rotate left"), ("turn right", "turn to the right", "rotate right")
+_FORWARD = (
+    Wording(train=("walk forward", "go forward", "move ahead"), test=("advance", "march straight on")),
+    Wording(train=("walk backward", "step back", "move backward"), test=("retreat", "go in reverse")),
+)
+_LEFT = (
+    Wording(train=("step to the left", "walk sideways to the left"), test=("sidestep left", "shift leftwards")),
+    Wording(train=("step to the right", "walk sideways to the right"), test=("sidestep right", "shift rightwards")),
+)
+_TURN = (
+    Wording(train=("turn left", "turn to the left", "rotate left"), test=("spin left", "turn counterclockwise")),
+    Wording(train=("turn right", "turn to the right", "rotate right"), test=("spin right", "turn clockwise")),
+)
 _METRES, _RADIANS = ("metres per second", "m/s"), ("radians per second", "rad/s")
 _CLAUSES: Final = ((_FORWARD, _METRES), (_LEFT, _METRES), (_TURN, _RADIANS))
 PACES: Final = {"slowly": (0.2, 0.2, 0.3), "quickly": (0.5, 0.3, 0.8)}  # what an adverb stands for in each entry
-_PAIRS: Final = ("{} and {}", "{} while you {}")
+_PAIRS: Final = Wording(train=("{one} and {two}", "{one} while you {two}"), test=("{one}, and also {two}",))
 _KINDS: Final = ((0,), (1,), (2,), (0, 1), (0, 2), (0, 1, 2))  # the entries that a command has
 _GRID: Final = 0.1  # m/s and rad/s: what is said has one decimal
 _FALL_HEIGHT, _FALL_COSINE = 0.35, math.cos(1.0)  # m of the pelvis and lean: what NeonG1Config calls a fall
@@ -43,8 +57,11 @@ class WalkConfig:
     settle_s: float = 2.0  # for starting to walk; not judged
     judged_s: float = 4.0
     smoothing_s: float = 0.4  # time constant of the velocity that is judged: a stride sways, and may
+    wording: str = "train"  # or "test": paraphrases that are held out
+    objects: str = "train"  # an empty floor has none; every task takes the option
 
     def __post_init__(self) -> None:
+        check_splits(self)
         for low, high in (self.forward, self.left, self.turn):
             if not low <= high:
                 raise ValueError(f"A range of velocities is (lowest, highest), got ({low}, {high}). Swap them.")
@@ -68,22 +85,25 @@ def sample_velocity(config: WalkConfig, rng: np.random.Generator) -> np.ndarray:
     return velocity
 
 
-def describe(velocity: np.ndarray, rng: np.random.Generator) -> str:
-    """One of many ways to say a velocity (3,) on the grid of 0.1; each of them says nothing else."""
-    clauses = [_clause(entry, value, rng) for entry, value in enumerate(velocity.tolist()) if value]
+def describe(velocity: np.ndarray, rng: np.random.Generator, split: str = "train") -> str:
+    """One of many ways to say a velocity (3,) on the grid of 0.1; each of them says nothing else.
+
+    `split` is "train", or "test" for paraphrases that training never hears.
+    """
+    clauses = [_clause(entry, value, rng, split) for entry, value in enumerate(velocity.tolist()) if value]
     if not clauses:
-        return STAND_STILL[int(rng.integers(len(STAND_STILL)))]
+        return _STILL.draw(split, rng)
     if len(clauses) == 2:
-        return _PAIRS[int(rng.integers(len(_PAIRS)))].format(*clauses)
+        return _PAIRS.draw(split, rng, one=clauses[0], two=clauses[1])
     return "{}, {} and {}".format(*clauses) if len(clauses) == 3 else clauses[0]
 
 
-def _clause(entry: int, value: float, rng: np.random.Generator) -> str:
+def _clause(entry: int, value: float, rng: np.random.Generator, split: str) -> str:
     names, units = _CLAUSES[entry]
-    verbs = names[0] if value > 0.0 else names[1]
+    verb = names[0 if value > 0.0 else 1].draw(split, rng)
     paces = [f"at {abs(value):.1f} {unit}" for unit in units]
     paces += [adverb for adverb, speeds in PACES.items() if math.isclose(abs(value), speeds[entry])]
-    return f"{verbs[int(rng.integers(len(verbs)))]} {paces[int(rng.integers(len(paces)))]}"
+    return f"{verb} {paces[int(rng.integers(len(paces)))]}"
 
 
 class WalkTask:
@@ -107,7 +127,7 @@ class WalkTask:
         """Choose a velocity and a wording."""
         self.wanted = sample_velocity(self.config, rng)
         self._begin(_pose(world))
-        return describe(self.wanted, rng)
+        return describe(self.wanted, rng, self.config.wording)
 
     def reward(self, state: RobotState, world: World) -> tuple[float, dict[str, float]]:
         """Product of: velocity over the floor and turning within 0.1 of what was asked, torso upright, quiet joints.
