@@ -1,0 +1,292 @@
+"""What the control process thinks, without its network, its clock or its shared memory: states and commands in, a
+message out, 500 times a second. The same core runs in the control process and in a lock-step test.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from neon_sim.g1 import joints
+from neon_sim.g1.geometry import gravity_in_body
+from neon_sim.names import nearest
+from neon_sim.real import safety_stop
+from neon_sim.real.command_paths import PATHS, CommandPath, Outgoing, Plan, make_path
+from neon_sim.real.control_records import STATUS, TEXT_BYTES
+from neon_sim.real.safety_stop import Phase, Stop, StopConfig
+from neon_sim.real.state_faults import StateLimits, StateMonitor
+from neon_sim.robot import RobotState
+from neon_sim.safety import SafetyConfig, SafetyLimits, all_finite, limit
+from neon_sim.walker import HEIGHT_RANGE, Walker
+
+CONTROL_DT: Final = 0.02  # s; the walker and the env's commands
+_NOT_LEGS: Final = np.isin(np.arange(joints.NUM_JOINTS), joints.GROUPS["legs"], invert=True)
+_ARMS: Final = np.isin(np.arange(joints.NUM_JOINTS), joints.GROUPS["arms"])
+_WAIST: Final = _NOT_LEGS & ~_ARMS
+INTERPOLATIONS: Final = ("owned", "all", "none")
+MAX_KP: Final = 500.0  # N m/rad; the stiffest that anybody gives a G1 (Menagerie), and in simulation
+MAX_KD: Final = 50.0  # N m s/rad; our own choice
+
+
+@dataclass(frozen=True)
+class ControlConfig:
+    """How commands become messages.
+
+    path: "low_level" or "high_level" (`command_paths`). tick_s: s between two messages; divides 0.02 s.
+    interpolate: which targets move in a straight line from one 50 Hz command to the next: those of joints that the env
+    "owned", "all", or "none". The walker was trained with targets that are held, so its own are held by default.
+    lead_s: how long before a control step the env is told that it is time: what it decides within that counts in it.
+    """
+
+    path: str = "low_level"
+    tick_s: float = 0.002
+    interpolate: str = "owned"
+    lead_s: float = 0.008
+    safety: SafetyConfig = field(default_factory=SafetyConfig)
+    limits: StateLimits = field(default_factory=StateLimits)
+    stop: StopConfig = field(default_factory=StopConfig)
+
+    def __post_init__(self) -> None:
+        if self.path not in PATHS:
+            raise nearest("command path", self.path, PATHS)
+        if self.interpolate not in INTERPOLATIONS:
+            raise nearest("interpolation", self.interpolate, INTERPOLATIONS)
+        if not self.tick_s > 0.0 or abs(self.ticks * self.tick_s - CONTROL_DT) > 1e-9:
+            raise ValueError(f"tick_s must divide {CONTROL_DT} s (500 Hz is 0.002), got {self.tick_s}.")
+        if not 0.0 <= self.lead_s < CONTROL_DT:
+            raise ValueError(f"lead_s must be in [0, {CONTROL_DT}) s, got {self.lead_s}.")
+
+    @property
+    def ticks(self) -> int:
+        """Ticks in one control step."""
+        return round(CONTROL_DT / self.tick_s) if self.tick_s > 0.0 else 0
+
+
+class _Wish(NamedTuple):
+    """What is wanted of the joints for one control step."""
+
+    target: np.ndarray  # (29,) rad
+    owned_mask: np.ndarray  # (29,) bool
+    kp: np.ndarray
+    kd: np.ndarray
+    velocity: np.ndarray  # (3,)
+    height: float  # m
+
+
+_REST: Final = _Wish(joints.HOME, _ARMS, joints.KP, joints.KD, np.zeros(3), joints.HOME_HEIGHT)
+
+
+class ControlCore:
+    """One robot's control, from its first state on.
+
+    Attributes:
+        monitor: judges the states. stop: where the state machine is. steps: how often the env was told to decide.
+    """
+
+    def __init__(self, config: ControlConfig, walker: Walker | None = None) -> None:
+        self.config = config
+        self.monitor = StateMonitor(config.limits)
+        self.stop = Stop()
+        self.steps = 0
+        self._walker = walker or Walker()
+        self._limits = SafetyLimits(config.safety)
+        self._path: CommandPath | None = None
+        self._command: np.ndarray | None = None
+        self._wish = _REST
+        self._target, self._from = joints.HOME.copy(), joints.HOME.copy()  # of this control step and of the last one
+        self._start = joints.HOME.copy()  # where the ramp began
+        self._ticks, self._lead = 0, round(config.lead_s / config.tick_s)
+        self._status = np.zeros((), STATUS)
+        self._said: tuple[Any, ...] = ()
+        self.findings: list[dict[str, Any]] = []
+
+    def take(self, sample: bytes, now_s: float) -> bool:
+        """Read one LowState sample; True if it is a new state."""
+        return self.monitor.take(sample, now_s)
+
+    def obey(self, command: np.ndarray) -> None:
+        """Take the env's newest command, a record of `COMMAND`. One with a number that is not finite never came."""
+        numbers = (command[name] for name in ("joint_target", "kp", "kd", "velocity", "height"))
+        if all_finite(*(np.atleast_1d(number) for number in numbers)):
+            self._command = command
+
+    def arm(self, now_s: float, objections: Sequence[str]) -> None:
+        """Arm; the objections are the preflight's.
+
+        Raises:
+            NotArmedError: it objects, or the state is faulty.
+        """
+        self._go(safety_stop.arm(self.stop, now_s, [*objections, *self.monitor.faults(now_s)]))
+
+    def disarm(self, now_s: float) -> None:
+        """Lower the robot, then damp it."""
+        self._go(safety_stop.disarm(self.stop, now_s))
+
+    def halt(self, now_s: float, reason: str = "stopped by hand") -> None:
+        """Damp it now."""
+        self._go(safety_stop.halt(self.stop, now_s, reason))
+
+    def tick(self, now_s: float, writers: int = 1, orphaned: bool = False) -> Outgoing:
+        """Let one tick pass, and return what is to be sent.
+
+        writers: on the path's topic, this one among them. orphaned: the env's process is gone.
+        """
+        faults = self.monitor.faults(now_s)
+        if writers > 1:
+            faults += (f"second writer: {writers - 1} more on {self._topic}",)
+        self._let_pass(now_s, faults, self._silence_s(now_s, orphaned))
+        place = self._ticks % self.config.ticks
+        self._ticks += 1
+        if place == 0:
+            self._control_step(now_s)
+        if place == (-self._lead) % self.config.ticks:
+            self.steps += 1
+        if self._path is None:
+            return Outgoing(None)
+        return self._path.outgoing(self.stop, self._plan(now_s, place), self.config.tick_s)
+
+    def state(self) -> RobotState | None:
+        """What the robot senses now; None before its first state."""
+        record = self.monitor.record
+        if record is None:
+            return None
+        motors, imu = record["motor_state"][: joints.NUM_JOINTS], record["imu_state"]
+        quat = imu["quaternion"].astype(np.float64)
+        return RobotState(
+            time_s=self.monitor.clock.tick_s,
+            joint_pos=motors["q"].astype(np.float64),
+            joint_vel=motors["dq"].astype(np.float64),
+            joint_torque=motors["tau_est"].astype(np.float64),
+            joint_target=np.where(self._told(), self._target, motors["q"]),
+            quat_wxyz=quat,
+            gyro=imu["gyroscope"].astype(np.float64),
+            gravity_b=gravity_in_body(quat),
+        )
+
+    def status(self, now_s: float) -> np.ndarray:
+        """All that the env may know, a record of `STATUS` that is written over by the next call."""
+        status, state = self._status, self.state()
+        status["time_s"], status["steps"], status["phase"] = now_s, self.steps, self.stop.phase
+        status["age_s"], status["since_s"] = self.monitor.clock.age_s(now_s), self.stop.since_s
+        if state is not None:
+            status["has_state"] = True
+            for name in ("joint_pos", "joint_vel", "joint_torque", "joint_target", "quat_wxyz", "gyro", "gravity_b"):
+                status[name] = getattr(state, name)
+            status["state_s"] = state.time_s
+        said = (self.stop.reasons, tuple(str(finding) for finding in self.findings))
+        if said != self._said:
+            self._said = said
+            text = json.dumps({"reasons": self.stop.reasons, "findings": self.findings})
+            status["text"] = text.encode()[:TEXT_BYTES]
+        return status
+
+    @property
+    def _topic(self) -> str:
+        return "the command topic" if self._path is None else self._path.topic
+
+    def _silence_s(self, now_s: float, orphaned: bool) -> float | None:
+        if orphaned:
+            return np.inf
+        command = self._command
+        return None if command is None or command["pauses"] else now_s - float(command["time_s"])
+
+    def _let_pass(self, now_s: float, faults: tuple[str, ...], silence_s: float | None) -> None:
+        """Follow the state machine until it rests: a phase that lasts no time is left in the tick that enters it."""
+        before = None
+        while before is not self.stop:
+            before = self.stop
+            self._go(safety_stop.advance(before, self.config.stop, now_s, faults, silence_s))
+
+    def _go(self, stop: Stop) -> None:
+        """Enter a phase: what begins there is set up."""
+        before, self.stop = self.stop.phase, stop
+        if stop.phase is before:
+            return
+        record = self.monitor.record
+        if stop.phase is Phase.RAMPING and record is not None:
+            self._start = record["motor_state"]["q"][: joints.NUM_JOINTS].astype(np.float64)
+            self._path = make_path(self.config.path, int(record["mode_machine"]), self.config.stop.ramp_s)
+            self._wish = _REST
+        if before is Phase.RAMPING and stop.phase is Phase.STANDING:
+            self._target, self._from = joints.HOME.copy(), joints.HOME.copy()
+            self._walker.reset()
+            self._ticks = 0  # the first control step is now, as it is after a reset in simulation
+        if before in safety_stop.STOPPED and stop.phase is Phase.STANDING and not self._walks and record is not None:
+            # The arms were given back meanwhile: begin where they are.
+            self._target = record["motor_state"]["q"][: joints.NUM_JOINTS].astype(np.float64)
+
+    def _told(self) -> np.ndarray | bool:
+        """Which joints (29,) have a target of ours."""
+        if self._path is None or self.stop.phase in (Phase.UNARMED, Phase.DAMPING):
+            return False
+        return True if self._path.walks else _NOT_LEGS
+
+    @property
+    def _walks(self) -> bool:
+        return self._path is not None and self._path.walks
+
+    def _control_step(self, now_s: float) -> None:
+        """Decide the targets of the next 0.02 s."""
+        self._from = self._target
+        state = self.state()
+        if state is None or self.stop.phase in (Phase.UNARMED, Phase.RAMPING, Phase.DAMPING):
+            return
+        before = self._wish
+        wish = self._wish = self._wanted()
+        mask = wish.owned_mask if self._walks else wish.owned_mask | _WAIST
+        target, velocity, report = limit(wish.target, self._target, mask, wish.velocity, self._limits, CONTROL_DT)
+        self._status["position_mask"], self._status["speed_mask"] = report.position_mask, report.speed_mask
+        self._status["velocity_mask"] = report.velocity_mask
+        self._wish = wish._replace(velocity=velocity)
+        if self._walks:
+            if before.owned_mask[joints.GROUPS["legs"]].any() and not wish.owned_mask[joints.GROUPS["legs"]].any():
+                self._walker.reset()  # it was not asked for a while: its past is another's
+            walk = np.array((*velocity, wish.height))
+            target = self._walker.step(state, walk, wish.owned_mask, target)
+            if not all_finite(target):
+                self.halt(now_s, "walker: a target is not finite")
+                return
+        # What is sent is a float32: keep what is really sent.
+        self._target = target.astype(np.float32).astype(np.float64)
+
+    def _wanted(self) -> _Wish:
+        """The env's wish while it may have one; else its last one with the arms held and nowhere to go."""
+        command, last = self._command, self._wish
+        if self.stop.phase is Phase.RUNNING and command is not None:
+            return _Wish(
+                target=command["joint_target"].copy(),
+                owned_mask=command["owned_mask"].copy(),
+                kp=command["kp"].clip(0.0, MAX_KP),
+                kd=command["kd"].clip(0.0, MAX_KD),
+                velocity=command["velocity"].copy(),
+                height=float(command["height"]),
+            )
+        height = last.height
+        if self.stop.phase is Phase.LOWERING:
+            height = HEIGHT_RANGE[0]  # the walker goes there slowly
+        return last._replace(
+            target=self._target, owned_mask=last.owned_mask & _NOT_LEGS, velocity=np.zeros(3), height=height
+        )
+
+    def _plan(self, now_s: float, place: int) -> Plan:
+        """The targets of this tick, between those of the last control step and of this one."""
+        wish, stop = self._wish, self.stop
+        if stop.phase is Phase.RAMPING:
+            whole_s = self.config.stop.ramp_s
+            share = min(1.0, (now_s - stop.since_s) / whole_s) if whole_s > 0.0 else 1.0
+            target = (1.0 - share) * self._start + share * joints.HOME
+            return Plan(target, wish.kp, wish.kd, np.zeros(3), share)
+        target = self._target
+        if self.config.interpolate != "none":
+            share = (place + 1) / self.config.ticks
+            between = self._from + share * (self._target - self._from)
+            moves = wish.owned_mask if self.config.interpolate == "owned" else True
+            target = np.where(moves, between, self._target)
+        return Plan(target, wish.kp, wish.kd, wish.velocity, 1.0)
+
+
+def lock_step(config: ControlConfig) -> ControlConfig:
+    """The config with one message per control step, targets held: what a lock-step simulation wants."""
+    return replace(config, tick_s=CONTROL_DT, interpolate="none", lead_s=0.0)

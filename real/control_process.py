@@ -1,0 +1,151 @@
+"""The process that has the robot: 500 times a second a state in and a command out, whatever the env's process does.
+
+It is a process of its own because a busy Python thread beside it would take the interpreter for 5 ms at a time
+(measured, `shared/facts/dds.md`), and because it must outlive an env that crashes. Started by `ProcessClient`; the env
+and it share one page of memory and nothing else.
+"""
+
+import gc
+import os
+import pickle
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Final
+
+import numpy as np
+
+from neon_sim.real.command_paths import RELEASE_S
+from neon_sim.real.control_core import ControlCore
+from neon_sim.real.control_records import COMMAND, ORDER, STATUS, Order
+from neon_sim.real.robot_config import RobotConfig
+from neon_sim.real.robot_port import RobotPort
+from neon_sim.real.safety_log import SafetyLog
+from neon_sim.real.safety_stop import Phase
+from neon_sim.real.shared_memory import SharedMemory
+
+BOXES: Final = (COMMAND, ORDER, STATUS)
+ORPHAN_S: Final = 30.0  # how long an orphan damps its robot; what a G1 does when nobody writes is not known
+_LAST_DAMPING_S: Final = RELEASE_S + 0.5  # damping, or weight 0, before a wanted end
+_WRITERS_EVERY: Final = 5  # ticks; a second writer is seen within 10 ms of its discovery
+_LATE_WINDOW_S: Final = 1.0
+
+
+class ControlLoop:
+    """The loop and its parts; `run` returns when it is told to end, or when its env is long gone."""
+
+    def __init__(self, config: RobotConfig, memory: SharedMemory, parent: int) -> None:
+        self._config, self._memory, self._parent = config, memory, parent
+        self._commands, self._orders, self._status = memory.boxes
+        self.core = ControlCore(config.control)
+        self.port = RobotPort(config)
+        self._log = SafetyLog(None if config.log is None else config.log / "stops.jsonl")
+        self._ends = False
+        self._signal = 0
+        self._orphaned = False
+        self._seen_command = self._seen_order = self._answered = 0
+        self._refused = False
+        self._writers = 1
+        self._phase = self.core.stop.phase
+        self._late_s, self._late_before_s, self._window_s = 0.0, 0.0, 0.0
+
+    def end(self, signum: int, frame: FrameType | None) -> None:
+        """Signal handler: damp at the next tick, and end soon."""
+        self._signal = signum
+
+    def run(self) -> None:
+        """Keep absolute deadlines: what is late is not made up for by a burst of messages."""
+        tick_s = self._config.control.tick_s
+        due_s = time.monotonic()
+        ticks = 0
+        while not self._over(time.monotonic()):
+            now_s = time.monotonic()
+            self._note_lateness(now_s, now_s - due_s)
+            self.tick(now_s, ticks)
+            ticks += 1
+            due_s = max(due_s + tick_s, time.monotonic() - tick_s)
+            time.sleep(max(0.0, due_s - time.monotonic()))
+
+    def tick(self, now_s: float, ticks: int) -> None:
+        """One round: read, decide, send, tell."""
+        self.port.take_states(self.core, now_s)
+        self._read_env(now_s)
+        if self._signal and not self._ends:
+            self.core.halt(now_s, f"signal {self._signal}")
+            self._ends = True
+        if ticks % _WRITERS_EVERY == 0:
+            self._writers = self.port.writers()
+            self._orphaned = os.getppid() != self._parent
+        self.port.send(self.core.tick(now_s, self._writers, self._orphaned))
+        status = self.core.status(now_s)
+        status["answered"], status["refused"] = self._answered, self._refused
+        status["late_ms"] = 1e3 * max(self._late_s, self._late_before_s)
+        self._status.write(status)
+        self._log_phase(now_s)
+
+    def close(self) -> None:
+        """Damp once more whatever was armed, then leave the network."""
+        self.core.halt(time.monotonic(), "the control process ends")
+        for _ in range(10):
+            self.port.send(self.core.tick(time.monotonic()))
+            time.sleep(self._config.control.tick_s)
+        self._log_phase(time.monotonic())
+        self.port.close()
+        self._log.close()
+
+    def _read_env(self, now_s: float) -> None:
+        if self._commands.count != self._seen_command:
+            command = self._commands.read()
+            if command is not None:
+                self._seen_command = self._commands.count
+                self.core.obey(command)
+        if self._orders.count == self._seen_order:
+            return
+        order = self._orders.read()
+        if order is None:
+            return
+        self._seen_order = self._orders.count
+        asked = Order(int(order["order"]))
+        self._refused = not self.port.carry_out(asked, self.core, now_s, bool(order["gantry"]))
+        self._ends = self._ends or asked is Order.QUIT
+        self._answered = int(order["number"])
+
+    def _over(self, now_s: float) -> bool:
+        stop = self.core.stop
+        if stop.phase is Phase.UNARMED:
+            return self._ends or self._orphaned
+        if stop.phase is not Phase.DAMPING:
+            return False
+        wait_s = _LAST_DAMPING_S if self._ends else ORPHAN_S if self._orphaned else np.inf
+        return now_s - stop.since_s >= wait_s
+
+    def _note_lateness(self, now_s: float, late_s: float) -> None:
+        if now_s >= self._window_s + _LATE_WINDOW_S:
+            self._late_before_s, self._late_s, self._window_s = self._late_s, 0.0, now_s
+        self._late_s = max(self._late_s, late_s)
+
+    def _log_phase(self, now_s: float) -> None:
+        if self.core.stop.phase is not self._phase:
+            self._phase = self.core.stop.phase
+            self._log.write("phase", now_s, phase=self._phase.name.lower(), reasons=list(self.core.stop.reasons))
+
+
+def main() -> None:
+    """Run with memory and settings from the parent: descriptor and parent's id as arguments, settings on stdin."""
+    fd, parent = int(sys.argv[1]), int(sys.argv[2])
+    config: RobotConfig = pickle.load(sys.stdin.buffer)  # from our own parent
+    if config.priority is not None:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(config.priority))
+    loop = ControlLoop(config, SharedMemory(BOXES, fd), parent)
+    signal.signal(signal.SIGTERM, loop.end)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the env's: it disarms
+    gc.freeze()  # nothing that was loaded is looked through again
+    try:
+        loop.run()
+    finally:
+        loop.close()
+
+
+if __name__ == "__main__":
+    main()

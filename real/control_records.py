@@ -1,0 +1,71 @@
+"""The records that env and control process exchange through shared memory."""
+
+from enum import IntEnum
+from typing import Final
+
+import numpy as np
+
+from neon_sim.g1.joints import NUM_JOINTS
+
+TEXT_BYTES: Final = 4096
+
+_JOINTS: Final = (NUM_JOINTS,)
+
+# Env -> control process, 50 times a second.
+COMMAND: Final = np.dtype(
+    [
+        ("joint_target", np.float64, _JOINTS),  # rad, hardware order
+        ("owned_mask", np.bool_, _JOINTS),
+        ("kp", np.float64, _JOINTS),
+        ("kd", np.float64, _JOINTS),
+        ("velocity", np.float64, (3,)),  # m/s, m/s, rad/s
+        ("height", np.float64),  # m
+        ("pauses", np.bool_),  # the env lets the robot stand: no commands will come for a while
+        ("time_s", np.float64),  # when it was written, monotonic
+    ],
+    align=True,
+)
+
+
+class Order(IntEnum):
+    """What a person, or the end of the program, asks for."""
+
+    NONE = 0
+    CHECK = 1  # preflight only
+    ARM = 2
+    DISARM = 3
+    HALT = 4
+    RELEASE_MODE = 5  # make the robot's own motion service let go
+    QUIT = 6
+
+
+# Env -> control process, rarely. `number` rises; the answer comes in the status.
+ORDER: Final = np.dtype([("number", np.uint32), ("order", np.uint32), ("gantry", np.bool_)], align=True)
+
+# Control process -> env, at every tick.
+STATUS: Final = np.dtype(
+    [
+        ("time_s", np.float64),  # monotonic
+        ("steps", np.uint64),  # rises when it is time to decide
+        ("phase", np.uint8),  # safety_stop.Phase
+        ("since_s", np.float64),  # monotonic, of the phase
+        ("has_state", np.bool_),
+        ("age_s", np.float64),  # of the state
+        ("state_s", np.float64),  # s since the first state, by the robot's clock
+        ("joint_pos", np.float64, _JOINTS),
+        ("joint_vel", np.float64, _JOINTS),
+        ("joint_torque", np.float64, _JOINTS),
+        ("joint_target", np.float64, _JOINTS),  # as it was really sent
+        ("quat_wxyz", np.float64, (4,)),
+        ("gyro", np.float64, (3,)),
+        ("gravity_b", np.float64, (3,)),
+        ("position_mask", np.bool_, _JOINTS),  # what the control process cut off the last command
+        ("speed_mask", np.bool_, _JOINTS),
+        ("velocity_mask", np.bool_, (3,)),
+        ("late_ms", np.float64),  # the worst lateness of a tick in the last second
+        ("answered", np.uint32),  # number of the last order that was carried out or refused
+        ("refused", np.bool_),
+        ("text", f"S{TEXT_BYTES}"),  # JSON: reasons of the stop, findings of the preflight
+    ],
+    align=True,
+)

@@ -1,0 +1,257 @@
+"""UnitreeRobot: a G1 on the network, behind the same six methods as the simulated one."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from neon_sim.g1 import joints
+from neon_sim.g1.action_space import VELOCITY_NAMES
+from neon_sim.names import nearest
+from neon_sim.real.control_client import ControlClient, command_record, open_client, status_text
+from neon_sim.real.control_core import CONTROL_DT
+from neon_sim.real.control_records import Order
+from neon_sim.real.errors import ControlProcessError, NotArmedError
+from neon_sim.real.preflight import Finding
+from neon_sim.real.robot_config import RobotConfig
+from neon_sim.real.safety_log import SafetyLog
+from neon_sim.real.safety_stop import MOVABLE, STOPPED, Phase
+from neon_sim.robot import RobotCommand, RobotState
+from neon_sim.safety import all_finite
+from neon_sim.sensors.sensor import SensorConfig
+from neon_sim.walker import Walker
+
+_HOME_ENOUGH: Final = 1e-3  # rad, of the targets
+_BEYOND_RAMP_S: Final = 5.0
+_PATIENCE_S: Final = 3.0  # the battery speaks at 20 Hz, the services when they are asked
+
+
+class UnitreeRobot:
+    """The robot of `RobotConfig`, from the moment on at which its control runs. It is not armed then.
+
+    Every method but `arm` leaves an unarmed robot unmoved. Times in states are seconds since the last `reset`, by the
+    robot's own clock.
+
+    Args:
+        config: where it is and how it is commanded.
+        sensors: name -> config of every sense that `sense` may be asked for.
+
+    Raises:
+        ValueError: a sense that this robot has not, unless the config masks those.
+        ControlProcessError: its control did not start. LinkError (in its words): the network is not as configured.
+    """
+
+    def __init__(self, config: RobotConfig, sensors: Mapping[str, SensorConfig] | None = None) -> None:
+        self.config = config
+        self.dt = CONTROL_DT
+        self.max_velocity = np.minimum(Walker.max_velocity, config.control.safety.max_velocity)
+        self._masks = {name: np.zeros(s.space().shape, s.space().dtype) for name, s in (sensors or {}).items()}
+        if self._masks and config.absent_senses == "refuse":
+            raise ValueError(
+                f"This robot has no sense {', '.join(self._masks)} connected. Leave it out of the env's sensors, or "
+                'set absent_senses="mask" to see zeros.'
+            )
+        self._log = SafetyLog(None if config.log is None else config.log / "commands.jsonl")
+        self._client: ControlClient = open_client(config)
+        self._start_s = 0.0
+        self._said: dict[str, Any] = {}
+        self._closed = False
+
+    @property
+    def phase(self) -> Phase:
+        """What the control does now."""
+        return Phase(int(self._client.status()["phase"]))
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it stopped, in words; empty while it goes on."""
+        return tuple(status_text(self._client.status())["reasons"])
+
+    def check(self, gantry: bool = False) -> tuple[Finding, ...]:
+        """Look at everything that must be true before arming; nothing moves. gantry: as for `arm`."""
+        deadline_s = time.monotonic() + _PATIENCE_S
+        while True:
+            self._client.order(Order.CHECK, gantry)
+            findings = self._findings()
+            if all(finding.good for finding in findings) or time.monotonic() > deadline_s:
+                return findings
+            time.sleep(0.1)  # services and battery may not have spoken yet
+
+    def arm(self, gantry: bool = False) -> None:
+        """Bring the robot to its home pose, gains and positions rising slowly, and let it stand and follow commands.
+
+        To be called by a person who sees the robot, or by a program that such a person has just told so. After a stop
+        it is the only way on.
+
+        Args:
+            gantry: you say that the robot hangs in its gantry, or that it may fall where it is.
+
+        Raises:
+            NotArmedError: something stands against it, in words.
+        """
+        self.check(gantry)
+        self._pause()
+        if not self._client.order(Order.ARM, gantry):
+            wrong = [f"{finding.name}: {finding.words}" for finding in self._findings() if not finding.good]
+            raise NotArmedError(wrong or ("its state is faulty: call check()",), "arm")
+        self._log.write("arm", self._client.now_s(), gantry=gantry)
+        ramp_s = self.config.control.stop.ramp_s
+        deadline_s = self._client.now_s() + ramp_s + _BEYOND_RAMP_S
+        while ramp_s > 0.0 and self.phase is Phase.RAMPING:
+            if self._client.now_s() > deadline_s:
+                raise ControlProcessError("The robot did not come out of its ramp. Call halt(), and look at its log.")
+            self._client.wait_step()
+        if self.phase in STOPPED:
+            raise NotArmedError(self.reasons, "arm")
+
+    def disarm(self) -> None:
+        """Lower the robot and damp it; on high_level give the arms back. Returns at once."""
+        self._client.order(Order.DISARM)
+        self._log.write("disarm", self._client.now_s())
+
+    def halt(self) -> None:
+        """Damp it now: a standing robot falls."""
+        self._client.order(Order.HALT)
+        self._log.write("halt", self._client.now_s())
+
+    def release_mode(self) -> None:
+        """Make the robot's own motion service let go of it: it falls unless it hangs or is armed at once."""
+        self._client.order(Order.RELEASE_MODE)
+
+    def reset(self, rng: np.random.Generator) -> RobotState:
+        """Begin an episode. An armed robot moves its arms home at `home_speed` and stands; an unarmed one does nothing.
+
+        rng is not used: a real robot begins where it is.
+
+        Raises:
+            NotArmedError: it has stopped since a person last armed it.
+            ControlProcessError: no state has come in `wait_s`.
+        """
+        self._wait_for_state()
+        if self.phase in STOPPED:
+            raise NotArmedError(self.reasons, "begin an episode")
+        if self.phase is not Phase.UNARMED:
+            self._go_home()
+            self._pause()
+        self._start_s = float(self._client.status()["state_s"])
+        return self.read()
+
+    def write(self, command: RobotCommand) -> RobotCommand:
+        """Hand a command to the control, and return what is really sent as far as it is decided.
+
+        In real time the walker's joints in it are those of the control step before. After a stop the command changes
+        nothing; `safety` says so.
+
+        Raises:
+            NotArmedError: nobody has armed the robot.
+            ValueError: a number that is not finite, a negative gain, or legs on high_level. Nothing was sent.
+        """
+        self._check(command)
+        if self.phase is Phase.UNARMED:
+            raise NotArmedError((), "write a command")
+        now_s = self._client.now_s()
+        self._client.send(command_record(command, now_s))
+        self._log.command(now_s, command)
+        status = self._client.status()
+        sent = np.where(command.owned_mask, command.joint_target, status["joint_target"])
+        if self.config.clock == "lock_step" or self.phase not in MOVABLE:
+            sent = status["joint_target"].copy()
+        return RobotCommand(
+            sent, command.owned_mask, command.kp, command.kd, command.velocity.copy(), float(command.height)
+        )
+
+    def advance(self) -> None:
+        """Wait until it is time for the next command."""
+        self._client.wait_step()
+
+    def read(self) -> RobotState:
+        """Return the newest state."""
+        status = self._client.status()
+        names = ("joint_pos", "joint_vel", "joint_torque", "joint_target", "quat_wxyz", "gyro", "gravity_b")
+        return RobotState(float(status["state_s"]) - self._start_s, **{name: status[name].copy() for name in names})
+
+    def sense(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the newest frame of each named sense; a masked one is zeros."""
+        for name in names:
+            if name not in self._masks:
+                raise nearest("sensor", name, self._masks)
+        return {name: self._masks[name].copy() for name in names}
+
+    def safety(self) -> dict[str, Any]:
+        """What the control cut off the last command, and whether it goes on: plain values for `info["safety"]`.
+
+        phase, reasons (why it stopped), stopped, masked (senses that are zeros), state_age_s, late_ms, and position,
+        speed, velocity: names of what was cut.
+        """
+        status = self._client.status()
+        phase = Phase(int(status["phase"]))
+        info = {
+            "phase": phase.name.lower(),
+            "stopped": phase in STOPPED,
+            "reasons": tuple(status_text(status)["reasons"]),
+            "position": _named(status["position_mask"], joints.JOINT_NAMES),
+            "speed": _named(status["speed_mask"], joints.JOINT_NAMES),
+            "velocity": _named(status["velocity_mask"], VELOCITY_NAMES),
+            "masked": tuple(self._masks),
+            "state_age_s": float(status["age_s"]),
+            "late_ms": float(status["late_ms"]),
+        }
+        told = {key: info[key] for key in ("phase", "reasons", "position", "speed", "velocity")}
+        if told != self._said:
+            self._said = told
+            self._log.write("safety", self._client.now_s(), **told)
+        return info
+
+    def close(self) -> None:
+        """Lower an armed robot, damp it, and end its control. Safe to call twice."""
+        if not self._closed:
+            self._closed = True
+            self._client.close()
+            self._log.close()
+
+    def _findings(self) -> tuple[Finding, ...]:
+        return tuple(Finding(**finding) for finding in status_text(self._client.status())["findings"])
+
+    def _check(self, command: RobotCommand) -> None:
+        numbers = (command.joint_target, command.kp, command.kd, command.velocity, np.array([command.height]))
+        if not all_finite(*numbers):
+            raise ValueError("A command must be finite. Nothing was sent. Look at the policy's output.")
+        if command.kp.min() < 0.0 or command.kd.min() < 0.0:
+            raise ValueError("Gains must not be negative. Nothing was sent.")
+        if self.config.control.path == "high_level" and command.owned_mask[joints.GROUPS["legs"]].any():
+            raise ValueError('On high_level the legs are the robot\'s own. Use control_mode "arms_only", or low_level.')
+
+    def _wait_for_state(self) -> None:
+        deadline_s = time.monotonic() + self.config.wait_s
+        while not self._client.status()["has_state"]:
+            if time.monotonic() > deadline_s:
+                raise ControlProcessError(
+                    f"No state has come in {self.config.wait_s:g} s. Is the robot on, and are interface "
+                    f"{self.config.link.interface!r} and domain {self.config.link.domain} right? check() says more."
+                )
+            time.sleep(0.01)
+
+    def _pause(self) -> None:
+        """Tell the control that no commands come for a while."""
+        self._client.send(command_record(self._resting(joints.HOME), self._client.now_s(), pauses=True))
+
+    def _go_home(self) -> None:
+        arms = joints.GROUPS["arms"]
+        target = self._client.status()["joint_target"].copy()
+        step = self.config.home_speed * self.dt
+        while np.abs(target[arms] - joints.HOME[arms]).max() > _HOME_ENOUGH and self.phase not in STOPPED:
+            target[arms] += np.clip(joints.HOME[arms] - target[arms], -step, step)
+            self._client.send(command_record(self._resting(target), self._client.now_s()))
+            self._client.wait_step()
+        if self.phase in STOPPED:
+            raise NotArmedError(self.reasons, "move the arms home")
+
+    def _resting(self, target: np.ndarray) -> RobotCommand:
+        mask = np.zeros(joints.NUM_JOINTS, dtype=bool)
+        mask[joints.GROUPS["arms"]] = True
+        return RobotCommand(target, mask, joints.KP, joints.KD, np.zeros(3), joints.HOME_HEIGHT)
+
+
+def _named(mask: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name, hit in zip(names, mask.tolist(), strict=True) if hit)

@@ -1,0 +1,253 @@
+"""Run a policy on a robot, or on the simulated one of this machine, and keep what happened.
+
+    python real/run.py --policy zero --robot sim-bridge --steps 250
+    python real/run.py --policy assets/g1/demo_heads --robot sim-bridge --dry-run
+    python real/run.py --policy CKPT --robot 192.168.123.161 --path high_level
+
+A real robot is never armed by this program alone: it prints the preflight and asks you to type ARM. Ctrl-C lowers the
+robot and damps it. It has never been tried on hardware: begin in the gantry, with --dry-run.
+"""
+
+import argparse
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from neon_sim.env import NeonG1Config
+from neon_sim.episode import NeonEpisode
+from neon_sim.g1 import joints
+from neon_sim.real.command_paths import PATHS
+from neon_sim.real.control_core import ControlConfig
+from neon_sim.real.env import NeonG1RealEnv
+from neon_sim.real.preflight import report
+from neon_sim.real.robot_config import RobotConfig, sim_bridge
+from neon_sim.real.transport import LinkConfig
+
+SIM: Final = "sim-bridge"
+EXECUTE: Final = 8  # actions of a chunk that are carried out before the next is asked for; the rest covers the wait
+_BRIDGE_STARTS_S: Final = 60.0
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--policy", required=True, help="folder of a checkpoint, or zero (the home pose)")
+    parser.add_argument("--robot", required=True, help=f"{SIM}, or the address of a robot (192.168.123.161)")
+    parser.add_argument("--path", choices=PATHS, default="low_level")
+    parser.add_argument("--words", default="", help="the instruction")
+    parser.add_argument("--steps", type=int, default=500, help="control steps, 50 a second")
+    parser.add_argument("--control-mode", default="arms_only")
+    parser.add_argument("--sensors", nargs="*", default=["proprio"])
+    parser.add_argument("--mask-absent", action="store_true", help="see zeros where the robot has no such sense")
+    parser.add_argument("--gantry", action="store_true", help="you say that it hangs in its gantry, or may fall")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be sent, send nothing")
+    parser.add_argument("--domain", type=int, help="of DDS; 0 on a robot, 1 for a simulation")
+    parser.add_argument("--lock-step", action="store_true", help=f"{SIM} only: time passes with commands")
+    parser.add_argument("--no-start", action="store_true", help=f"{SIM} only: the bridge runs already")
+    parser.add_argument("--out", type=Path, default=Path("runs/real"))
+    args = parser.parse_args(arguments)
+    if args.steps < 1:
+        parser.error(f"--steps must be at least 1, got {args.steps}")
+    if args.robot != SIM and args.lock_step:
+        parser.error("--lock-step is for a simulation: a robot's time does not stand still")
+    return args
+
+
+def robot_config(args: argparse.Namespace) -> RobotConfig:
+    """Where the robot is and how it is commanded."""
+    if args.robot == SIM:
+        clock = "lock_step" if args.lock_step else "real_time"
+        config = sim_bridge(1 if args.domain is None else args.domain, args.path, clock)
+    else:
+        link = LinkConfig(args.domain or 0, local_address(args.robot), allow_network=True)
+        config = RobotConfig(link=link, control=ControlConfig(path=args.path))
+    return replace(config, log=args.out, absent_senses="mask" if args.mask_absent else "refuse")
+
+
+def local_address(host: str) -> str:
+    """The address of this machine on the network on which `host` is.
+
+    Raises:
+        OSError: no way there.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, 9))  # sends nothing: it only asks for the route
+        return str(probe.getsockname()[0])
+
+
+@contextmanager
+def bridge(args: argparse.Namespace, config: RobotConfig) -> Iterator[subprocess.Popen[str] | None]:
+    """Run the simulated robot as a process of its own while this lasts, unless there is a robot already.
+
+    Raises:
+        RuntimeError: it did not start.
+    """
+    if args.robot != SIM or args.no_start:
+        yield None
+        return
+    command = [sys.executable, "-m", "neon_sim.real.bridge", "--domain", str(config.link.domain)]
+    command += ["--lock-step", "--lock-step-s", "0.02"] if args.lock_step else []
+    if args.path == "low_level":
+        command += ["--start", "released"] + ([] if args.lock_step else ["--gantry"])
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise RuntimeError("The simulated robot did not start; what it printed stands above.")
+        yield process
+    finally:
+        process.terminate()
+        process.wait(_BRIDGE_STARTS_S)
+
+
+def build_policy(name: str, env: NeonG1RealEnv) -> Any:
+    """A checkpoint's policy, or the one that goes home; those that need a simulation's truth are refused."""
+    if name == "zero":
+        from neon_sim.inference.references import ZeroPolicy
+
+        return ZeroPolicy(env)
+    if name in ("expert", "random"):
+        raise ValueError(f"The policy {name!r} is for simulations: it knows the truth, or nothing. Use a checkpoint.")
+    from neon_sim.inference.neon_policy import NeonPolicy
+    from neon_sim.model.neon_vla import NeonVLA
+
+    return NeonPolicy(NeonVLA.from_pretrained(Path(name)))
+
+
+def arm(env: NeonG1RealEnv, args: argparse.Namespace, simulated: subprocess.Popen[str] | None) -> bool:
+    """Print the preflight, ask the person, arm; False if the person does not want to.
+
+    Raises:
+        NotArmedError: something stands against it.
+    """
+    print(report(env.robot.check(args.gantry)), flush=True)
+    if args.robot != SIM and input("Type ARM to arm the robot, anything else to leave it: ").strip() != "ARM":
+        return False
+    env.robot.arm(args.gantry)
+    if simulated is not None and args.path == "low_level" and not args.lock_step:
+        assert simulated.stdin is not None
+        print(json.dumps({"hang": False}), file=simulated.stdin, flush=True)
+        time.sleep(1.0)  # it finds its feet
+    return True
+
+
+class Chunks:
+    """The policy's answers, one action at a time; it thinks in a thread while the chunk before is carried out.
+
+    What was decided too late to be carried out is skipped. A policy that is slower than its chunk repeats the last
+    action: the robot holds still, and the control does not take the env for dead.
+    """
+
+    def __init__(self, policy: Any) -> None:
+        self._policy = policy
+        self._thread = ThreadPoolExecutor(1)
+        self._future: Future[np.ndarray] | None = None
+        self._waiting: list[tuple[dict[str, np.ndarray], float]] = []
+        self._chunk, self._used, self._age = np.empty((0, 0)), 0, 0
+
+    def begin(self, obs: dict[str, np.ndarray], now_s: float) -> None:
+        """Take the first observation and wait for the first chunk: the robot stands meanwhile."""
+        self._policy.reset()
+        self._policy.observe(obs, now_s)
+        self._chunk, self._used = self._policy.act()[0], 0
+
+    def observe(self, obs: dict[str, np.ndarray], now_s: float) -> None:
+        """Pass on an observation, as soon as the policy does not think."""
+        self._waiting.append((obs, now_s))
+        if self._future is None:
+            for waiting in self._waiting:
+                self._policy.observe(*waiting)
+            self._waiting.clear()
+
+    def next(self) -> np.ndarray:
+        """The action (A,) for this step."""
+        if self._future is not None and self._future.done():
+            self._chunk, self._used, self._future = self._future.result()[0], self._age, None
+        if self._future is None and self._used >= EXECUTE:
+            self._future, self._age = self._thread.submit(self._policy.act), 0
+        action = self._chunk[min(self._used, len(self._chunk) - 1)]
+        self._used += 1
+        self._age += 1
+        return action
+
+    def close(self) -> None:
+        """Let the last thought end."""
+        self._thread.shutdown()
+
+
+def run(env: NeonG1RealEnv, chunks: Chunks, steps: int) -> NeonEpisode:
+    """One episode: until the time is over, the robot falls or stops, or somebody presses Ctrl-C."""
+    obs, info = env.reset()
+    chunks.begin(obs, info["time_s"])
+    rows: list[tuple[dict[str, np.ndarray], np.ndarray, bool, bool]] = []
+    try:
+        for _ in range(steps):
+            action, before = chunks.next(), obs
+            obs, _, terminated, truncated, info = env.step(action)
+            rows.append((before, action, terminated, truncated))
+            chunks.observe(obs, info["time_s"])
+            if terminated or truncated:
+                break
+    except KeyboardInterrupt:
+        print("Stopped by you.")
+    print(f"{len(rows)} steps; the robot is {info['safety']['phase']}. {'; '.join(info['safety']['reasons'])}".rstrip())
+    return NeonEpisode(
+        observations={key: np.stack([row[0][key] for row in rows]) for key in obs} if rows else {},
+        actions=np.array([row[1] for row in rows], np.float32).reshape(len(rows), env.action_map.dim),
+        terminated=np.array([row[2] for row in rows], bool),
+        truncated=np.array([row[3] for row in rows], bool),
+        instruction=info["instruction"],
+        control_mode=str(env.config.control_mode),
+    )
+
+
+def dry_run(env: NeonG1RealEnv, chunks: Chunks, steps: int) -> None:
+    """Print what would be sent, one line a control step; the robot is not armed and gets nothing."""
+    obs, info = env.reset()
+    chunks.begin(obs, info["time_s"])
+    for number in range(steps):
+        command, cut = env.preview(chunks.next())
+        way = np.where(command.owned_mask, command.joint_target - env.robot.read().joint_pos, 0.0)
+        worst = int(np.abs(way).argmax())
+        cuts = ", ".join((*cut.position, *cut.speed, *cut.velocity)) or "-"
+        velocity = np.array2string(command.velocity, precision=2)
+        print(f"{number:4d}  velocity {velocity}  {joints.JOINT_NAMES[worst]} {way[worst]:+.3f} rad  cut {cuts}")
+        env.robot.advance()
+        obs, info = env.look()
+        chunks.observe(obs, info["time_s"])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run; 0 when the robot did not stop by itself."""
+    args = parse(arguments)
+    config = robot_config(args)
+    world = NeonG1Config(control_mode=args.control_mode, sensors=tuple(args.sensors), max_steps=args.steps)
+    with bridge(args, config) as simulated, closing(NeonG1RealEnv(world, config, args.words)) as env:
+        chunks = Chunks(build_policy(args.policy, env))
+        try:
+            if args.dry_run:
+                dry_run(env, chunks, args.steps)
+                return 0
+            if not arm(env, args, simulated):
+                print("Not armed.")
+                return 1
+            episode = run(env, chunks, args.steps)
+            if len(episode):
+                print(f"Kept as {episode.save(args.out / time.strftime('episode_%Y%m%d_%H%M%S.npz'))}")
+            return 1 if env.robot.safety()["stopped"] else 0
+        finally:
+            chunks.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,326 @@
+"""UnitreeRobot and NeonG1Real-v0 against the simulated robot, over true DDS, in lock-step: the same bits every time."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import pytest
+from bridge_process import BridgeProcess, bridge_process
+
+import neon_sim  # noqa: F401  (registers NeonG1Real-v0)
+from neon_sim.env import NeonG1Config, NeonG1Env
+from neon_sim.g1 import joints
+from neon_sim.g1.geometry import gravity_in_body
+from neon_sim.real.env import NeonG1RealEnv
+from neon_sim.real.errors import NotArmedError, VectorWrapperError
+from neon_sim.real.g1_robot import UnitreeRobot
+from neon_sim.real.robot_config import RobotConfig, sim_bridge
+from neon_sim.real.safety_log import commands, read_events, replay
+from neon_sim.real.safety_stop import Phase
+from neon_sim.real.transport import LinkConfig
+from neon_sim.robot import RobotCommand, RobotState
+from neon_sim.sim.model import build_spec
+from neon_sim.sim.sim_robot import SimRobot, _Order
+from neon_sim.tasks import make_task
+
+LOCK_STEP = ("--lock-step", "--lock-step-s", "0.02", "--start", "released")
+ARMS = np.isin(np.arange(29), joints.GROUPS["arms"])
+
+
+@pytest.fixture(scope="module")
+def bridge() -> Iterator[BridgeProcess]:
+    with bridge_process(*LOCK_STEP) as running:
+        yield running
+
+
+@pytest.fixture
+def config(bridge: BridgeProcess) -> Iterator[RobotConfig]:
+    yield sim_bridge(bridge.domain, clock="lock_step")
+    bridge.tell(faults={})
+
+
+def single(values: np.ndarray) -> np.ndarray:
+    """As a wire of float32 carries them."""
+    return values.astype(np.float32).astype(np.float64)
+
+
+class SingleSimRobot(SimRobot):
+    """`SimRobot` with states and targets rounded to float32 where a robot's go over the wire."""
+
+    def read(self) -> RobotState:
+        state, quat = super().read(), single(self._pelvis_quat)
+        names = ("joint_pos", "joint_vel", "joint_torque", "gyro")
+        rounded = {name: single(getattr(state, name)) for name in names}
+        self._state = replace(state, **rounded, quat_wxyz=quat, gravity_b=gravity_in_body(quat))
+        return self._state
+
+    def _walk(self, order: _Order) -> None:
+        self._target = single(self.walker.step(self._state or self.read(), *order))
+        self._ctrl[:] = self._target
+
+
+def sim_like_the_bridge() -> SingleSimRobot:
+    """A simulated robot in the state in which the bridge with seed 0 begins."""
+    robots = []
+    for kind in (SimRobot, SingleSimRobot):
+        spec, task = build_spec(), make_task("stand")
+        task.edit_scene(spec)
+        robots.append(kind(spec, {}))
+    settled, robot = robots
+    settled.reset(np.random.default_rng(0))
+    robot.reset(np.random.default_rng(0))
+    robot.set_state(settled.get_state())
+    robot.walker.reset()
+    robot._target = joints.HOME.copy()
+    return robot
+
+
+def asked(steps: int) -> Iterator[RobotCommand]:
+    """Arms that wander, and a walk with a turn in the middle."""
+    rng, target = np.random.default_rng(1), joints.HOME.copy()
+    for step in range(steps):
+        target = target.copy()
+        target[ARMS] += rng.uniform(-0.03, 0.03, 14)
+        target = np.clip(target, joints.LOWER, joints.UPPER)
+        velocity = np.array([0.3, 0.0, 0.2]) if 150 < step < 350 else np.zeros(3)
+        yield RobotCommand(target, ARMS, joints.KP, joints.KD, velocity, joints.HOME_HEIGHT)
+
+
+@pytest.mark.slow
+def test_500_commands_do_the_same_in_simulation_and_over_the_wire():
+    worst: dict[str, float] = {}
+    with bridge_process(*LOCK_STEP) as bridge:
+        robot, sim = UnitreeRobot(sim_bridge(bridge.domain, clock="lock_step")), sim_like_the_bridge()
+        robot.arm()
+        robot.reset(np.random.default_rng(0))
+        for command in asked(500):
+            sent, wanted = robot.write(command), sim.write(command)
+            robot.advance()
+            sim.advance()
+            pairs = [(sent, wanted, name) for name in ("joint_target", "kp", "kd", "velocity")]
+            here, there = robot.read(), sim.read()
+            names = ("joint_pos", "joint_vel", "gravity_b", "joint_torque", "joint_target", "gyro")
+            pairs += [(here, there, name) for name in names]
+            for mine, its, name in pairs:
+                difference = float(np.abs(getattr(mine, name) - getattr(its, name)).max())
+                worst[name] = max(worst.get(name, 0.0), difference)
+        walked = sim.position("pelvis")[0]
+        robot.close()
+    assert walked > 0.5
+    assert worst["joint_target"] == worst["kp"] == worst["kd"] == worst["velocity"] == 0.0
+    assert worst["joint_pos"] <= 1e-6 and worst["joint_vel"] <= 1e-6
+    assert worst["gravity_b"] <= 1e-5 and worst["joint_torque"] <= 1e-3
+
+
+def test_an_unarmed_robot_is_read_and_never_moved(config, bridge):
+    robot = UnitreeRobot(config)
+    before = robot.reset(np.random.default_rng(0))
+    again = robot.reset(np.random.default_rng(1))
+    assert robot.phase is Phase.UNARMED
+    np.testing.assert_array_equal(before.joint_pos, again.joint_pos)
+    np.testing.assert_array_equal(before.joint_target, before.joint_pos)  # nothing was ever sent
+    command = RobotCommand(joints.HOME, ARMS, joints.KP, joints.KD, np.zeros(3), joints.HOME_HEIGHT)
+    with pytest.raises(NotArmedError, match="nobody has armed it yet"):
+        robot.write(command)
+    robot.advance()
+    assert robot.read().time_s == before.time_s  # no message, so no time in lock-step
+    robot.close()
+    robot.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"nan": True}, "not a number"),
+        ({"bad_crc": True}, "bad CRC"),
+        ({"tick_back_ms": 60}, "out-of-order tick"),
+        ({"joint_vel": 50.0}, "joint speed: left_knee_joint"),
+        ({"joint_pos": 3.2}, "joint range: left_knee_joint"),
+        ({"tilt_rad": 1.3}, "tilt"),
+        ({"gyro_rad_s": 45.0}, "turning"),
+        ({"casing_c": 90}, "casing temperature"),
+        ({"winding_c": 125}, "winding temperature"),
+        ({"second_writer": True}, "second writer"),
+    ],
+)
+def test_each_fault_on_the_wire_damps_and_stays_damped(config, bridge, fault, words):
+    robot = UnitreeRobot(config)
+    robot.arm()
+    robot.reset(np.random.default_rng(0))
+    command = RobotCommand(joints.HOME, ARMS, joints.KP, joints.KD, np.zeros(3), joints.HOME_HEIGHT)
+    for _ in range(3):
+        robot.write(command)
+        robot.advance()
+    assert robot.phase is Phase.RUNNING
+    bridge.tell(faults=fault)
+    for _ in range(200):  # the order reaches the bridge when it will
+        robot.write(command)
+        if robot.phase is Phase.DAMPING:
+            break
+        robot.advance()
+    assert robot.reasons[0].startswith(words)
+    bridge.tell(faults={})
+    for _ in range(5):
+        robot.write(command)
+        robot.advance()
+        assert robot.phase is Phase.DAMPING
+    with pytest.raises(NotArmedError, match=words):
+        robot.reset(np.random.default_rng(0))
+    robot.close()
+
+
+def test_what_a_robot_cannot_do_is_refused_before_it_is_sent(config):
+    robot = UnitreeRobot(replace(config, control=replace(config.control, path="high_level")))
+    good = RobotCommand(joints.HOME, ARMS, joints.KP, joints.KD, np.zeros(3), joints.HOME_HEIGHT)
+    with pytest.raises(ValueError, match="finite"):
+        robot.write(replace(good, joint_target=np.full(29, np.nan)))
+    with pytest.raises(ValueError, match="negative"):
+        robot.write(replace(good, kp=-joints.KP))
+    with pytest.raises(ValueError, match="legs are the robot's own"):
+        robot.write(replace(good, owned_mask=np.ones(29, dtype=bool)))
+    with pytest.raises(ValueError, match="Unknown sensor 'lidar'"):
+        robot.sense(["lidar"])
+    robot.close()
+
+
+# ---- the environment
+
+
+def test_the_same_spaces_and_absent_senses(config):
+    with pytest.raises(ValueError, match='no sense camera, lidar connected.*absent_senses="mask"'):
+        NeonG1RealEnv(robot=config, sensors=("proprio", "camera", "lidar"))
+    real = NeonG1RealEnv(robot=replace(config, absent_senses="mask"), sensors=("proprio", "camera", "lidar"))
+    sim = NeonG1Env(NeonG1Config(sensors=("proprio", "camera", "lidar")))
+    assert real.observation_space == sim.observation_space and real.action_space == sim.action_space
+    assert real.metadata == sim.metadata
+    obs, info = real.reset(seed=0)
+    assert real.observation_space.contains(obs)
+    assert not obs["camera"].any() and not obs["lidar"].any()
+    assert info["safety"]["masked"] == ("camera", "lidar") and info["reward_available"] is False
+    real.close()
+    sim.close()
+
+
+def test_an_episode_from_arming_to_a_stop(config, bridge, tmp_path):
+    env = gymnasium.make("NeonG1Real-v0", robot=replace(config, log=tmp_path), sensors=("proprio",), instruction="wave")
+    real: NeonG1RealEnv = env.unwrapped
+    assert real.reset(options={"instruction": "sit"})[1]["instruction"] == "sit"
+    with pytest.raises(NotArmedError):
+        real.step(np.zeros(17, np.float32))
+    real.robot.arm()
+    obs, info = env.reset(seed=3)
+    assert info["instruction"] == "wave" and info["safety"]["phase"] in ("ramping", "standing")
+    action = np.zeros(17, np.float32)
+    action[3] = 1.0  # the left elbow, all the way
+    command, cut = real.preview(action)
+    obs, reward, terminated, truncated, info = env.step(action)
+    assert env.observation_space.contains(obs)
+    assert reward == 0.0 and not terminated and not truncated
+    assert info["safety"]["speed"] == cut.speed == ("left_elbow_joint",) and info["safety"]["clipped"]
+    np.testing.assert_allclose(real.robot.read().joint_target[18], command.joint_target[18], atol=1e-6)
+    for _ in range(20):
+        obs, *_ = env.step(action)
+    assert obs["proprio"][18] > joints.HOME[18] + 0.3  # it moved
+    bridge.tell(faults={"winding_c": 130})
+    while not truncated:
+        *_, truncated, info = env.step(action)
+    assert info["safety"]["stopped"] and info["safety"]["phase"] == "damping"
+    assert info["safety"]["reasons"][0].startswith("winding temperature: left_knee_joint 130")
+    with pytest.raises(NotArmedError, match="winding"):
+        env.reset()
+    env.close()
+    check_log(tmp_path / "commands.jsonl")
+
+
+def check_log(path: Path) -> None:
+    """The log tells of arming, cuts and the stop, and its commands move a simulated robot's elbow."""
+    events = list(read_events(path))
+    assert [event["event"] for event in events].count("arm") == 1
+    assert any(event.get("phase") == "damping" and "winding" in event["reasons"][0] for event in events)
+    assert any(event.get("phase") == "running" for event in events)
+    log = commands(path)
+    sim = SimRobot(build_spec(), {})
+    states = replay(log[:21], sim, np.random.default_rng(0))
+    assert states[-1].joint_pos[18] > joints.HOME[18] + 0.3
+    sim.close()
+
+
+def test_a_person_arms_again_after_a_stop_and_a_home_pose_is_found(config, bridge):
+    env = NeonG1RealEnv(robot=config, sensors=("proprio",))
+    env.robot.arm()
+    env.reset()
+    action = np.zeros(17, np.float32)
+    action[3] = 0.5
+    for _ in range(10):
+        env.step(action)
+    env.robot.halt()
+    assert env.step(action)[3]  # truncated
+    env.robot.arm()
+    env.reset()
+    state = env.robot.read()
+    np.testing.assert_allclose(state.joint_target[ARMS], joints.HOME[ARMS], atol=2e-3)
+    assert not env.step(np.zeros(17, np.float32))[3]
+    env.close()
+
+
+def test_vector_wrappers_are_refused():
+    with pytest.raises(VectorWrapperError, match="one env, reset and armed by a person"):
+        gymnasium.make_vec("NeonG1Real-v0", num_envs=1)
+    for mode in ("sync", "async"):
+        with pytest.raises(VectorWrapperError, match="gymnasium.vector"):
+            gymnasium.make_vec("NeonG1Real-v0", num_envs=1, vectorization_mode=mode)
+
+
+@pytest.mark.slow
+def test_stable_baselines_wrappers_are_refused_too():
+    vec_env = pytest.importorskip("stable_baselines3.common.vec_env")
+    with pytest.raises(VectorWrapperError, match="stable_baselines3"):
+        vec_env.DummyVecEnv([lambda: gymnasium.make("NeonG1Real-v0")])
+
+
+# ---- what only a simulation may have
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, "limits.gyro 40.0"),
+        ({}, "limits.leg_speed 40.0"),
+        ({}, "stop.ramp_s 0.0"),
+        ({"clock": "lock_step"}, "clock 'lock_step'"),
+    ],
+)
+def test_a_simulations_settings_are_refused_where_a_robot_may_be(change, words):
+    with pytest.raises(ValueError, match=words):
+        replace(sim_bridge(), link=LinkConfig(0, "192.168.123.222", allow_network=True), **change)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"clock": "realtime"}, "real_time"),
+        ({"absent_senses": "zero"}, "mask"),
+        ({"velocity_s": 2.0}, "velocity_s"),
+        ({"home_speed": 0.0}, "home_speed"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(values, words):
+    with pytest.raises(ValueError, match=words):
+        RobotConfig(**values)
+
+
+def test_the_operators_select_button_damps(config, bridge):
+    robot = UnitreeRobot(config)
+    robot.arm()
+    command = RobotCommand(joints.HOME, ARMS, joints.KP, joints.KD, np.zeros(3), joints.HOME_HEIGHT)
+    bridge.tell(press={"buttons": ["select"]})
+    for _ in range(200):
+        robot.write(command)
+        if robot.phase is Phase.DAMPING:
+            break
+        robot.advance()
+    bridge.tell(press={})
+    assert robot.reasons == ("remote control: the operator pressed select",)
+    robot.close()
