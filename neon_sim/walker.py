@@ -24,18 +24,18 @@ __all__ = ["CONTROL_DT", "HEIGHT_RANGE", "Walker", "crouch"]
 WEIGHTS: Final = "g1/walker/walker.npz"  # under assets/
 
 # Who has the robot. It steps when one of these is exceeded, and stands again after a while within the second set.
-_STEP_COMMAND: Final = 0.05  # m/s, rad/s; less is nobody's wish to go anywhere
-_STEP_SPEED: Final = 0.22  # m/s
-_STEP_LEAN: Final = 0.10  # sine of the tilt
-_SPEED_SHARE: Final = 0.25  # of a new speed in the filtered one: noisy encoders alone make 0.15 m/s
-_REST_STEPS: Final = round(0.3 / CONTROL_DT)  # how long all must be quiet
-_REST_SPEED: Final = 0.12
-_REST_LEAN: Final = 0.09
-_REST_STRIDE: Final = 0.15  # m that one foot may be ahead of the other
-_REST_WIDTH: Final = 0.15  # m between the feet at least
+STEP_COMMAND: Final = 0.05  # m/s, rad/s; less is nobody's wish to go anywhere
+STEP_SPEED: Final = 0.22  # m/s
+STEP_LEAN: Final = 0.10  # sine of the tilt
+SPEED_SHARE: Final = 0.25  # of a new speed in the filtered one: noisy encoders alone make 0.15 m/s
+REST_STEPS: Final = round(0.3 / CONTROL_DT)  # how long all must be quiet
+REST_SPEED: Final = 0.12
+REST_LEAN: Final = 0.09
+REST_STRIDE: Final = 0.15  # m that one foot may be ahead of the other
+REST_WIDTH: Final = 0.15  # m between the feet at least
 _BEYOND: Final = 1.3  # rad that a target may lie outside the joint's range, to press against a load
-_FADE: Final = 0.85  # per step: how the jump from one controller's targets to the other's wears off
-_LOWEST, _HIGHEST = joints.LOWER[OWN] - _BEYOND, joints.UPPER[OWN] + _BEYOND
+FADE: Final = 0.85  # per step: how the jump from one controller's targets to the other's wears off
+LOWEST, HIGHEST = joints.LOWER[OWN] - _BEYOND, joints.UPPER[OWN] + _BEYOND
 
 
 class Walker:
@@ -122,7 +122,7 @@ class Walker:
         own = self._faded(own, before)
         if residual is not None:
             own = own + residual[OWN]
-        own = np.clip(own, _LOWEST, _HIGHEST)
+        own = np.clip(own, LOWEST, HIGHEST)
         targets[OWN] = np.where(owned_mask[OWN], targets[OWN], own)
         return targets
 
@@ -142,11 +142,11 @@ class Walker:
 
     def _choose(self, state: RobotState, command: np.ndarray) -> None:
         """Who has the robot in the next step."""
-        wanted = float(np.abs(command[:3]).max()) > _STEP_COMMAND
+        wanted = float(np.abs(command[:3]).max()) > STEP_COMMAND
         lean = float(np.hypot(state.gravity_b[0], state.gravity_b[1]))
         if not self._stepping:
-            self._speed += _SPEED_SHARE * (self._balance.velocity - self._speed)
-            if wanted or float(np.hypot(*self._speed)) > _STEP_SPEED or lean > _STEP_LEAN:
+            self._speed += SPEED_SHARE * (self._balance.velocity - self._speed)
+            if wanted or float(np.hypot(*self._speed)) > STEP_SPEED or lean > STEP_LEAN:
                 self._stepping, self._quiet = True, 0
                 self._speed[:] = 0.0
                 self._stepper.reset()
@@ -154,10 +154,10 @@ class Walker:
             return
         memory = self._stepper.memory
         speed = float(np.hypot(memory.slow[0, 0], memory.slow[0, 1]))
-        quiet = not wanted and memory.amplitude[0] < 0.05 and speed < _REST_SPEED and lean < _REST_LEAN
+        quiet = not wanted and memory.amplitude[0] < 0.05 and speed < REST_SPEED and lean < REST_LEAN
         quiet = bool(quiet and self._astride())
         self._quiet = self._quiet + 1 if quiet else 0
-        if self._quiet >= _REST_STEPS:
+        if self._quiet >= REST_STEPS:
             self._stepping = False
             self._balance.take_over(state.joint_pos, float(memory.height[0]))
 
@@ -165,13 +165,13 @@ class Walker:
         """Whether both feet stand, far enough apart to stand on."""
         odometry = self._stepper.odometry
         ahead, left, _ = odometry.foot_pos[0, 0] - odometry.foot_pos[0, 1]
-        return bool(odometry.contact.all() and abs(ahead) < _REST_STRIDE and left > _REST_WIDTH)
+        return bool(odometry.contact.all() and abs(ahead) < REST_STRIDE and left > REST_WIDTH)
 
     def _faded(self, own: np.ndarray, stepping: bool) -> np.ndarray:
         """The targets (15,), without a jump where one controller follows the other."""
         if self._targets is not None and stepping != self._was_stepping:
             self._offset = self._targets - own
         self._was_stepping = stepping
-        self._offset = self._offset * _FADE
+        self._offset = self._offset * FADE
         self._targets = own + self._offset
         return self._targets

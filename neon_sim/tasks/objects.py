@@ -147,7 +147,8 @@ def add_things(spec: mujoco.MjSpec, things: Sequence[Thing], table: Table) -> No
         body = spec.worldbody.add_body(name=thing.name, pos=place)
         body.add_freejoint(name=thing.name)
         friction = [thing.friction, 0.005, 0.0001]
-        thing.look.add_to(body, name=thing.name, mass=thing.mass, friction=friction)
+        # Of two surfaces MuJoCo takes the larger friction, unless one comes first: the thing's own counts here.
+        thing.look.add_to(body, name=thing.name, mass=thing.mass, friction=friction, priority=1)
 
 
 def scatter(world: World, things: Sequence[Thing], table: Table, rng: np.random.Generator) -> None:

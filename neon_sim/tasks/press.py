@@ -77,7 +77,7 @@ def sample_fronts(config: PressConfig, rng: np.random.Generator) -> np.ndarray:
     for _ in range(5_000):
         if len(chosen) == config.num_buttons:
             return np.array(chosen)
-        front = np.array([x, *rng.uniform(config.low, config.high)])
+        front = np.array([x, *rng.uniform(np.array(config.low), np.array(config.high))])
         if np.linalg.norm(SHOULDERS_B - front, axis=1).max() > config.max_shoulder_distance:
             continue
         if all(np.linalg.norm(front - other) >= config.min_separation for other in chosen):

@@ -38,6 +38,8 @@ _ZONE: Final = Look("box", (0.35, 0.35, 0.004), (0.0, 0.0, 0.0))
 # ahead and somewhat inwards, as far as the wrist allows.
 _PUSHING: Final = np.array([-0.21, 0.06, -0.35, 0.5, 0.0, -0.32, 1.35])
 _REACH: Final = 0.30  # m from the pelvis to the pushed wall
+_BESIDE: Final = 0.16  # m that the box may be off the line ahead before the robot steps behind it again
+_FREE: Final = 0.12  # m between palms and box for that
 _SPEED: Final = 0.3  # m/s
 _TURN: Final = 0.5  # rad/s
 
@@ -210,6 +212,9 @@ class PushBoxTask:
         if math.dist(box[:2], zone) < 0.06:
             return np.zeros(3)
         box_ahead, box_left = seen_from(pose, np.array(box[:2])).tolist()
+        if abs(box_left) > _BESIDE:  # it would slip past: back off, then step behind the box again
+            backwards = -0.25 if box_ahead < self.box.look.size[0] + _REACH + _FREE else 0.0
+            return np.array([backwards, float(np.clip(1.5 * box_left, -0.2, 0.2)) * (backwards == 0.0), 0.0])
         to_zone = zone - box[:2]
         heading = math.remainder(math.atan2(to_zone[1], to_zone[0]) - pose.yaw, math.tau)
         reached = box_ahead - self.box.look.size[0] - _REACH

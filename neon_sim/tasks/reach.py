@@ -63,7 +63,7 @@ def sample_ball_positions(config: ReachConfig, rng: np.random.Generator) -> np.n
     for _ in range(100_000):
         if len(chosen) == config.num_balls:
             return np.array(chosen)
-        pos = rng.uniform(config.low, config.high)
+        pos = rng.uniform(np.array(config.low), np.array(config.high))
         if np.linalg.norm(SHOULDERS_B - pos, axis=1).max() > config.max_shoulder_distance:
             continue
         if all(_apart(pos, other, config) for other in chosen):

@@ -111,7 +111,7 @@ def _draw(config: TrackConfig, rng: np.random.Generator) -> Path:
     """Many paths in one: each part (_DRAWN, 3)."""
     amplitude = np.array(config.amplitude) * rng.uniform(0.3, 1.0, (_DRAWN, 3))
     center = rng.uniform(np.array(config.low) + amplitude, np.array(config.high) - amplitude)
-    period_s = rng.uniform(*config.period_s, (_DRAWN, 3))
+    period_s = rng.uniform(config.period_s[0], config.period_s[1], (_DRAWN, 3))
     return Path(center, amplitude, period_s, rng.uniform(0.0, math.tau, (_DRAWN, 3)))
 
 

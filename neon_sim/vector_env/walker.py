@@ -100,7 +100,7 @@ class WalkerBatch:
         if len(walks):
             own[walks] = self._walk(rows[walks], sensed.of(walks), command[walks])
         own = self._faded(rows, own, before)
-        targets[:, OWN] = np.where(self._owned, targets[:, OWN], own.clip(single._LOWEST, single._HIGHEST))
+        targets[:, OWN] = np.where(self._owned, targets[:, OWN], own.clip(single.LOWEST, single.HIGHEST))
         return targets
 
     def _stand(self, rows: np.ndarray, sensed: SensedRows, command: np.ndarray) -> np.ndarray:
@@ -115,10 +115,10 @@ class WalkerBatch:
             command[:, 3],
         )
         speed = self._speed[rows]
-        speed += single._SPEED_SHARE * (self._balance.velocity[rows] - speed)
+        speed += single.SPEED_SHARE * (self._balance.velocity[rows] - speed)
         self._speed[rows] = speed
-        fast = np.hypot(speed[:, 0], speed[:, 1]) > single._STEP_SPEED
-        begin = rows[_wanted(command) | fast | (_lean(sensed) > single._STEP_LEAN)]
+        fast = np.hypot(speed[:, 0], speed[:, 1]) > single.STEP_SPEED
+        begin = rows[_wanted(command) | fast | (_lean(sensed) > single.STEP_LEAN)]
         if len(begin):
             self._stepping[begin], self._quiet[begin], self._speed[begin] = True, 0, 0.0
             fresh = Stepper(len(begin), self.weights.gains)
@@ -144,10 +144,10 @@ class WalkerBatch:
         self._keep(rows, stepper)
         memory = stepper.memory
         speed = np.hypot(memory.slow[:, 0], memory.slow[:, 1])
-        quiet = ~_wanted(command) & (memory.amplitude < 0.05) & (speed < single._REST_SPEED)
-        quiet &= (_lean(sensed) < single._REST_LEAN) & _astride(stepper)
+        quiet = ~_wanted(command) & (memory.amplitude < 0.05) & (speed < single.REST_SPEED)
+        quiet &= (_lean(sensed) < single.REST_LEAN) & _astride(stepper)
         self._quiet[rows] = counted = np.where(quiet, self._quiet[rows] + 1, 0)
-        rest = np.flatnonzero(counted >= single._REST_STEPS)
+        rest = np.flatnonzero(counted >= single.REST_STEPS)
         if len(rest):
             self._stepping[rows[rest]] = False
             self._balance.take_over(rows[rest], sensed.joint_pos[rest], memory.height[rest])
@@ -161,14 +161,14 @@ class WalkerBatch:
         """The targets (R, 15), without a jump where one controller follows the other."""
         last, offset = self._targets[rows], self._offset[rows]
         changed = (stepping != self._was_stepping[rows]) & ~np.isnan(last[:, 0])
-        offset = np.where(changed[:, None], last - own, offset) * single._FADE
+        offset = np.where(changed[:, None], last - own, offset) * single.FADE
         own = own + offset
         self._was_stepping[rows], self._offset[rows], self._targets[rows] = stepping, offset, own
         return own
 
 
 def _wanted(command: np.ndarray) -> np.ndarray:
-    return np.abs(command[:, :3]).max(axis=1) > single._STEP_COMMAND
+    return np.abs(command[:, :3]).max(axis=1) > single.STEP_COMMAND
 
 
 def _lean(sensed: SensedRows) -> np.ndarray:
@@ -179,5 +179,5 @@ def _astride(stepper: Stepper) -> np.ndarray:
     """(R,) bool: both feet stand, far enough apart to stand on."""
     odometry = stepper.odometry
     between = odometry.foot_pos[:, 0] - odometry.foot_pos[:, 1]
-    apart = (np.abs(between[:, 0]) < single._REST_STRIDE) & (between[:, 1] > single._REST_WIDTH)
+    apart = (np.abs(between[:, 0]) < single.REST_STRIDE) & (between[:, 1] > single.REST_WIDTH)
     return odometry.contact.all(axis=1) & apart

@@ -22,7 +22,7 @@ class DmEnv:
 
     def __init__(self, env: gymnasium.Env[Any, np.ndarray], seed: int | None = None) -> None:
         try:
-            import dm_env  # type: ignore[import-untyped]
+            import dm_env
             from dm_env import specs
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError("DmEnv needs dm_env: pip install dm_env (or neon-sim[dev]).") from error
