@@ -38,6 +38,16 @@ SIZES = (OBSERVATION_SIZE, CRITIC_SIZE, ACTION_SIZE)
 
 
 @dataclass(frozen=True)
+class Settling:
+    """The end of a training: it explores less and steps more carefully, as the walker that is shipped will."""
+
+    from_m: float = 65.0  # million control steps
+    to_m: float = 85.0
+    std: tuple[float, float] = (0.3, 0.15)  # upper bound of the exploration, before and after
+    target_kl: float = 1.0 / 3.0  # of PPO's own, after; the entropy bonus is gone by then
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """One training."""
 
@@ -49,6 +59,7 @@ class TrainConfig:
     world: WalkConfig = field(default_factory=WalkConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
     course: tuple[Stage, ...] = COURSE
+    settling: Settling = field(default_factory=Settling)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
 
 
@@ -80,6 +91,22 @@ def find_gains(config: TrainConfig, folder: Path) -> np.ndarray:
     return gains
 
 
+def ppo_at(config: TrainConfig, steps_m: float) -> PPOConfig:
+    """PPO's settings after so many million steps."""
+    settling = config.settling
+    share = float(np.interp(steps_m, (settling.from_m, settling.to_m), (0.0, 1.0)))
+    if share == 0.0:
+        return config.ppo
+    low, _ = config.ppo.std_range
+    high = settling.std[0] * (settling.std[1] / settling.std[0]) ** share
+    return replace(
+        config.ppo,
+        entropy=config.ppo.entropy * (1.0 - share),
+        target_kl=config.ppo.target_kl * settling.target_kl**share,
+        std_range=(min(low, high), high),
+    )
+
+
 def train(config: TrainConfig, folder: Path) -> WalkerRun:
     """Search, then learn until the steps are done; saves as it goes, and goes on from what the folder holds."""
     from torch.utils.tensorboard import SummaryWriter
@@ -95,6 +122,7 @@ def train(config: TrainConfig, folder: Path) -> WalkerRun:
     with tqdm(total=total, initial=run.steps, unit="step", unit_scale=True, desc="policy", smoothing=0.05) as bar:
         while run.steps < total:
             world.difficulty = difficulty_at(config.course, run.steps / 1e6)
+            run.configure(ppo_at(config, run.steps / 1e6))
             before = run.steps
             logged = run.iterate() | episode_figures(world)
             bar.update(run.steps - before)

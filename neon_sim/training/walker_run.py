@@ -73,6 +73,10 @@ class WalkerRun:
         self.steps += waiting.reward.numel()
         return logged
 
+    def configure(self, config: PPOConfig) -> None:
+        """Learn with other settings from now on; sizes of networks stay what they are."""
+        self.learner.config = self.model.config = config
+
     def _begin(self) -> Batch:
         """Learn what observations look like before anything else, then collect the first batch."""
         for _ in range(_WARM_UP):
