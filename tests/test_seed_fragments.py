@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from foreign_folders import G1_ARMS, angles, bridge_folder, foreign_lerobot
+from source_files import cosmos_folder, voice_folder
 from tiny_backbones import save_omni
 from tiny_data import soup_of, write_episodes
 from tiny_neon import noise_frames, tiny_config
 from torch import Tensor
 
+from neon_sim.data.data_soup import DataSoupConfig, DataSourceConfig
 from neon_sim.model.action_heads import (
     ActionChunkingHead,
     ActionHeadConfig,
@@ -30,13 +33,13 @@ from neon_sim.model.action_heads import (
 )
 from neon_sim.model.neon_vla import NeonConfig, NeonVLA
 from neon_sim.model.video_backbone import BackboneConfig
-from neon_sim.training.config import large_arms_config
+from neon_sim.training.config import TrainConfig, large_arms_config
 from neon_sim.training.train import NeonTrainer
 
-# The fragments, page by page, in order, and the test that runs each; None where a name is still to be written.
-FRAGMENTS: dict[str, str | None] = {
+# The fragments, page by page, in order, and the test that runs each.
+FRAGMENTS = {
     "training: large preset and trainer": "test_large_preset_and_trainer",
-    "training: custom data soup": None,
+    "training: custom data soup": "test_custom_data_soup",
     "training: what gets saved": "test_what_gets_saved",
     "training: load a trained model": "test_load_a_trained_model",
     "training: push to hub manually": "test_push_to_hub_manually",
@@ -52,29 +55,10 @@ FRAGMENTS: dict[str, str | None] = {
     "action heads: EnsembleHead": "test_ensemble_head",
 }
 
-# Which names the missing ones wait for. Once they exist the fragment needs its test, and leaves this list.
-WAITING = {
-    "training: custom data soup": ("data.sources.voice_commands.open_source",),
-}
 
-
-def exists(dotted: str) -> bool:
-    """True if `neon_sim.<module>.<name>` can be imported."""
-    from test_public_names import exists
-
-    return exists(f"neon_sim.{dotted}")
-
-
-def test_each_fragment_has_its_test_or_waits_for_a_name() -> None:
-    assert {name for name, test in FRAGMENTS.items() if test is None} == set(WAITING)
-    tests = [test for test in FRAGMENTS.values() if test is not None]
+def test_each_fragment_has_its_test() -> None:
+    tests = list(FRAGMENTS.values())
     assert len(set(tests)) == len(tests) and all(callable(globals()[test]) for test in tests)
-
-
-@pytest.mark.parametrize("fragment", WAITING)
-def test_what_waits_is_still_missing_something(fragment: str) -> None:
-    missing = [name for name in WAITING[fragment] if not exists(name)]
-    assert missing, f"all names of {fragment!r} exist now: write its test and take it out of WAITING"
 
 
 def features(batch: int = 2) -> Tensor:
@@ -259,6 +243,66 @@ def test_large_preset_and_trainer(tmp_path: Path, capsys: pytest.CaptureFixture[
     stats = trainer.train()
     print(f"Best loss: {stats['best_loss']:.4f}")
     assert "Best loss: 0." in capsys.readouterr().out and stats["steps"] == 1
+
+
+def test_custom_data_soup(tmp_path: Path) -> None:
+    arms = foreign_lerobot(tmp_path / "agibot", angles(30, 14), names={"action": G1_ARMS}, fps=30.0)
+    config = TrainConfig(
+        model=NeonConfig(
+            backbone=BackboneConfig(
+                model_id="Qwen/Qwen2.5-Omni-7B",
+                load_in_4bit=True,
+                freeze_backbone=True,
+            ),
+            control_mode="arms_only",
+            num_action_steps=16,
+            mlp_hidden=2048,
+            action_head_layers=8,
+        ),
+        data=DataSoupConfig(
+            sources=[
+                DataSourceConfig(
+                    name="agibot",
+                    type="lerobot",
+                    path=str(arms),
+                    weight=2.0,
+                ),
+                DataSourceConfig(
+                    name="bridge",
+                    type="lerobot",
+                    path=str(bridge_folder(tmp_path / "bridge_v2")),
+                    weight=1.0,
+                ),
+                DataSourceConfig(
+                    name="cosmos-synth",
+                    type="cosmos_dreamgen",
+                    path=str(cosmos_folder(tmp_path / "GR1-100")),
+                    weight=1.5,
+                    use_relative_actions=True,
+                    action_scaler=20.0,
+                ),
+                DataSourceConfig(
+                    name="voice-cmds",
+                    type="voice_commands",
+                    path=str(voice_folder(tmp_path / "vlm-voice-commands")),
+                    weight=0.3,
+                ),
+            ],
+        ),
+        epochs=5,
+        batch_size=2,
+        learning_rate=1e-4,
+        push_to_hub=True,
+        hub_model_id="YOUR_USERNAME/neon-g1-custom-v1",
+    )
+    # In the places of what has to be downloaded: a small backbone and small heads, one step, no hub.
+    config.model = tiny_config(tmp_path / "backbone", use_audio=False, use_lidar=False)
+    config.output_dir, config.max_steps, config.gradient_accumulation = str(tmp_path / "run"), 1, 1
+    config.push_to_hub, config.device, config.optim, config.bf16 = False, "cpu", "adamw", False
+    stats = NeonTrainer(config, progress=False).train()
+    shares = {name: told["share"] for name, told in stats["sources"].items()}
+    wanted = {"agibot": 2.0 / 4.8, "bridge": 1.0 / 4.8, "cosmos-synth": 1.5 / 4.8, "voice-cmds": 0.3 / 4.8}
+    assert shares == pytest.approx(wanted) and np.isfinite(stats["best_loss"])
 
 
 @pytest.fixture(scope="module")

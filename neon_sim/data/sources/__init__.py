@@ -7,7 +7,21 @@ from neon_sim.data.source import DataSourceConfig, EpisodeSource
 from neon_sim.names import nearest
 
 SOURCES: Final = {  # type -> module in this folder, imported when it is asked for
+    "lerobot": "lerobot",
+    "agibot": "agibot",
+    "dreamgen": "dreamgen",
+    "cosmos_dreamgen": "cosmos_dreamgen",
+    "oxe": "oxe",
+    "voice_commands": "voice_commands",
+    "stereo4d": "stereo4d",
+    "gr00t": "gr00t",
+    "bones": "bones",
+    "kimodo": "kimodo",
     "neon_sim": "neon_episodes",
+    "unitree": "unitree",
+    "rosbag": "rosbag",
+    "hdf5": "hdf5",
+    "teleop": "teleop",
 }
 
 

@@ -1,48 +1,45 @@
-"""Type "neon_sim": a folder of episodes that `NeonEpisode.save` wrote, in the order of their names."""
+"""Type "neon_sim": what was recorded here, as a LeRobot folder or as a folder of `NeonEpisode.save`'s files."""
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
+from neon_sim.data.listed_episodes import ListedEpisodes, options_of
 from neon_sim.data.source import BadEpisodeError, DataSourceConfig, EpisodeSource
 from neon_sim.episode import NeonEpisode
 
+_LEROBOT_INFO: Final = "meta/info.json"
 
-class NeonEpisodes:
-    """One `.npz` file an episode."""
 
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
-        self._steps: dict[int, int] = {}
+@dataclass(frozen=True)
+class _NoOptions:
+    """Our own episodes say everything themselves."""
 
-    def __len__(self) -> int:
-        return len(self.paths)
 
-    def steps(self, index: int) -> int:
-        """Length of one episode, without unpacking it."""
-        if index not in self._steps:
-            self._steps[index] = self._read_length(index)
-        return self._steps[index]
+def _measure(path: Path) -> tuple[int, float]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:  # the smallest arrays: the others stay packed
+            return len(stored["rewards"]), float(json.loads(str(stored["meta"]))["rate_hz"])
+    except (OSError, KeyError, ValueError, EOFError) as error:
+        raise BadEpisodeError(f"{path} is not a readable episode: {error}.") from error
 
-    def _read_length(self, index: int) -> int:
-        try:
-            with np.load(self.paths[index], allow_pickle=False) as stored:
-                return len(stored["rewards"])  # the smallest array: the others stay packed
-        except (OSError, KeyError, ValueError, EOFError) as error:
-            raise BadEpisodeError(f"{self.paths[index]} is not a readable episode: {error}.") from error
 
-    def episode(self, index: int) -> NeonEpisode:
-        """Read one file."""
-        try:
-            return NeonEpisode.load(self.paths[index])
-        except ValueError as error:
-            raise BadEpisodeError(str(error)) from error
+def _read(path: Path) -> NeonEpisode:
+    return NeonEpisode.load(path)
 
 
 def open_source(config: DataSourceConfig) -> EpisodeSource:
-    """The episodes below `config.path`. Raises FileNotFoundError if there are none."""
+    """The episodes below `config.path`, in the order of their names. Raises FileNotFoundError if there are none."""
     folder = Path(config.path)
+    if (folder / _LEROBOT_INFO).exists():
+        from neon_sim.data.sources.lerobot import open_source as open_lerobot  # needs the extra "data", .npz does not
+
+        return open_lerobot(config)
+    options_of(config, _NoOptions)
     paths = sorted(path for path in folder.glob("**/*.npz") if not path.name.startswith("."))
     if not paths:
         raise FileNotFoundError(f"Data source {config.name!r}: no episode (*.npz) in {folder}. Record some first.")
-    return NeonEpisodes(paths)
+    return ListedEpisodes(paths, _measure, _read)
