@@ -27,6 +27,7 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/step_rate.py
 	$(BIN)/python benchmarks/vector_rate.py
+	$(BIN)/python benchmarks/sensors.py
 	$(BIN)/python benchmarks/data.py
 
 # -qq keeps this run's one line from being read as the summary of the whole test suite.

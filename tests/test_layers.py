@@ -17,7 +17,7 @@ BODY = GROUND | {"robot", "locomotion", "walker", "safety"}
 SCENE = BODY | {"sim", "sensors", "tasks"}
 WORLD = SCENE | {"env", "vector_env", "rollout", "wrappers"}
 BRAIN = {"training", "world_model", "inference", "eval"}  # they see worlds only as a gymnasium.Env
-BRAIN_MAY = GROUND | BRAIN | {"model", "data", "safety", "rollout"}
+BRAIN_MAY = GROUND | BRAIN | {"model", "data", "safety", "rollout", "cells"}
 MAY_IMPORT = (
     {unit: GROUND for unit in GROUND}
     | {unit: BODY for unit in BODY - GROUND}
@@ -27,6 +27,7 @@ MAY_IMPORT = (
     | {unit: WORLD for unit in WORLD - SCENE}
     | {"model": {"g1", "espeak", "names", "shipped"}, "data": GROUND}
     | {unit: BRAIN_MAY for unit in BRAIN}
+    | {"cells": SCENE}  # NeonBench's worlds, in words that need no simulator
     | {"training": BRAIN_MAY | {"locomotion"}}  # what it trains for the walker is written in the walker's format
     | {"__init__": WORLD}
 )

@@ -1,0 +1,176 @@
+"""NeonBench's work: who plays, which episodes there are, and playing some of them into a file of their own."""
+
+import hashlib
+import json
+import multiprocessing
+import signal
+import time
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+import gymnasium
+
+from neon_sim.cells import CELLS, LASTING, WORDS, cell_options
+from neon_sim.eval.evaluate import EvaluationJob, build_policy
+from neon_sim.inference.references import REFERENCES
+from neon_sim.names import nearest
+from neon_sim.rollout import rollout
+
+VERSION: Final = 1  # of the episodes: another one wherever what is played changes, so that old files are not taken up
+FIRST_SEED: Final = 30_000_000  # episode i of every task and cell has the seed FIRST_SEED + i; no script trains on them
+SHARD_EPISODES: Final = 20  # in one file
+ROOM_EPISODES: Final = 5  # in a row that share an unseen room
+
+
+@dataclass(frozen=True)
+class Player:
+    """Somebody who is judged.
+
+    label: its name in the report. policy: one of `REFERENCES`, or a checkpoint's folder. reads: sensors, and `WORDS` if
+    it reads the instruction; references see the simulation's truth or nothing. mark: tells the same weights again.
+    """
+
+    label: str
+    policy: str
+    reads: tuple[str, ...] = ()
+    control_mode: str = "arms_only"
+    action_center: str = "home"
+    mark: str = ""
+
+
+def find_player(policy: str, sensors: tuple[str, ...] | None = None) -> Player:
+    """A reference by its name, or a checkpoint by its folder.
+
+    sensors: what a checkpoint is given; None = all that it has encoders for, and the camera.
+
+    Raises:
+        ValueError: no such reference or folder, naming the nearest; a folder without a whole checkpoint.
+    """
+    if policy in REFERENCES:
+        return Player(policy, policy, mark=policy)
+    folder = Path(policy)
+    if not folder.is_dir():
+        raise nearest("policy (nor is it a folder)", policy, REFERENCES)
+    model = _checkpoint(policy).model
+    known = tuple(name for name in model.senses if name != "eef")  # it comes with proprio
+    space = model.action_space
+    return Player(
+        label=folder.resolve().name,
+        policy=policy,
+        reads=(WORDS, *(("camera", *known) if sensors is None else sensors)),
+        control_mode=str(space.control_mode),
+        action_center=space.action_center,
+        mark=_fingerprint(folder),
+    )
+
+
+@lru_cache(maxsize=2)
+def _checkpoint(folder: str) -> Any:
+    """A folder's policy, read once in each process; it remembers nothing from one episode to the next."""
+    return build_policy(EvaluationJob("neonbench", folder, ()), None)
+
+
+def _fingerprint(folder: Path) -> str:
+    """Changes when a file of the folder does."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Episodes `first` to `first + count` of one player, task and cell, and the file that holds their results."""
+
+    player: Player
+    task: str
+    cell: str
+    first: int
+    count: int
+    path: str
+
+    @property
+    def mark(self) -> str:
+        """Equal for two shards whose episodes begin alike: what is played, without how much of it."""
+        player = self.player
+        who = (player.mark, player.reads, player.control_mode, player.action_center)
+        world = sorted(cell_options(self.cell, player.reads).items())
+        return hashlib.sha256(repr((VERSION, who, self.task, world, self.first)).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class BenchEpisode:
+    """How one episode ended. terminated: by a fall, or by a failure that the task does not forgive."""
+
+    seed: int
+    success: bool
+    terminated: bool
+    steps: int
+    cpu_s: float  # of this process, without making the world
+
+
+def shards_of(player: Player, task: str, cell: str, episodes: int, folder: Path) -> list[Shard]:
+    """All of one player's work on a task and cell. More episodes are added at the end: the first ones stay the same."""
+    stem = folder / player.label / f"{task}-{cell}"
+    return [
+        Shard(player, task, cell, first, min(SHARD_EPISODES, episodes - first), f"{stem}-{first:05d}.json")
+        for first in range(0, episodes, SHARD_EPISODES)
+    ]
+
+
+def read_shard(shard: Shard) -> list[BenchEpisode] | None:
+    """The shard's episodes if its file has them: all of them, of this very player and world. None = to be played."""
+    path = Path(shard.path)
+    if not path.is_file():
+        return None
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    if stored["mark"] != shard.mark or len(stored["episodes"]) < shard.count:
+        return None
+    return [BenchEpisode(**row) for row in stored["episodes"][: shard.count]]
+
+
+def play_shard(shard: Shard) -> int:
+    """Play a shard's episodes one after the other and write its file in one step. Returns how many there were."""
+    results: list[BenchEpisode] = []
+    episodes = range(shard.first, shard.first + shard.count)
+    for room, group in groupby(episodes, key=lambda episode: _room(shard.cell, episode)):
+        results += _play(shard, room, [FIRST_SEED + episode for episode in group])
+    path = Path(shard.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    text = json.dumps({"mark": shard.mark, "episodes": [asdict(result) for result in results]}, indent=1)
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(path)
+    return len(results)
+
+
+def _room(cell: str, episode: int) -> int:
+    """The seed of the unseen room that an episode happens in; 0 where there is none."""
+    return episode // ROOM_EPISODES if "scene" in CELLS[cell] else 0
+
+
+def _play(shard: Shard, room: int, seeds: list[int]) -> list[BenchEpisode]:
+    """Episodes in one world."""
+    player = shard.player
+    options = {**cell_options(shard.cell, player.reads, room), "task": shard.task}
+    options |= {"control_mode": player.control_mode, "action_center": player.action_center}
+    env: Any = gymnasium.make("NeonG1-v0", disable_env_checker=True, **options).unwrapped
+    is_reference = player.policy in REFERENCES
+    policy = REFERENCES[player.policy](env) if is_reference else _checkpoint(player.policy)
+    results = []
+    for seed in seeds:
+        start_s = time.process_time()
+        episode = rollout(env, policy, seed=seed, keep=(), stop_on_success=shard.task not in LASTING)
+        spent_s = round(time.process_time() - start_s, 4)
+        results.append(BenchEpisode(seed, episode.success, bool(episode.terminated[-1]), len(episode), spent_s))
+    env.close()
+    return results
+
+
+def leave_interrupts_to_the_main_process() -> None:
+    """Prepare a worker: Ctrl-C is for the main process to act on."""
+    if multiprocessing.parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
