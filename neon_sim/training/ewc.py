@@ -112,8 +112,8 @@ class EWC:
         if self.strength == 0.0 or self.anchor_count == 0:
             return
         for name, param in self.params.items():
-            gap = param - self._centre[name]
-            param.copy_(self._centre[name] + gap / (1.0 + step * self.strength * self._fisher[name]))
+            stiff = self._fisher[name].mul(step * self.strength).add_(1.0)
+            torch.addcdiv(self._centre[name], param - self._centre[name], stiff, out=param.data)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the penalty depends on besides the parameters themselves."""

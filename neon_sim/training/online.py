@@ -67,7 +67,7 @@ def live(
     for episode in range(len(curve), total):
         faulty = episode >= life.healthy_episodes
         if episode == life.healthy_episodes:
-            if learner_config.ewc_strength > 0.0:
+            if learner_config.protection is not None or learner_config.ewc_strength > 0.0:
                 learner.protect(*learner.known())
             # From here on only what happened since counts: rehearsing healthy episodes would be a protection, too.
             learner.buffer.clear()

@@ -13,12 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neon_sim.inference.neon_policy import Decision, NeonPolicy
+from neon_sim.inference.neon_policy import Decision
 from neon_sim.model.goal import HANDS, make_goal
 from neon_sim.model.neon_vla import NeonVLA
-from neon_sim.training.ewc import EWC, fisher_diagonal, gaussian_nll, sampled_target
+from neon_sim.training.adoption import AdoptionConfig, AdoptionGate, Verdict, same_noise
+from neon_sim.training.drift import DriftConfig, DriftDetector, residual
+from neon_sim.training.ewc import EWC
+from neon_sim.training.experience import Experience, stack, unstack
 from neon_sim.training.forward_model import ForwardModel
+from neon_sim.training.head_decoder import HeadDecoder, head_fisher
 from neon_sim.training.losses import coherence_loss, consistency_loss, hindsight_loss, outcome_loss
+from neon_sim.training.practice import PractisingPolicy
+from neon_sim.training.protection import EWCConfig, NoneConfig, ProtectionConfig, finite_rows, make_protection
 
 ASKED_SHARE = 4  # coherence and consistency look at a quarter of a batch: they only hold the heads in place
 PALM_SLICES = (slice(0, 3), slice(7, 10))  # left and right palm position in the eef observation
@@ -37,56 +43,14 @@ class SelfLearnerConfig:
     coherence_weight: float = 0.0001
     consistency_weight: float = 0.02
     ewc_strength: float = 0.0  # 0 = no protection
+    protection: ProtectionConfig | None = None  # in the place of EWC with `ewc_strength`
+    drift: DriftConfig | None = None  # when to learn; None = always
+    adoption: AdoptionConfig | None = None  # what an update must stand up to; None = nothing
     fisher_samples: int = 512
     practice_noise_m: float = 0.0  # spread of the goals practised around the one that was read
     settled_m: float = 0.02  # a palm that moves less than this over a chunk has arrived
     max_grad_norm: float = 0.3
     seed: int = 0
-
-
-@dataclass
-class Experience:
-    """One chunk that was carried out. Tensors without a batch axis."""
-
-    fused: Tensor  # (D,) before
-    fused_after: Tensor  # (D,)
-    text: Tensor  # (D,)
-    goal: Tensor  # (5,) asked for
-    executed: Tensor  # (T, A)
-    achieved: Tensor  # (5,) goal token that the episode ended at
-    weight: float  # 0 where the episode ended nowhere
-
-
-class HeadDecoder(nn.Module):
-    """The part that learns online: goal embedding and action heads, on frozen fused features."""
-
-    def __init__(self, model: NeonVLA) -> None:
-        super().__init__()
-        self.goal_embed, self.action_head = model.goal_embed, model.action_head
-
-    def forward(self, fused: Tensor, goal: Tensor) -> Tensor:
-        """What `NeonVLA.decode` does, on a module of its own: (B, D), (B, 5) -> chunk (B, T, A)."""
-        return self.action_head(torch.cat([fused, self.goal_embed(goal)], dim=-1))
-
-
-class PractisingPolicy(NeonPolicy):
-    """A NeonPolicy that, while it learns, moves each episode's goals by one random offset (goal babbling)."""
-
-    def __init__(self, model: NeonVLA, noise_m: float, rng: np.random.Generator) -> None:
-        super().__init__(model)
-        self.noise_m, self.rng = noise_m, rng
-        self.offset = torch.zeros(1, 5)
-
-    def reset(self, env_ids: list[int] | None = None) -> None:
-        """Forget the clip and draw a new offset."""
-        super().reset(env_ids)
-        offset = self.rng.normal(0.0, self.noise_m, 3) if self.noise_m > 0 else np.zeros(3)
-        self.offset = make_goal(torch.zeros(1, dtype=torch.int64), torch.from_numpy(offset)[None].float())
-        self.offset[:, :HANDS] = 0.0
-
-    def choose_goal(self, goal: Tensor) -> Tensor:
-        """The read goal plus this episode's offset."""
-        return goal + self.offset
 
 
 class NeonSelfLearner:
@@ -109,30 +73,30 @@ class NeonSelfLearner:
         self.forward_optimizer = torch.optim.Adam(
             forward_model.net.parameters(), lr=min(1e-3, 3 * config.learning_rate)
         )
-        self.protection: EWC | None = None
+        self.strategy = make_protection(_strategy_of(config), self.params, np.random.default_rng([config.seed, 1]))
+        self.drift = None if config.drift is None else DriftDetector(config.drift)
+        checks = config.adoption
+        self.gate = None if checks is None else AdoptionGate(self.params, self.optimizer, checks)
+        self.held_back: deque[Experience] = deque(maxlen=0 if checks is None else checks.held_back_chunks)
         self.buffer: deque[Experience] = deque(maxlen=config.buffer_size)
         self.last_losses: dict[str, float] = {}
+        self.last_verdict: Verdict | None = None
+        self.episodes = 0  # that became experience
+        self.unusable = 0  # chunks that did not, for a number in them that is not finite
         self._episode: list[tuple[Decision, Tensor, Tensor]] = []  # decision, fused before, palms before
 
     def protect(self, fused: Tensor, goals: Tensor) -> None:
-        """Anchor the present weights with the exact Fisher of the heads on known data: fused (N, D), goals (N, 5).
+        """End a regime: protect what the present weights know of fused (N, D), goals (N, 5).
 
-        Targets are drawn from the policy's own Gaussian, so the Fisher is the true one and no label is needed.
+        Strategies with a Fisher take the heads' own, see `head_fisher`: no label is needed.
         """
-        if self.config.ewc_strength == 0.0:
-            return
-        generator = torch.Generator().manual_seed(self.config.seed)
-        rows = torch.randperm(len(fused), generator=generator)[: self.config.fisher_samples]
-        batch = {"fused": fused[rows], "goal": goals[rows]}
-        with torch.no_grad():
-            batch["target"] = sampled_target(self.decoder(batch["fused"], batch["goal"]), 0.01, generator)
+        config = self.config
+        self.strategy.end_regime(lambda: head_fisher(self.decoder, fused, goals, config.fisher_samples, config.seed))
 
-        def sample_loss(module: nn.Module, part: Any) -> Tensor:
-            return gaussian_nll(module(part["fused"], part["goal"]), part["target"], 0.01)
-
-        fisher = fisher_diagonal(self.decoder, sample_loss, batch)
-        anchor = {name: value.detach().clone() for name, value in self.params.items()}
-        self.protection = EWC(self.params, anchor, fisher, self.config.ewc_strength)
+    @property
+    def protection(self) -> EWC | None:
+        """The springs in force; None while there are none."""
+        return self.strategy.springs
 
     def known(self) -> tuple[Tensor, Tensor]:
         """Fused features (N, D) and goals (N, 5) of all experience so far, to be protected.
@@ -142,15 +106,23 @@ class NeonSelfLearner:
         """
         if not self.buffer:
             raise ValueError("There is no experience to protect yet: EWC wants at least one healthy episode first.")
-        batch = _stack(list(self.buffer))
+        batch = stack(list(self.buffer))
         return batch["fused"], batch["goal"]
 
     def before_chunk(self) -> None:
         """Call when a chunk is about to be asked for: closes the chunk before it and takes learning steps."""
         if self.policy.decision is not None:
             self._close_chunk(self.policy.decision)
-            for _ in range(self.config.updates_per_chunk):
-                self.last_losses = self.update() or self.last_losses
+            self.learn()
+
+    def learn(self) -> None:
+        """Take a chunk's learning steps, as many as the drift asks for, and have them checked."""
+        steps = self.config.updates_per_chunk * (1 if self.drift is None else self.drift.speed)
+        losses = [found for found in (self.update() for _ in range(steps)) if found]
+        if losses:
+            self.last_losses = losses[-1]
+            if self.gate is not None:
+                self.last_verdict = self._propose(self.gate)
 
     def end_episode(self) -> None:
         """Close the last chunk, look back at what the episode achieved, and keep it as experience."""
@@ -159,6 +131,7 @@ class NeonSelfLearner:
         if not self._episode:
             return
         fused, palms = self._perceive()
+        self._watch(fused)
         self._remember(fused, palms)
         self._episode = []
         self.policy.decision = None
@@ -171,26 +144,21 @@ class NeonSelfLearner:
         if len(self.buffer) < self.config.batch_size:
             return {}
         picks = self.rng.integers(len(self.buffer), size=self.config.batch_size)
-        batch = _stack([self.buffer[int(i)] for i in picks])
+        batch = stack([self.buffer[int(i)] for i in picks])
+        rehearsed = self.strategy.sample(self.config.batch_size)
+        if rehearsed is not None:
+            batch = {name: torch.cat([value, rehearsed[name]]) for name, value in batch.items()}
         with torch.autocast("cpu", torch.bfloat16):
             losses = self.losses(batch)
-        weights = self.config
-        total = (
-            weights.hindsight_weight * losses["hindsight"]
-            + weights.outcome_weight * losses["outcome"]
-            + weights.coherence_weight * losses["coherence"]
-            + weights.consistency_weight * losses["consistency"]
-        )
+        total = self._objective(losses)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
-        size = nn.utils.clip_grad_norm_(self.params.values(), weights.max_grad_norm)
+        size = nn.utils.clip_grad_norm_(self.params.values(), self.config.max_grad_norm)
         if not torch.isfinite(size):
             return {}
         self.optimizer.step()
-        if self.protection is not None:
-            # The springs act after the optimiser: an implicit step is stable at any strength, and Adam does not
-            # rescale it away.
-            self.protection.pull_(weights.learning_rate)
+        # Springs act after the optimiser: an implicit step is stable at any strength, and Adam does not undo its scale.
+        self.strategy.pull_(self.config.learning_rate)
         self._update_forward_model(batch)
         return {name: float(value.detach()) for name, value in losses.items()}
 
@@ -217,23 +185,31 @@ class NeonSelfLearner:
             "forward_model": self.forward_model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "forward_optimizer": self.forward_optimizer.state_dict(),
-            "protection": None if self.protection is None else self.protection.state_dict(),
-            "buffer": _stack(list(self.buffer)) if self.buffer else None,
+            "protection": self.strategy.get_state(),
+            "buffer": stack(list(self.buffer)) if self.buffer else None,
+            "held_back": stack(list(self.held_back)) if self.held_back else None,
+            "drift": None if self.drift is None else self.drift.get_state(),
+            "gate": None if self.gate is None else self.gate.get_state(),
+            "counts": [self.episodes, self.unusable],
             "rng": self.rng.bit_generator.state,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`."""
+        """Restore `state_dict`, also one from before there were strategies, drift and adoption."""
         self.decoder.load_state_dict(state["decoder"])
         self.forward_model.load_state_dict(state["forward_model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.forward_optimizer.load_state_dict(state["forward_optimizer"])
         if state["protection"] is not None:
-            self.protection = EWC(self.params, strength=self.config.ewc_strength)
-            self.protection.load_state_dict(state["protection"])
-        self.buffer.clear()
-        if state["buffer"] is not None:
-            self.buffer.extend(_unstack(state["buffer"]))
+            self.strategy.set_state(state["protection"])
+        for buffer, saved in ((self.buffer, state["buffer"]), (self.held_back, state.get("held_back"))):
+            buffer.clear()
+            buffer.extend([] if saved is None else unstack(saved))
+        if self.drift is not None and state.get("drift") is not None:
+            self.drift.set_state(state["drift"])
+        if self.gate is not None:
+            self.gate.restart() if state.get("gate") is None else self.gate.set_state(state["gate"])
+        self.episodes, self.unusable = state.get("counts", (0, 0))
         self.rng.bit_generator.state = state["rng"]
 
     def _perceive(self) -> tuple[Tensor, Tensor]:
@@ -246,6 +222,7 @@ class NeonSelfLearner:
             return
         with torch.no_grad():
             fused = self.model.fuse(decision.features.pooled, decision.senses)[0]
+        self._watch(fused)
         self._episode.append((decision, fused, decision.senses["eef"][0]))
 
     def _remember(self, last_fused: Tensor, last_palms: Tensor) -> None:
@@ -256,18 +233,56 @@ class NeonSelfLearner:
         arrived = float((rest - before).norm()) < self.config.settled_m
         achieved = make_goal(torch.tensor([hand]), rest[None])[0]
         afters = [fused for _, fused, _ in self._episode[1:]] + [last_fused]
-        for (decision, fused, _), after in zip(self._episode, afters, strict=True):
-            self.buffer.append(
-                Experience(
-                    fused=fused,
-                    fused_after=after,
-                    text=decision.features.text[0],
-                    goal=decision.goal[0],
-                    executed=decision.chunk[0],
-                    achieved=achieved,
-                    weight=float(arrived),
-                )
+        items = [
+            Experience(
+                fused=fused,
+                fused_after=after,
+                text=decision.features.text[0],
+                goal=decision.goal[0],
+                executed=decision.chunk[0],
+                achieved=achieved,
+                weight=float(arrived),
             )
+            for (decision, fused, _), after in zip(self._episode, afters, strict=True)
+        ]
+        self._keep(items)
+
+    def _keep(self, items: list[Experience]) -> None:
+        """Into the buffer and the strategy's memory, or held back; what is not finite goes nowhere."""
+        usable = finite_rows(stack(items)).tolist()
+        self.unusable += usable.count(False)
+        items = [item for item, good in zip(items, usable, strict=True) if good]
+        held = self.config.adoption is not None and self.episodes % self.config.adoption.hold_back_every == 0
+        self.episodes += 1
+        (self.held_back if held else self.buffer).extend(items)
+        if items and not held:
+            self.strategy.remember(stack(items))
+
+    def _watch(self, after: Tensor) -> None:
+        """Show the drift detector how well the features (D,) after the newest closed chunk had been foreseen."""
+        if self.drift is not None and self._episode:
+            decision, before, _ = self._episode[-1]
+            with torch.no_grad():
+                foreseen = self.forward_model(before[None], decision.chunk)[0]
+            self.drift.observe(residual(foreseen, after))
+
+    def _propose(self, gate: AdoptionGate) -> Verdict:
+        if not self.held_back:
+            return gate.propose(lambda: 0.0, lambda: torch.zeros(1), "nothing has been held back yet")
+        held = stack(list(self.held_back))
+        return gate.propose(
+            same_noise(lambda: float(self._objective(self.losses(held)))),
+            same_noise(lambda: self.decoder(held["fused"], held["goal"])),
+        )
+
+    def _objective(self, losses: dict[str, Tensor]) -> Tensor:
+        weights = self.config
+        return (
+            weights.hindsight_weight * losses["hindsight"]
+            + weights.outcome_weight * losses["outcome"]
+            + weights.coherence_weight * losses["coherence"]
+            + weights.consistency_weight * losses["consistency"]
+        )
 
     def _update_forward_model(self, batch: dict[str, Tensor]) -> None:
         if self.config.learning_rate == 0.0:
@@ -278,16 +293,7 @@ class NeonSelfLearner:
         self.forward_optimizer.step()
 
 
-_TENSORS = ("fused", "fused_after", "text", "goal", "executed", "achieved")
-
-
-def _stack(items: list[Experience]) -> dict[str, Tensor]:
-    batch = {name: torch.stack([getattr(item, name) for item in items]) for name in _TENSORS}
-    return batch | {"weight": torch.tensor([item.weight for item in items])}
-
-
-def _unstack(batch: dict[str, Tensor]) -> list[Experience]:
-    return [
-        Experience(**{name: batch[name][i] for name in _TENSORS}, weight=float(batch["weight"][i]))
-        for i in range(len(batch["weight"]))
-    ]
+def _strategy_of(config: SelfLearnerConfig) -> ProtectionConfig:
+    if config.protection is not None:
+        return config.protection
+    return NoneConfig() if config.ewc_strength == 0.0 else EWCConfig(config.ewc_strength)
