@@ -7,7 +7,7 @@ JOBS ?= 2
 PYTHON ?= python3.11 python3.12 python3
 SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
 
-.PHONY: self-learn test slow soak lint benchmarks wheel-test install clean
+.PHONY: self-learn test slow soak dds-soak lint benchmarks wheel-test install clean
 
 self-learn: $(STAMP)
 	$(BIN)/python agents/self_learn.py $(ARGS)
@@ -19,6 +19,9 @@ test: $(STAMP)
 slow soak: $(STAMP)
 	$(BIN)/python -m pytest -q -m $@ $(ARGS)
 
+dds-soak: $(STAMP)
+	$(BIN)/python benchmarks/dds_soak.py $(ARGS)
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -29,6 +32,7 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/vector_rate.py
 	$(BIN)/python benchmarks/sensors.py
 	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/dds_loop.py
 
 # -qq keeps this run's one line from being read as the summary of the whole test suite.
 wheel-test: $(STAMP)

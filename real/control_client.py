@@ -20,6 +20,7 @@ from neon_sim.real.errors import ControlProcessError
 from neon_sim.real.robot_config import RobotConfig
 from neon_sim.real.robot_port import RobotPort
 from neon_sim.real.shared_memory import SharedMemory
+from neon_sim.real.transport import Link
 from neon_sim.robot import RobotCommand
 
 _START_S: Final = 60.0  # importing takes a second, on a busy machine many
@@ -46,6 +47,9 @@ class ControlClient(Protocol):
 
     def status(self) -> np.ndarray:
         """The newest record of `STATUS`."""
+
+    def link(self) -> Link | None:
+        """The network, if the control has joined it in this process: CycloneDDS lets nobody else join there."""
 
     def close(self) -> None:
         """Take the robot down and let go of it. Safe to call twice."""
@@ -126,6 +130,10 @@ class ProcessClient:
             raise ControlProcessError(f"The control process says nothing that can be read. {self._words()}")
         return status
 
+    def link(self) -> Link | None:
+        """See `ControlClient`."""
+        return None
+
     def close(self) -> None:
         """See `ControlClient`."""
         if self._memory.fd < 0:
@@ -200,6 +208,10 @@ class LockStepClient:
     def status(self) -> np.ndarray:
         """See `ControlClient`."""
         return self._core.status(self.now_s()).copy()
+
+    def link(self) -> Link | None:
+        """See `ControlClient`."""
+        return self._port.link
 
     def close(self) -> None:
         """See `ControlClient`: a simulation is simply left."""

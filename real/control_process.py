@@ -1,8 +1,8 @@
 """The process that has the robot: 500 times a second a state in and a command out, whatever the env's process does.
 
 It is a process of its own because a busy Python thread beside it would take the interpreter for 5 ms at a time
-(measured, `shared/facts/dds.md`), and because it must outlive an env that crashes. Started by `ProcessClient`; the env
-and it share one page of memory and nothing else.
+(measured), and because it must outlive an env that crashes. Started by `ProcessClient`; the env and it share one page
+of memory and nothing else.
 """
 
 import gc
@@ -19,6 +19,7 @@ import numpy as np
 from neon_sim.real.command_paths import RELEASE_S
 from neon_sim.real.control_core import ControlCore
 from neon_sim.real.control_records import COMMAND, ORDER, STATUS, Order
+from neon_sim.real.lateness import LATE_BINS, late_bin
 from neon_sim.real.robot_config import RobotConfig
 from neon_sim.real.robot_port import RobotPort
 from neon_sim.real.safety_log import SafetyLog
@@ -49,6 +50,7 @@ class ControlLoop:
         self._writers = 1
         self._phase = self.core.stop.phase
         self._late_s, self._late_before_s, self._window_s = 0.0, 0.0, 0.0
+        self._late_counts = np.zeros(LATE_BINS, np.uint32)
 
     def end(self, signum: int, frame: FrameType | None) -> None:
         """Signal handler: damp at the next tick, and end soon."""
@@ -81,6 +83,7 @@ class ControlLoop:
         status = self.core.status(now_s)
         status["answered"], status["refused"] = self._answered, self._refused
         status["late_ms"] = 1e3 * max(self._late_s, self._late_before_s)
+        status["late_counts"] = self._late_counts
         self._status.write(status)
         self._log_phase(now_s)
 
@@ -124,6 +127,7 @@ class ControlLoop:
         if now_s >= self._window_s + _LATE_WINDOW_S:
             self._late_before_s, self._late_s, self._window_s = self._late_s, 0.0, now_s
         self._late_s = max(self._late_s, late_s)
+        self._late_counts[late_bin(late_s)] += 1
 
     def _log_phase(self, now_s: float) -> None:
         if self.core.stop.phase is not self._phase:

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from neon_sim.g1.joints import NUM_JOINTS
+from neon_sim.real.lateness import LATE_BINS
 
 TEXT_BYTES: Final = 4096
 
@@ -63,6 +64,7 @@ STATUS: Final = np.dtype(
         ("speed_mask", np.bool_, _JOINTS),
         ("velocity_mask", np.bool_, (3,)),
         ("late_ms", np.float64),  # the worst lateness of a tick in the last second
+        ("late_counts", np.uint32, (LATE_BINS,)),  # of all ticks so far, by `lateness.late_bin`
         ("answered", np.uint32),  # number of the last order that was carried out or refused
         ("refused", np.bool_),
         ("text", f"S{TEXT_BYTES}"),  # JSON: reasons of the stop, findings of the preflight

@@ -1,8 +1,8 @@
 """The checksum of LowCmd and LowState: CRC-32/MPEG-2 over the words of the C struct, all but the last, which holds it.
 
 Polynomial 04C11DB7, start FFFFFFFF, no final inversion, each little-endian word taken from its highest bit down (what
-the robot's programs do; checked against the vendor's library, `shared/facts/dds.md`). zlib computes the mirror image of
-that CRC, lowest bit first, in C: so each word is turned end for end, and so is the result.
+the robot's programs do; checked against the vendor's library). zlib computes the mirror image of that CRC, lowest bit
+first, in C: so each word is turned end for end, and so is the result.
 """
 
 import zlib

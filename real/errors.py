@@ -24,6 +24,10 @@ class ControlProcessError(RobotError):
     """The control process did not start, did not answer or died."""
 
 
+class SenseError(RobotError):
+    """A sense of the robot that should be there does not come."""
+
+
 class VectorWrapperError(RobotError):
     """A vector wrapper wanted to hold a real robot: it resets by itself, and nobody stands beside each copy."""
 

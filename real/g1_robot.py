@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Final
 
 import numpy as np
 
 from neon_sim.g1 import joints
 from neon_sim.g1.action_space import VELOCITY_NAMES
-from neon_sim.names import nearest
 from neon_sim.real.control_client import ControlClient, command_record, open_client, status_text
 from neon_sim.real.control_core import CONTROL_DT
 from neon_sim.real.control_records import Order
@@ -17,6 +17,9 @@ from neon_sim.real.preflight import Finding
 from neon_sim.real.robot_config import RobotConfig
 from neon_sim.real.safety_log import SafetyLog
 from neon_sim.real.safety_stop import MOVABLE, STOPPED, Phase
+from neon_sim.real.sense_source import Place
+from neon_sim.real.senses import RobotSenses
+from neon_sim.real.transport import Link
 from neon_sim.robot import RobotCommand, RobotState
 from neon_sim.safety import all_finite
 from neon_sim.sensors.sensor import SensorConfig
@@ -39,6 +42,8 @@ class UnitreeRobot:
 
     Raises:
         ValueError: a sense that this robot has not, unless the config masks those.
+        SenseError: a sense does not come, unless the config masks it. In lock-step nothing comes before time passes: it
+            is zeros until its first frame.
         ControlProcessError: its control did not start. LinkError (in its words): the network is not as configured.
     """
 
@@ -46,17 +51,23 @@ class UnitreeRobot:
         self.config = config
         self.dt = CONTROL_DT
         self.max_velocity = np.minimum(Walker.max_velocity, config.control.safety.max_velocity)
-        self._masks = {name: np.zeros(s.space().shape, s.space().dtype) for name, s in (sensors or {}).items()}
-        if self._masks and config.absent_senses == "refuse":
+        absent = config.senses.absent(sensors or {})
+        if absent and config.absent_senses == "refuse":
             raise ValueError(
-                f"This robot has no sense {', '.join(self._masks)} connected. Leave it out of the env's sensors, or "
-                'set absent_senses="mask" to see zeros.'
+                f"This robot has no sense {', '.join(absent)} connected. Say where it is (RobotConfig.senses), leave "
+                'it out of the env\'s sensors, or set absent_senses="mask" to see zeros.'
             )
         self._log = SafetyLog(None if config.log is None else config.log / "commands.jsonl")
         self._client: ControlClient = open_client(config)
         self._start_s = 0.0
         self._said: dict[str, Any] = {}
         self._closed = False
+        self._link: Link | None = None
+        self._senses: RobotSenses | None = None
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            self._senses = self._open_senses(sensors or {})
+            undo.pop_all()
 
     @property
     def phase(self) -> Phase:
@@ -67,6 +78,11 @@ class UnitreeRobot:
     def reasons(self) -> tuple[str, ...]:
         """Why it stopped, in words; empty while it goes on."""
         return tuple(status_text(self._client.status())["reasons"])
+
+    @property
+    def late_counts(self) -> np.ndarray:
+        """How late the control's ticks have been so far: counts (160,) for `late_quantile_us`, zeros in lock-step."""
+        return self._client.status()["late_counts"].copy()
 
     def check(self, gantry: bool = False) -> tuple[Finding, ...]:
         """Look at everything that must be true before arming; nothing moves. gantry: as for `arm`."""
@@ -173,17 +189,16 @@ class UnitreeRobot:
 
     def sense(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """Return the newest frame of each named sense; a masked one is zeros."""
-        for name in names:
-            if name not in self._masks:
-                raise nearest("sensor", name, self._masks)
-        return {name: self._masks[name].copy() for name in names}
+        assert self._senses is not None
+        return self._senses.frames(names, *self._now())
 
     def safety(self) -> dict[str, Any]:
         """What the control cut off the last command, and whether it goes on: plain values for `info["safety"]`.
 
-        phase, reasons (why it stopped), stopped, masked (senses that are zeros), state_age_s, late_ms, and position,
-        speed, velocity: names of what was cut.
+        phase, reasons (why it stopped), stopped, masked (senses that are zeros), stale_senses (name -> why it has given
+        nothing new for a second), state_age_s, late_ms, and position, speed, velocity: names of what was cut.
         """
+        assert self._senses is not None
         status = self._client.status()
         phase = Phase(int(status["phase"]))
         info = {
@@ -193,11 +208,12 @@ class UnitreeRobot:
             "position": _named(status["position_mask"], joints.JOINT_NAMES),
             "speed": _named(status["speed_mask"], joints.JOINT_NAMES),
             "velocity": _named(status["velocity_mask"], VELOCITY_NAMES),
-            "masked": tuple(self._masks),
+            "masked": self._senses.masked,
+            "stale_senses": self._senses.stale(float(status["state_s"])),
             "state_age_s": float(status["age_s"]),
             "late_ms": float(status["late_ms"]),
         }
-        told = {key: info[key] for key in ("phase", "reasons", "position", "speed", "velocity")}
+        told = {key: info[key] for key in ("phase", "reasons", "position", "speed", "velocity", "stale_senses")}
         if told != self._said:
             self._said = told
             self._log.write("safety", self._client.now_s(), **told)
@@ -207,8 +223,34 @@ class UnitreeRobot:
         """Lower an armed robot, damp it, and end its control. Safe to call twice."""
         if not self._closed:
             self._closed = True
+            if self._senses is not None:
+                self._senses.close()
+            if self._link is not None:
+                self._link.close()
             self._client.close()
             self._log.close()
+
+    def _open_senses(self, sensors: Mapping[str, SensorConfig]) -> RobotSenses:
+        senses = RobotSenses(self.config.senses, sensors, Place(self._join, self.config.link.interface))
+        with ExitStack() as undo:
+            undo.callback(senses.close)
+            if self.config.clock == "real_time":
+                senses.wait(self._now, self.config.wait_s, self.config.absent_senses == "mask")
+            undo.pop_all()
+        return senses
+
+    def _join(self) -> Link:
+        """The network for the senses: the control's if that is in this process, or one of our own."""
+        shared = self._client.link()
+        if shared is not None:
+            return shared
+        if self._link is None:
+            self._link = Link(self.config.link)
+        return self._link
+
+    def _now(self) -> tuple[float, np.ndarray]:
+        status = self._client.status()
+        return float(status["state_s"]), status["joint_pos"]
 
     def _findings(self) -> tuple[Finding, ...]:
         return tuple(Finding(**finding) for finding in status_text(self._client.status())["findings"])

@@ -1,5 +1,6 @@
 """All settings of one robot: where it is, how it is commanded, when it stops."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -7,6 +8,7 @@ from typing import Final
 from neon_sim.names import nearest
 from neon_sim.real.control_core import ControlConfig
 from neon_sim.real.safety_stop import StopConfig
+from neon_sim.real.senses import SenseSources, simulated_senses
 from neon_sim.real.sport import LONGEST_VELOCITY_S
 from neon_sim.real.state_faults import StateLimits
 from neon_sim.real.transport import LinkConfig
@@ -21,11 +23,12 @@ class RobotConfig:
     """One G1 on a network.
 
     clock: "real_time" runs the control process; "lock_step" controls in this process, one message per control step,
-    against a simulation whose time stands still in between. absent_senses: what becomes of an observation that this
+    against a simulation whose time stands still in between. senses: where camera, LiDAR, microphone and so on are to be
+    had; none by default, `senses.STOCK` for a G1 as it is sold. absent_senses: what becomes of an observation that this
     robot cannot make, "refuse" it or "mask" it with zeros. velocity_s: how long one velocity moves a robot on
     high_level, at most 1 s. home_speed: rad/s, of the arms on the way home in `reset`. wait_s: how long to wait for a
-    first state. priority: SCHED_FIFO priority of the control process, None = the system's own choice.
-    log: folder of commands.jsonl and stops.jsonl, None keeps none.
+    first state, and for a first frame of each sense. priority: SCHED_FIFO priority of the control process, None = the
+    system's own choice. log: folder of commands.jsonl and stops.jsonl, None keeps none.
 
     Raises ValueError for unknown names, and for a real robot with settings that only a simulation may have.
     """
@@ -33,6 +36,7 @@ class RobotConfig:
     link: LinkConfig = field(default_factory=LinkConfig)
     control: ControlConfig = field(default_factory=ControlConfig)
     clock: str = "real_time"
+    senses: SenseSources = field(default_factory=SenseSources)
     absent_senses: str = "refuse"
     velocity_s: float = LONGEST_VELOCITY_S
     home_speed: float = 0.5
@@ -69,12 +73,14 @@ class RobotConfig:
             raise ValueError(f"On {self.link.interface!r} a real robot may be: not allowed there: {', '.join(wrong)}.")
 
 
-def sim_bridge(domain: int = 1, path: str = "low_level", clock: str = "real_time") -> RobotConfig:
-    """Settings for the simulated robot on this machine.
+def sim_bridge(
+    domain: int = 1, path: str = "low_level", clock: str = "real_time", senses: Sequence[str] = ()
+) -> RobotConfig:
+    """Settings for the simulated robot on this machine. senses: those of it that are to be used (`SENSE_NAMES`).
 
     It stands when it is armed, so that there is no ramp; its walker's legs may be as quick as in simulation, where
     joint limits are soft; and its time may lag behind the clock's when the machine is busy.
     """
     limits = StateLimits(leg_speed=40.0, gyro=40.0, beyond_range=0.3, clock_drift=1.0)
     control = ControlConfig(path=path, limits=limits, stop=replace(StopConfig(), ramp_s=0.0))
-    return RobotConfig(link=LinkConfig(domain), control=control, clock=clock)
+    return RobotConfig(LinkConfig(domain), control, clock, simulated_senses(senses))

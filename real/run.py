@@ -2,8 +2,10 @@
 
     python real/run.py --policy zero --robot sim-bridge --steps 250
     python real/run.py --policy assets/g1/demo_heads --robot sim-bridge --dry-run
+    python real/run.py --policy CKPT --robot sim-bridge --sensors proprio camera lidar audio
     python real/run.py --policy CKPT --robot 192.168.123.161 --path high_level
 
+Each run adds an episode to the LeRobot data set OUT/dataset (needs the extra: pip install 'neon-sim[data]').
 A real robot is never armed by this program alone: it prints the preflight and asks you to type ARM. Ctrl-C lowers the
 robot and damps it. It has never been tried on hardware: begin in the gantry, with --dry-run.
 """
@@ -19,22 +21,30 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from neon_sim.env import NeonG1Config
 from neon_sim.episode import NeonEpisode
 from neon_sim.g1 import joints
+from neon_sim.real.bridge.config import SENSES
 from neon_sim.real.command_paths import PATHS
 from neon_sim.real.control_core import ControlConfig
 from neon_sim.real.env import NeonG1RealEnv
+from neon_sim.real.eyes import RealSenseCamera, ZmqCamera
 from neon_sim.real.preflight import report
 from neon_sim.real.robot_config import RobotConfig, sim_bridge
+from neon_sim.real.senses import SENSE_NAMES, STOCK, SenseSources
 from neon_sim.real.transport import LinkConfig
+
+if TYPE_CHECKING:
+    from neon_sim.data.lerobot import LeRobotWriter
 
 SIM: Final = "sim-bridge"
 EXECUTE: Final = 8  # actions of a chunk that are carried out before the next is asked for; the rest covers the wait
+DATASET: Final = "dataset"  # folder in OUT
+DATASET_VERSION: Final = "v3.0"
 _BRIDGE_STARTS_S: Final = 60.0
 
 
@@ -48,6 +58,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=500, help="control steps, 50 a second")
     parser.add_argument("--control-mode", default="arms_only")
     parser.add_argument("--sensors", nargs="*", default=["proprio"])
+    parser.add_argument("--camera", help="tcp://HOST:PORT of JPEG pictures, or realsense; the robot's PC2 by default")
     parser.add_argument("--mask-absent", action="store_true", help="see zeros where the robot has no such sense")
     parser.add_argument("--gantry", action="store_true", help="you say that it hangs in its gantry, or may fall")
     parser.add_argument("--dry-run", action="store_true", help="print what would be sent, send nothing")
@@ -58,6 +69,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.steps < 1:
         parser.error(f"--steps must be at least 1, got {args.steps}")
+    if args.robot == SIM and args.camera:
+        parser.error("--camera is a robot's: the simulation has its own")
     if args.robot != SIM and args.lock_step:
         parser.error("--lock-step is for a simulation: a robot's time does not stand still")
     return args
@@ -67,11 +80,19 @@ def robot_config(args: argparse.Namespace) -> RobotConfig:
     """Where the robot is and how it is commanded."""
     if args.robot == SIM:
         clock = "lock_step" if args.lock_step else "real_time"
-        config = sim_bridge(1 if args.domain is None else args.domain, args.path, clock)
+        senses = [name for name in args.sensors if name in SENSE_NAMES]
+        config = sim_bridge(1 if args.domain is None else args.domain, args.path, clock, senses)
     else:
         link = LinkConfig(args.domain or 0, local_address(args.robot), allow_network=True)
-        config = RobotConfig(link=link, control=ControlConfig(path=args.path))
+        config = RobotConfig(link=link, control=ControlConfig(path=args.path), senses=stock_senses(args.camera))
     return replace(config, log=args.out, absent_senses="mask" if args.mask_absent else "refuse")
+
+
+def stock_senses(camera: str | None) -> SenseSources:
+    """The senses of a G1 as it is sold. camera: see `--camera`."""
+    if camera is None:
+        return STOCK
+    return replace(STOCK, camera=RealSenseCamera() if camera == "realsense" else ZmqCamera(camera))
 
 
 def local_address(host: str) -> str:
@@ -97,6 +118,7 @@ def bridge(args: argparse.Namespace, config: RobotConfig) -> Iterator[subprocess
         return
     command = [sys.executable, "-m", "neon_sim.real.bridge", "--domain", str(config.link.domain)]
     command += ["--lock-step", "--lock-step-s", "0.02"] if args.lock_step else []
+    command += ["--senses", *(name for name in SENSES if name in args.sensors)]
     if args.path == "low_level":
         command += ["--start", "released"] + ([] if args.lock_step else ["--gantry"])
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -227,6 +249,35 @@ def dry_run(env: NeonG1RealEnv, chunks: Chunks, steps: int) -> None:
         chunks.observe(obs, info["time_s"])
 
 
+def keep(writer: "LeRobotWriter", episode: NeonEpisode, out: Path) -> str:
+    """Add an episode to the data set, and say where it is; one that does not fit in becomes a file of its own."""
+    try:
+        return f"episode {writer.add(episode)} of {writer.folder}"
+    except ValueError as error:
+        path = episode.save(out / time.strftime("episode_%Y%m%d_%H%M%S.npz"))
+        return f"{path}, because the data set did not take it: {error}"
+
+
+def perform(env: NeonG1RealEnv, chunks: Chunks, args: argparse.Namespace, simulated: Any) -> int:
+    """Arm, run, take the robot down, keep the episode; 0 when the robot did not stop by itself.
+
+    Raises:
+        ImportError: no data extra, and ValueError: somebody else writes to the data set; both before anything moves.
+    """
+    from neon_sim.data.lerobot import LeRobotWriter
+
+    with LeRobotWriter(args.out / DATASET, DATASET_VERSION) as writer:
+        if not arm(env, args, simulated):
+            print("Not armed.")
+            return 1
+        episode = run(env, chunks, args.steps)
+        stopped = env.robot.safety()["stopped"]
+        env.robot.disarm()  # writing takes seconds: the robot must not wait for it as for a silent env
+        if len(episode):
+            print(f"Kept as {keep(writer, episode, args.out)}")
+    return 1 if stopped else 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run; 0 when the robot did not stop by itself."""
     args = parse(arguments)
@@ -238,13 +289,7 @@ def main(arguments: list[str] | None = None) -> int:
             if args.dry_run:
                 dry_run(env, chunks, args.steps)
                 return 0
-            if not arm(env, args, simulated):
-                print("Not armed.")
-                return 1
-            episode = run(env, chunks, args.steps)
-            if len(episode):
-                print(f"Kept as {episode.save(args.out / time.strftime('episode_%Y%m%d_%H%M%S.npz'))}")
-            return 1 if env.robot.safety()["stopped"] else 0
+            return perform(env, chunks, args, simulated)
         finally:
             chunks.close()
 

@@ -19,11 +19,12 @@ from PIL import Image
 
 from neon_sim.real.bridge import Bridge, BridgeConfig, Gamepad, WireFaults
 from neon_sim.real.bridge.__main__ import obey, parse
-from neon_sim.real.bridge.outlets import CameraOutlet, MicrophoneOutlet, hear
+from neon_sim.real.bridge.outlets import CameraOutlet, MicrophoneOutlet
 from neon_sim.real.bridge.senses import LIDAR_TOPIC, POINT, Due, jpeg, lidar_points, pcm_of
 from neon_sim.real.idl.ros import PointCloud2
 from neon_sim.real.idl.unitree_hg import LowCmd, LowState
 from neon_sim.real.low_cmd import LowCmdWriter
+from neon_sim.real.multicast import hear
 from neon_sim.real.point_cloud import decode_point_cloud
 from neon_sim.real.transport import Link, LinkConfig, LinkError, wait_for
 from neon_sim.real.voice import VoiceClient

@@ -6,11 +6,14 @@ import time
 import numpy as np
 import pytest
 
+from neon_sim.data.lerobot import LeRobotReader, LeRobotWriter
 from neon_sim.episode import NeonEpisode
 from neon_sim.real.control_process import BOXES
+from neon_sim.real.eyes import RealSenseCamera, ZmqCamera
 from neon_sim.real.robot_config import sim_bridge
-from neon_sim.real.run import EXECUTE, Chunks, local_address, main, parse, robot_config
+from neon_sim.real.run import EXECUTE, Chunks, keep, local_address, main, parse, robot_config
 from neon_sim.real.safety_log import commands
+from neon_sim.real.senses import STOCK, simulated_senses
 
 
 class Counting:
@@ -111,16 +114,39 @@ def test_a_simulation_stays_on_loopback_and_a_robot_is_found_by_its_route():
     assert len(BOXES) == 3
 
 
+def test_a_robot_has_its_own_senses_and_a_simulation_those_that_are_asked_for():
+    near = ["--policy", "zero", "--robot", "127.0.0.1"]
+    assert robot_config(parse(near)).senses == STOCK
+    assert robot_config(parse([*near, "--camera", "realsense"])).senses.camera == RealSenseCamera()
+    assert robot_config(parse([*near, "--camera", "tcp://10.0.0.1:1"])).senses.camera == ZmqCamera("tcp://10.0.0.1:1")
+    sim = robot_config(parse(["--policy", "zero", "--robot", "sim-bridge", "--sensors", "proprio", "lidar", "imu"]))
+    assert sim.senses == simulated_senses(("lidar", "imu"))
+
+
+def test_an_episode_that_does_not_fit_into_the_data_set_is_not_lost(tmp_path):
+    def episode(key: str) -> NeonEpisode:
+        return NeonEpisode({key: np.ones((3, 2), np.float32)}, np.zeros((3, 17), np.float32), instruction="wave")
+
+    with LeRobotWriter(tmp_path / "dataset", "v3.0") as writer:
+        assert keep(writer, episode("imu"), tmp_path).startswith("episode 0 of")
+        said = keep(writer, episode("gps"), tmp_path)
+    (file,) = tmp_path.glob("episode_*.npz")
+    assert said.startswith(str(file)) and "did not take it" in said
+    assert NeonEpisode.load(file).observations["gps"].shape == (3, 2)
+
+
 @pytest.mark.slow
 def test_a_policy_runs_on_the_simulated_robot_and_its_episode_is_kept(tmp_path, capsys):
     arguments = ["--policy", "zero", "--robot", "sim-bridge", "--lock-step", "--steps", "30", "--domain", "99"]
     assert main([*arguments, "--words", "stand", "--out", str(tmp_path)]) == 0
-    (file,) = tmp_path.glob("episode_*.npz")
-    episode = NeonEpisode.load(file)
+    reader = LeRobotReader(tmp_path / "dataset")
+    episode = reader.episode(0)
+    assert len(reader) == 1 and reader.info.fps == 50
     assert len(episode) == 30 and episode.instruction == "stand" and episode.truncated[-1]
+    assert episode.observations["proprio"].shape == (30, 125)
     assert len(commands(tmp_path / "commands.jsonl")) == 30
     said = capsys.readouterr().out
-    assert said.count("ok ") == 8 and "30 steps; the robot is running" in said
+    assert said.count("ok ") == 8 and "30 steps; the robot is running" in said and "Kept as episode 0 of" in said
 
 
 @pytest.mark.slow

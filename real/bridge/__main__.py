@@ -35,6 +35,8 @@ def parse(arguments: list[str] | None = None) -> BridgeConfig:
     parser.add_argument("--start", choices=STARTS, default="walking")
     parser.add_argument("--gantry", action="store_true", help="begin hanging by the pelvis")
     parser.add_argument("--senses", nargs="*", choices=SENSES, default=[])
+    parser.add_argument("--camera-port", type=int, default=BridgeConfig.camera_port, help="TCP")
+    parser.add_argument("--microphone-port", type=int, default=BridgeConfig.microphone_port, help="UDP multicast")
     given = parser.parse_args(arguments)
     return BridgeConfig(
         domain=given.domain,
@@ -48,6 +50,8 @@ def parse(arguments: list[str] | None = None) -> BridgeConfig:
         start=given.start,
         gantry=given.gantry,
         senses=tuple(given.senses),
+        camera_port=given.camera_port,
+        microphone_port=given.microphone_port,
     )
 
 

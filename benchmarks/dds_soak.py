@@ -1,0 +1,199 @@
+"""Two hours of the robot's control on loopback at 500 Hz: every fault latched, nothing leaked.
+
+    python benchmarks/dds_soak.py                              # two hours
+    python benchmarks/dds_soak.py --minutes 10 --print-only
+
+Two control processes run side by side. One moves a simulated robot that hangs in its gantry, without a break. The other
+hears a robot that only talks: every ten seconds a fault of its state, in turn, and it must be damped, say nothing but
+damping, and refuse to begin an episode until it is armed again. Exits with 1 if a latch was missed, if a process has
+grown, or if the loop was slower than 495 Hz.
+"""
+
+# mypy: disable-error-code="import-not-found"
+# (real/ is neon_sim.real only when installed, and mypy looks in neon_sim/)
+import argparse
+import datetime
+import os
+import time
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from dds_loop import QUANTILES
+from dds_stops import AGE_S, ANSWER_S, GANTRY, arm, config_for, drive
+from dds_wire import FAULTS, NEVER, SimulatedRobot, TalkingRobot
+from report import write_report
+
+from neon_sim.real.errors import ControlProcessError, NotArmedError
+from neon_sim.real.g1_robot import UnitreeRobot
+from neon_sim.real.lateness import late_quantile_us
+from neon_sim.real.safety_stop import Phase
+
+FAULT_EVERY_S = 10.0
+WARM_UP = 0.1  # of the time; what a process holds then is what it is compared with
+MOST_GROWN_MB = 16.0  # of resident memory, per process
+LEAST_HZ = 495.0
+
+
+@dataclass
+class Count:
+    """What has happened so far."""
+
+    faults: int = 0
+    missed: list[str] = field(default_factory=list)
+    false_stops: int = 0
+    stalls: int = 0  # half a second without a control step
+    worst_ms: float = 0.0
+
+
+def held_by(pid: int) -> dict[str, float]:
+    """Resident memory in MB, open files and threads of a process (Linux)."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    values = dict(line.split(":", 1) for line in status if ":" in line)
+    return {
+        "memory_mb": int(values["VmRSS"].split()[0]) / 1024.0,
+        "files": len(os.listdir(f"/proc/{pid}/fd")),
+        "threads": int(values["Threads"]),
+    }
+
+
+def grown(before: dict[str, float], after: dict[str, float]) -> list[str]:
+    """What a process holds more of than is allowed, in words."""
+    words = []
+    if after["memory_mb"] - before["memory_mb"] > MOST_GROWN_MB:
+        words.append(f"memory from {before['memory_mb']:.0f} to {after['memory_mb']:.0f} MB")
+    words += [
+        f"{name} from {before[name]:.0f} to {after[name]:.0f}"
+        for name in ("files", "threads")
+        if after[name] > before[name]
+    ]
+    return words
+
+
+def one_fault(talker: TalkingRobot, robot: UnitreeRobot, steady: UnitreeRobot, fault: str, count: Count) -> None:
+    """Spoil the states, watch the latch, heal and arm again; the other robot is driven all the while."""
+    talker.spoil(fault)
+    answered_s, spoilt_s, others = NEVER, NEVER, 0
+    deadline_s = time.monotonic() + ANSWER_S
+    while answered_s == NEVER and time.monotonic() < deadline_s:
+        both(robot, steady, 1, count)
+        spoilt_s, answered_s, _ = talker.answer()
+    both(robot, steady, 25, count)
+    others = talker.answer()[2]
+    count.faults += 1
+    if answered_s < NEVER:
+        count.worst_ms = max(count.worst_ms, 1e3 * (answered_s - spoilt_s))
+    if answered_s == NEVER or others or robot.phase is not Phase.DAMPING or not refuses(robot):
+        count.missed.append(fault)
+    talker.spoil("")
+    both(robot, steady, 15, count)
+    count.false_stops += arm(robot)
+
+
+def refuses(robot: UnitreeRobot) -> bool:
+    """True if a stopped robot does not begin an episode."""
+    try:
+        robot.reset(np.random.default_rng(0))
+    except NotArmedError:
+        return True
+    return False
+
+
+def both(robot: UnitreeRobot, steady: UnitreeRobot, steps: int, count: Count) -> None:
+    """Drive both; the steady one is armed again when the machine has stopped it, which is counted."""
+    for _ in range(steps):
+        if steady.phase is not Phase.RUNNING:
+            count.false_stops += 1 + arm(steady)
+        for client in (robot, steady):
+            try:
+                drive(client, 1)
+            except ControlProcessError:
+                if client._client.process.poll() is not None:
+                    raise
+                count.stalls += 1
+
+
+def soak(minutes: float, domain: int, age_s: float) -> dict[str, Any]:
+    """Run for so long, with such a limit on a state's age. Returns the figures."""
+    count, seconds = Count(), 60.0 * minutes
+    with ExitStack() as stack:
+        simulated = stack.enter_context(closing(SimulatedRobot(domain, *GANTRY)))
+        talker = stack.enter_context(closing(TalkingRobot(domain + 1, age_s)))
+        steady = stack.enter_context(closing(UnitreeRobot(config_for(domain, age_s))))
+        robot = stack.enter_context(closing(UnitreeRobot(config_for(domain + 1, age_s))))
+        count.false_stops += arm(steady) + arm(robot)
+        clients = {"control": steady, "faulted control": robot}
+        pids = {name: client._client.process.pid for name, client in clients.items()}
+        pids |= {"env": os.getpid(), "robot": simulated.process.pid}
+        start_s, counts, number = time.monotonic(), steady.late_counts, 0
+        before: dict[str, dict[str, float]] = {}
+        while (passed_s := time.monotonic() - start_s) < seconds:
+            if not before and passed_s >= WARM_UP * seconds:
+                before = {name: held_by(pid) for name, pid in pids.items()}
+            if passed_s >= FAULT_EVERY_S * (number + 1):
+                one_fault(talker, robot, steady, FAULTS[number % len(FAULTS)], count)
+                number += 1
+                print(f"{passed_s / 60.0:6.1f} min  {count.faults} faults, missed {count.missed or 'none'}", flush=True)
+            if robot.phase is not Phase.RUNNING:
+                count.false_stops += 1 + arm(robot)
+            both(robot, steady, 1, count)
+        wall_s, counts = time.monotonic() - start_s, steady.late_counts - counts
+        after = {name: held_by(pid) for name, pid in pids.items()}
+    return {
+        "minutes": wall_s / 60.0,
+        "age_limit_s": age_s,
+        "loop_hz": float(counts.sum() / wall_s),
+        **{f"late_{name}_us": late_quantile_us(counts, share) for name, share in QUANTILES.items()},
+        "faults": count.faults,
+        "missed_latches": count.missed,
+        "stop_worst_ms": count.worst_ms,
+        "false_stops": count.false_stops,
+        "stalls": count.stalls,
+        "held_after_warm_up": before,
+        "held_at_the_end": after,
+        "grown": {name: words for name in pids if (words := grown(before[name], after[name]))},
+    }
+
+
+def rows_of(found: dict[str, Any]) -> list[list[str]]:
+    """The table: what, measured, target."""
+    memory = ", ".join(
+        f"{name} {held['memory_mb']:.0f} to {found['held_at_the_end'][name]['memory_mb']:.0f}"
+        for name, held in found["held_after_warm_up"].items()
+    )
+    late = " / ".join(f"{found[f'late_{name}_us']:.0f}" for name in QUANTILES)
+    return [
+        ["time", f"{found['minutes']:.1f} min", "120 min"],
+        ["control loop", f"{found['loop_hz']:.1f} Hz; late p50 / p99 / max {late} us", f"at least {LEAST_HZ:g} Hz"],
+        ["faults, missed latches", f"{found['faults']}, {len(found['missed_latches'])}", "0 missed"],
+        ["worst fault to damping", f"{found['stop_worst_ms']:.1f} ms", "-"],
+        ["stops nobody asked for, stalls of 0.5 s", f"{found['false_stops']}, {found['stalls']}", "-"],
+        ["memory after warm-up and at the end, MB", memory, f"at most {MOST_GROWN_MB:g} MB more"],
+        ["leaks", str(found["grown"] or "none"), "none"],
+    ]
+
+
+def main() -> int:
+    """Soak, print and report; 1 if something is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=120.0)
+    parser.add_argument("--age-s", type=float, default=AGE_S, help="limit on a state's age; more on a busy machine")
+    parser.add_argument("--domain", type=int, default=66, help="first of two DDS domains that nobody else uses")
+    parser.add_argument("--print-only", action="store_true", help="leave RESULTS.md and the JSON file as they are")
+    args = parser.parse_args()
+    if args.minutes <= 0.0:
+        parser.error(f"--minutes must be positive, got {args.minutes}")
+    found = soak(args.minutes, args.domain, args.age_s)
+    rows = rows_of(found)
+    for what, measured, target in rows:
+        print(f"{what:42s} {measured:70s} {target}")
+    if not args.print_only:
+        header = ["soak on loopback", "measured", "target"]
+        write_report("dds_soak", found, header, rows, datetime.date.today().isoformat())
+    return 1 if found["missed_latches"] or found["grown"] or found["loop_hz"] < LEAST_HZ else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
