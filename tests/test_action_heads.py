@@ -376,20 +376,27 @@ def test_groups_must_tile_the_action(groups: dict[str, slice]) -> None:
         G1ActionHead(SMALL, groups)
 
 
-def test_a_chunk_head_needs_less_than_a_tenth_of_a_tick() -> None:
-    """Hidden 512, batch 1, one thread: 0.56 ms where this was written, 2 ms is a tenth of 20 ms."""
+def test_a_chunk_head_costs_little_more_than_its_matrices() -> None:
+    """Hidden 512, batch 1, one thread, beside the bare products with its weights in the same loop."""
     head = ActionChunkingHead(256, 14).eval()
-    features, threads, times = torch.randn(1, 256), torch.get_num_threads(), []
+    matrices = [weight for weight in head.parameters() if weight.dim() == 2 and weight.shape[0] > head.num_steps]
+    rows = [torch.randn(head.num_steps, weight.shape[1]) for weight in matrices]
+    features, threads = torch.randn(1, 256), torch.get_num_threads()
+    whole, bare = [], []
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            for _ in range(50):
+            for _ in range(60):
                 start = time.perf_counter()
                 head(features)
-                times.append(time.perf_counter() - start)
+                middle = time.perf_counter()
+                for row, weight in zip(rows, matrices, strict=True):
+                    nn.functional.linear(row, weight)
+                whole.append(middle - start)
+                bare.append(time.perf_counter() - middle)
     finally:
         torch.set_num_threads(threads)
-    assert min(times) < 0.002
+    assert min(whole) < 3.0 * min(bare)  # 1.2 times where this was written
 
 
 def test_relu_squared_is_the_default_activation() -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -94,7 +95,13 @@ def test_two_workers_and_a_kill_give_the_data_set_of_one_worker(
 def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, str(SCRIPT), *SHORT, "--episodes", "400", "--workers", "1", "--out", str(out)]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
+    )
     deadline = time.monotonic() + 120.0
     while len(list(out.glob("shards/*/data/chunk-000/*.parquet"))) < 2:
         assert time.monotonic() < deadline and running.poll() is None

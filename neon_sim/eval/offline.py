@@ -74,7 +74,9 @@ def evaluate_offline(
                 _add(sums[name], guess.float(), group, model.action_space.groups)
             steps += float(group.mask.sum())
     means = {kind: {name: value / steps for name, value in parts.items()} for kind, parts in sums.items()}
-    return OfflineResult(means["mse"], means["zero"], means["random"], len({place[:2] for place in places}), len(places))
+    return OfflineResult(
+        means["mse"], means["zero"], means["random"], len({place[:2] for place in places}), len(places)
+    )
 
 
 def _add(sums: dict[str, float], chunk: Tensor, group: Group, parts: Mapping[str, slice]) -> None:
