@@ -130,7 +130,10 @@ def train_preset(args: argparse.Namespace) -> None:
         trainer = NeonTrainer(config)
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(str(error)) from None
-    stats = trainer.train()
+    try:
+        stats = trainer.train()
+    except KeyboardInterrupt:
+        raise SystemExit("Stopped; the same line goes on.") from None
     print(f"Best loss: {stats['best_loss']:.4f} after {stats['steps']} steps. Wrote {config.folder / 'best'}")
 
 

@@ -2,87 +2,44 @@
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import fields, replace
 from typing import Any, Final
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from neon_sim.env_config import ALL_SENSORS, CONTROL_DT, PRIVILEGED, SENSORS, NeonG1Config
 from neon_sim.g1 import joints
-from neon_sim.g1.action_space import ControlMode, G1ActionSpace
+from neon_sim.g1.action_space import G1ActionSpace
+from neon_sim.instruction import INSTRUCTION_BYTES, decode_instruction, encode_instruction, instruction_option
 from neon_sim.names import nearest
 from neon_sim.robot import Robot, RobotCommand, RobotState, World
-from neon_sim.safety import SafetyConfig, SafetyLimits, SafetyReport, all_finite, limit
-from neon_sim.sensors.audio import AudioConfig, Microphone
-from neon_sim.sensors.camera import CameraConfig
-from neon_sim.sensors.lidar import LidarConfig
+from neon_sim.safety import SafetyLimits, SafetyReport, all_finite, limit
+from neon_sim.sensors.audio import Microphone
 from neon_sim.sensors.proprio import EEF_LIMIT, PROPRIO_LIMIT, eef_vector, proprio_vector
-from neon_sim.sensors.senses import EXTRA_SENSORS, ExtraSenses
-from neon_sim.sensors.sensor import SensorConfig
 from neon_sim.sensors.state import STATE_LIMIT, state_vector
-from neon_sim.sensors.voice import VoiceConfig, give_voice
-from neon_sim.sim.domain import DomainRandomization
-from neon_sim.sim.noise import SensorNoise
-from neon_sim.sim.scene import FLAT, Scene, build_scene
+from neon_sim.sensors.voice import give_voice
+from neon_sim.sim.scene import build_scene
 from neon_sim.sim.sim_robot import SimRobot
 from neon_sim.sim.view import View, open_view
 from neon_sim.tasks import make_task
-from neon_sim.tasks.speaking import check_instruct, spoken_words
+from neon_sim.tasks.speaking import spoken_words
 
-SENSORS = ("proprio", "camera", "lidar", "audio")  # on by default
-PRIVILEGED = "state"  # the truth, in simulation only
-ALL_SENSORS = (*SENSORS, *EXTRA_SENSORS, PRIVILEGED)
-INSTRUCTION_BYTES = 256
-CONTROL_DT = 0.02  # s
+__all__ = [
+    "ALL_SENSORS",
+    "CONTROL_DT",
+    "INSTRUCTION_BYTES",
+    "PRIVILEGED",
+    "SENSORS",
+    "NeonG1Config",
+    "NeonG1Env",
+    "decode_instruction",
+    "encode_instruction",
+    "observation_space",
+]
+
 _NOTHING_CLIPPED = {"clipped": False, "position": (), "speed": (), "velocity": ()}
-
-
-@dataclass(frozen=True)
-class NeonG1Config:
-    """Everything that shapes the env. `gymnasium.make("NeonG1-v0", task="reach", ...)` sets any field by name."""
-
-    task: str = "reach"
-    task_options: Mapping[str, Any] = field(default_factory=dict)  # of the task's own config: {"wording": "test"}
-    instruct: str = "text"  # how the instruction comes: "text", "speech" (its bytes are then zeros) or "both"
-    scene: Scene = FLAT  # or a `RoomConfig`, or the path of an MJCF file that is put around the robot
-    control_mode: str = "arms_only"
-    action_center: str = "home"
-    sensors: tuple[str, ...] = SENSORS
-    physics_dt: float = 0.002  # s; 0.005 for fast training
-    max_steps: int | None = None  # control steps; None = the task's own
-    settle_s: float = 0.4  # s of standing before an episode begins
-    fall_height: float = 0.35  # m, pelvis above the floor
-    fall_tilt: float = 1.0  # rad, pelvis against gravity
-    height: float = joints.HOME_HEIGHT  # m, commanded
-    safety: SafetyConfig = field(default_factory=SafetyConfig)
-    camera: CameraConfig = field(default_factory=CameraConfig)
-    lidar: LidarConfig = field(default_factory=LidarConfig)
-    audio: AudioConfig = field(default_factory=AudioConfig)
-    voice: VoiceConfig = field(default_factory=VoiceConfig)  # how people speak to the robot
-    extra_senses: ExtraSenses = field(default_factory=ExtraSenses)  # settings of those that `sensors` must name to have
-    noise: SensorNoise | None = None  # errors of encoders and IMU in all that the robot reads of itself; None = none
-    randomization: DomainRandomization | None = None  # another robot in every episode; None = the nominal one
-
-    def __post_init__(self) -> None:
-        if isinstance(self.sensors, str):
-            raise ValueError(f'sensors is a tuple of names, such as ("proprio",), got the string {self.sensors!r}.')
-        object.__setattr__(self, "sensors", tuple(self.sensors))
-        for name in self.sensors:
-            if name not in ALL_SENSORS:
-                raise nearest("sensor", name, ALL_SENSORS)
-        if self.control_mode not in list(ControlMode):
-            raise nearest("control_mode", self.control_mode, list(ControlMode))
-        check_instruct(self.instruct, self.sensors)
-        if self.max_steps is not None and self.max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, got {self.max_steps}.")
-
-    def sensor_configs(self) -> dict[str, SensorConfig]:
-        """The configs of the enabled sensors that a robot has to capture, by observation key."""
-        captured: dict[str, SensorConfig] = {"camera": self.camera, "lidar": self.lidar, "audio": self.audio}
-        captured |= {name: getattr(self.extra_senses, name) for name in EXTRA_SENSORS}
-        return {name: config for name, config in captured.items() if name in self.sensors}
-
 
 # The keys that the env works out itself, by sensor: the largest size of each entry, and how it is read.
 _Entry = tuple[np.ndarray, Callable[["NeonG1Env", RobotState], np.ndarray]]
@@ -112,29 +69,6 @@ def observation_space(config: NeonG1Config) -> spaces.Dict:
     parts.update({key: _symmetric_box(limit) for key, (limit, _) in _own_keys(config.sensors).items()})
     parts.update({name: sensor.space() for name, sensor in config.sensor_configs().items()})
     return spaces.Dict(parts)
-
-
-def encode_instruction(text: str) -> np.ndarray:
-    """Text -> (256,) uint8, UTF-8, zero-padded; refuses what does not fit."""
-    raw = text.encode()
-    if len(raw) > INSTRUCTION_BYTES:
-        raise ValueError(f"An instruction has at most {INSTRUCTION_BYTES} bytes of UTF-8, got {len(raw)}. Shorten it.")
-    return np.frombuffer(raw.ljust(INSTRUCTION_BYTES, b"\0"), np.uint8).copy()
-
-
-def _instruction_option(options: Mapping[str, Any]) -> str | None:
-    for name in options:
-        if name != "instruction":
-            raise nearest("reset option", name, ["instruction"])
-    words = options.get("instruction")
-    if words is not None:
-        encode_instruction(words)
-    return words
-
-
-def decode_instruction(code: np.ndarray) -> str:
-    """Inverse of `encode_instruction`."""
-    return bytes(code).rstrip(b"\0").decode()
 
 
 class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
@@ -202,7 +136,7 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
             gymnasium.error.ClosedEnvironmentError: after `close`.
         """
         self._refuse_if_closed("reset")
-        words = _instruction_option(options or {})
+        words = instruction_option(options or {})
         super().reset(seed=seed)
         self._steps = 0
         self._velocity = np.zeros(3)

@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 import gymnasium
 import numpy as np
 
-from neon_sim.env import NeonG1Config, NeonG1Env, _instruction_option
+from neon_sim.env import NeonG1Config, NeonG1Env
 from neon_sim.g1 import joints
+from neon_sim.instruction import instruction_option
 from neon_sim.real.errors import VectorWrapperError
 from neon_sim.real.g1_robot import UnitreeRobot
 from neon_sim.real.robot_config import RobotConfig
@@ -76,7 +77,7 @@ class NeonG1RealEnv(NeonG1Env):
             ValueError: an unknown option, or words that do not fit.
         """
         self._refuse_if_closed("reset")
-        words = _instruction_option(options or {})
+        words = instruction_option(options or {})
         gymnasium.Env.reset(self, seed=seed)
         self._steps = 0
         self._velocity = np.zeros(3)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
@@ -91,13 +92,12 @@ class RobotSenses:
         self._due_s: dict[str, float] = {}
         self._words: dict[str, str] = {}
         self._receivers: dict[str, Receiver] = {}
-        try:
+        with ExitStack() as undo:  # one that cannot be opened closes those that are
+            undo.callback(self.close)
             for name, config in wanted.items():
                 if name not in self.masked:
                     self._receivers[name] = getattr(sources, name).open(config, place)
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     def wait(self, now: Callable[[], Now], timeout_s: float, mask: bool) -> None:
         """Wait for the first frame of each; mask: those from which none comes are zeros from then on.

@@ -43,7 +43,8 @@ def table(result: OfflineResult, baselines: bool) -> str:
     for name, value in result.mse.items():
         row = [name, f"{value:.5f}"]
         if baselines:
-            row += [f"{result.zero[name]:.5f}", f"{result.random[name]:.5f}", f"{100 * result.improvement(name):.1f} %"]
+            gain = f"{100 * result.improvement(name):.1f} %" if result.zero[name] else "-"  # nothing to improve on
+            row += [f"{result.zero[name]:.5f}", f"{result.random[name]:.5f}", gain]
         rows.append(row)
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

@@ -80,7 +80,10 @@ def main(argv: list[str] | None = None) -> None:
         trainer = NeonTrainer(config)
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(str(error)) from None
-    stats = trainer.train()
+    try:
+        stats = trainer.train()
+    except KeyboardInterrupt:
+        raise SystemExit("Stopped; the same line goes on.") from None
     if trainer.team.leads:
         print(f"Best loss: {stats['best_loss']:.4f} after {stats['steps']} steps. Wrote {config.folder / 'best'}")
 

@@ -12,10 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Unit = a module or package directly under neon_sim. Each may import itself, and what stands in its row.
-GROUND = {"g1", "episode", "espeak", "names", "shipped"}
+GROUND = {"g1", "episode", "espeak", "instruction", "names", "shipped"}
 BODY = GROUND | {"robot", "locomotion", "walker", "safety"}
 SCENE = BODY | {"sim", "sensors", "tasks"}
-WORLD = SCENE | {"env", "vector_env", "rollout", "wrappers"}
+WORLD = SCENE | {"env", "env_config", "vector_env", "rollout", "wrappers"}
 BRAIN = {"training", "world_model", "inference", "eval"}  # they see worlds only as a gymnasium.Env
 BRAIN_MAY = GROUND | BRAIN | {"model", "data", "safety", "rollout", "cells"}
 MAY_IMPORT = (

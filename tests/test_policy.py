@@ -6,9 +6,10 @@ import torch
 from tiny_neon import open_reach, tiny_model
 
 from neon_sim.g1.joints import JOINT_INDEX
-from neon_sim.inference.neon_policy import NeonPolicy, decode_words
+from neon_sim.inference.neon_policy import NeonPolicy
 from neon_sim.inference.policy import ClipBuffer
 from neon_sim.inference.references import REFERENCES
+from neon_sim.instruction import decode_instruction
 from neon_sim.model.neon_vla import TRACKING_ERROR, NeonVLA
 from neon_sim.rollout import rollout
 from neon_sim.sim.faults import ActuatorFault
@@ -74,7 +75,7 @@ def test_words_come_back_from_their_bytes() -> None:
     code = np.zeros(256, np.uint8)
     raw = np.frombuffer("größer".encode(), np.uint8)
     code[: len(raw)] = raw
-    assert decode_words(code) == "größer" and decode_words(np.zeros(256, np.uint8)) == ""
+    assert decode_instruction(code) == "größer" and decode_instruction(np.zeros(256, np.uint8)) == ""
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +143,7 @@ def test_a_blank_camera_is_blank(env, model: NeonVLA) -> None:
     rollout(env, policy, 32, seed=3)
     assert policy.decision is not None
     assert not policy.clip.clip(4).any()
-    words = [decode_words(env.reset(seed=3)[0]["instruction"])]
+    words = [decode_instruction(env.reset(seed=3)[0]["instruction"])]
     black = model.encode(torch.zeros(1, 4, 128, 128, 3, dtype=torch.uint8), words)
     for name in ("tokens", "pooled", "text"):
         assert torch.equal(getattr(policy.decision.features, name), getattr(black, name)), name

@@ -132,6 +132,23 @@ def test_a_run_that_is_killed_and_begun_again_is_the_unbroken_one(tmp_path):
     assert torch.equal(a, b)
 
 
+def test_ctrl_c_within_a_step_saves_after_it(tmp_path):
+    trainer = NeonTrainer(tiny_training(tmp_path), progress=False)
+    update = trainer.update
+
+    def interrupted(micro_batches):
+        if trainer.step == 2:
+            signal.raise_signal(signal.SIGINT)
+        return update(micro_batches)
+
+    trainer.update = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    assert trainer.step == 3
+    again = NeonTrainer(trainer.config, progress=False)
+    assert again.step == 3 and torch.equal(weights_of(again), weights_of(trainer))
+
+
 @pytest.mark.slow
 def test_two_processes_are_one_with_twice_the_batch(tmp_path):
     tiny_training(tmp_path)

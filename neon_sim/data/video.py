@@ -1,7 +1,7 @@
 """Frame-exact video with PyAV: frame k of what was written is frame k of what is read, wherever reading begins."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -69,10 +69,17 @@ def video_rate(path: Path) -> float:
         return float(container.streams.video[0].average_rate or 0.0)
 
 
-def decode_video(path: Path, fps: float, first: int = 0, count: int | None = None) -> np.ndarray:
+def decode_video(
+    path: Path,
+    fps: float,
+    first: int = 0,
+    count: int | None = None,
+    change: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> np.ndarray:
     """Frames `first` to `first + count` as (count, H, W, 3) uint8 RGB; count=None reads to the end.
 
-    fps: of the grid that frames are numbered on, frame k at k / fps s after the video's start.
+    fps: of the grid that frames are numbered on, frame k at k / fps s after the video's start. change: done to each
+    frame before the next is decoded, such as making it smaller.
 
     Raises:
         FileNotFoundError: no such file.
@@ -84,7 +91,7 @@ def decode_video(path: Path, fps: float, first: int = 0, count: int | None = Non
             break
         if index != first + len(frames):
             raise ValueError(f"{os.fspath(path)} has frame {index} where frame {first + len(frames)} belongs.")
-        frames.append(pixels)
+        frames.append(pixels if change is None else change(pixels))
     if count is not None and len(frames) < count:
         wanted = f"{os.fspath(path)} ends too soon: frames {first} to {first + count - 1} are wanted"
         raise ValueError(f"{wanted}, it gives {len(frames)} of them.")

@@ -10,7 +10,8 @@ import numpy as np
 
 from neon_sim.eval.plots import COLORS, bar_plot, line_plot
 from neon_sim.eval.statistics import format_rate, wilson_interval
-from neon_sim.inference.neon_policy import NeonPolicy, decode_words
+from neon_sim.inference.neon_policy import NeonPolicy
+from neon_sim.instruction import decode_instruction
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.rollout import rollout
 
@@ -146,7 +147,9 @@ class _Filming:
         """Pass on, and film."""
         self.policy.observe(obs, now_s)
         if self._steps % self.every == 0:
-            self.pictures.append(_titled(self.env.render(), f'{self.title}: "{decode_words(obs["instruction"])}"'))
+            self.pictures.append(
+                _titled(self.env.render(), f'{self.title}: "{decode_instruction(obs["instruction"])}"')
+            )
         self._steps += 1
 
     def act(self) -> np.ndarray:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from neon_sim.inference.policy import ClipBuffer
+from neon_sim.instruction import decode_instruction
 from neon_sim.model.action_heads.guide import Guide
 from neon_sim.model.goal import goal_token
 from neon_sim.model.neon_vla import NeonVLA
@@ -23,11 +24,6 @@ class Decision:
     senses: dict[str, Tensor]
     goal: Tensor  # (1, 5) the token that the heads were given
     chunk: Tensor  # (1, 16, A)
-
-
-def decode_words(code: np.ndarray) -> str:
-    """The instruction of an observation: (256,) uint8, zero-padded UTF-8."""
-    return bytes(np.asarray(code, np.uint8)).rstrip(b"\0").decode()
 
 
 class NeonPolicy:
@@ -75,7 +71,7 @@ class NeonPolicy:
         """Encode the present clip and words, and collect the senses as (1, ...) float32 tensors by the heads."""
         device = next(self.model.parameters()).device
         clip = torch.from_numpy(self.clip.clip(self.model.config.backbone.max_frames))[None].to(device)
-        features = self.model.encode(clip, [decode_words(self._obs["instruction"])])
+        features = self.model.encode(clip, [decode_instruction(self._obs["instruction"])])
         known = [name for name in self.model.senses if name in self._obs]
         senses = {name: torch.from_numpy(self._obs[name])[None].float().to(device) for name in known}
         return features, senses

@@ -13,10 +13,10 @@ _SMALLEST: Final = 0.03  # rad, rad/s, N m, m: a channel that hardly moved must 
 
 
 def set_statistics(model: NeonVLA, soup: DataSoup, samples: int = 1024) -> None:
-    """Standardise every vector sense by some samples of the mixture, each of another visit."""
+    """Standardise every vector sense by the first samples of the mixture; a visit's share one reading."""
     values: dict[str, list[np.ndarray]] = {}
     for number in range(samples):
-        for name, value in soup[number * soup.config.visit].senses.items():
+        for name, value in soup[number].senses.items():
             values.setdefault(name, []).append(value.ravel())
     for name in model.senses:
         encoder = getattr(model, f"{name}_encoder")

@@ -4,8 +4,8 @@ The randomness of a step (samples, dropout, noise) follows from the seed and the
 written as a whole: a run that was killed at any moment and begun again ends with the weights of an unbroken one.
 """
 
+import io
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -23,11 +23,13 @@ from neon_sim.data.windows import WindowConfig
 from neon_sim.model.feature_cache import FeatureCache
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.model.video_backbone import VideoBackbone
+from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.averaging import WeightAverage
 from neon_sim.training.batches import Group, batches, group_windows
 from neon_sim.training.chunk_loss import Encoder, encode_group, group_losses, teacher_chunk
 from neon_sim.training.distributed import join_team
 from neon_sim.training.input_statistics import set_statistics
+from neon_sim.training.interrupt import deferred_interrupt
 from neon_sim.training.optim import make_optimizer, rate_at
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.train_config import TrainConfig
@@ -91,20 +93,20 @@ class NeonTrainer:
         losses: list[float] = []
         last_loss = float("nan")
         try:
-            for micro_batches in self._micro_batches():
-                losses.append(self.update(micro_batches))
-                bar.update()
-                bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4g}", refresh=False)
-                done = self.step == self.total_steps
-                if done or self.step % config.evaluate_every == 0:
-                    last_loss = self._report(losses, writer)
-                    losses.clear()
-                if done or self._due(saved):
-                    self.save()
-                    saved = time.monotonic()
-        except KeyboardInterrupt:
-            self.save()
-            raise
+            with deferred_interrupt() as interrupt:
+                for micro_batches in self._micro_batches():
+                    losses.append(self.update(micro_batches))
+                    bar.update()
+                    bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4g}", refresh=False)
+                    done = self.step == self.total_steps
+                    if done or self.step % config.evaluate_every == 0:
+                        last_loss = self._report(losses, writer)
+                        losses.clear()
+                    if done or interrupt.asked or self._due(saved):
+                        self.save()
+                        saved = time.monotonic()
+                    if interrupt.asked and not done:
+                        raise KeyboardInterrupt
         finally:
             bar.close()
             if writer is not None:
@@ -194,12 +196,9 @@ class NeonTrainer:
             "step": self.step,
             "best_loss": self.best_loss,
         }
-        partial = self.config.folder / "state.pt.partial"
-        with open(partial, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self.config.folder / "state.pt")
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        replace_bytes(self.config.folder / "state.pt", buffer.getbuffer())
 
     def _load(self) -> None:
         state = torch.load(self.config.folder / "state.pt", weights_only=True, map_location=self.team.device)

@@ -1,0 +1,71 @@
+"""NeonG1Config: everything that shapes NeonG1-v0."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from neon_sim.g1 import joints
+from neon_sim.g1.action_space import ControlMode
+from neon_sim.names import nearest
+from neon_sim.safety import SafetyConfig
+from neon_sim.sensors.audio import AudioConfig
+from neon_sim.sensors.camera import CameraConfig
+from neon_sim.sensors.lidar import LidarConfig
+from neon_sim.sensors.senses import EXTRA_SENSORS, ExtraSenses
+from neon_sim.sensors.sensor import SensorConfig
+from neon_sim.sensors.voice import VoiceConfig
+from neon_sim.sim.domain import DomainRandomization
+from neon_sim.sim.noise import SensorNoise
+from neon_sim.sim.scene import FLAT, Scene
+from neon_sim.tasks.speaking import check_instruct
+
+SENSORS = ("proprio", "camera", "lidar", "audio")  # on by default
+PRIVILEGED = "state"  # the truth, in simulation only
+ALL_SENSORS = (*SENSORS, *EXTRA_SENSORS, PRIVILEGED)
+CONTROL_DT = 0.02  # s
+
+
+@dataclass(frozen=True)
+class NeonG1Config:
+    """Everything that shapes the env. `gymnasium.make("NeonG1-v0", task="reach", ...)` sets any field by name."""
+
+    task: str = "reach"
+    task_options: Mapping[str, Any] = field(default_factory=dict)  # of the task's own config: {"wording": "test"}
+    instruct: str = "text"  # how the instruction comes: "text", "speech" (its bytes are then zeros) or "both"
+    scene: Scene = FLAT  # or a `RoomConfig`, or the path of an MJCF file that is put around the robot
+    control_mode: str = "arms_only"
+    action_center: str = "home"
+    sensors: tuple[str, ...] = SENSORS
+    physics_dt: float = 0.002  # s; 0.005 for fast training
+    max_steps: int | None = None  # control steps; None = the task's own
+    settle_s: float = 0.4  # s of standing before an episode begins
+    fall_height: float = 0.35  # m, pelvis above the floor
+    fall_tilt: float = 1.0  # rad, pelvis against gravity
+    height: float = joints.HOME_HEIGHT  # m, commanded
+    safety: SafetyConfig = field(default_factory=SafetyConfig)
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    lidar: LidarConfig = field(default_factory=LidarConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    voice: VoiceConfig = field(default_factory=VoiceConfig)  # how people speak to the robot
+    extra_senses: ExtraSenses = field(default_factory=ExtraSenses)  # settings of those that `sensors` must name to have
+    noise: SensorNoise | None = None  # errors of encoders and IMU in all that the robot reads of itself; None = none
+    randomization: DomainRandomization | None = None  # another robot in every episode; None = the nominal one
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sensors, str):
+            raise ValueError(f'sensors is a tuple of names, such as ("proprio",), got the string {self.sensors!r}.')
+        object.__setattr__(self, "sensors", tuple(self.sensors))
+        for name in self.sensors:
+            if name not in ALL_SENSORS:
+                raise nearest("sensor", name, ALL_SENSORS)
+        if self.control_mode not in list(ControlMode):
+            raise nearest("control_mode", self.control_mode, list(ControlMode))
+        check_instruct(self.instruct, self.sensors)
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, got {self.max_steps}.")
+
+    def sensor_configs(self) -> dict[str, SensorConfig]:
+        """The configs of the enabled sensors that a robot has to capture, by observation key."""
+        captured: dict[str, SensorConfig] = {"camera": self.camera, "lidar": self.lidar, "audio": self.audio}
+        captured |= {name: getattr(self.extra_senses, name) for name in EXTRA_SENSORS}
+        return {name: config for name, config in captured.items() if name in self.sensors}
