@@ -63,11 +63,11 @@ def truly(**parts: list) -> Step:
 
 def test_a_robot_that_stands_as_told_gets_all_rewards_and_no_penalty():
     terms = {name: float(value[0]) for name, value in reward_terms(STILL).items()}
-    best = {"alive", "track", "track_now", "turn", "turn_now", "height", "foot_height", "contact"}
+    best = {"alive", "track", "track_now", "turn", "turn_now", "height", "foot_height", "contact", "still"}
     assert terms == {name: (1.0 if name in best else 0.0) for name in terms}
-    # 0.1 x (0.5 + 1.5 + 0.25 + 1.0 + 0.4 + 0.4 + 1.5 + 0.6)
+    # 0.1 x (0.5 + 1.5 + 0.25 + 1.0 + 0.4 + 0.4 + 1.5 + 0.6 + 1.0)
     (reward,) = total_reward(reward_terms(STILL), RewardWeights(), np.zeros(1), np.array([False]))
-    assert reward == pytest.approx(0.615)
+    assert reward == pytest.approx(0.715)
 
 
 def test_every_weight_has_its_term_and_every_term_its_weight():
@@ -180,6 +180,18 @@ def test_standing_still_and_smooth_actions():
     change = np.zeros((1, 16))
     change[0, [0, 15]] = 0.3, -0.4
     assert term("action_rate", STILL._replace(action_change=change)) == pytest.approx(0.25)
+
+
+def test_stillness_is_for_those_who_are_told_to_stand():
+    assert term("still", STILL._replace(command=np.array([[0.0, 0.0, -0.06, HEIGHT]]))) == 0.0
+    assert term("still", STILL._replace(amplitude=np.array([0.25]))) == pytest.approx(0.75)
+    swaying = STILL._replace(velocity=np.array([[0.06, -0.08, 5.0]]))
+    assert term("still", swaying) == pytest.approx((2.0 + np.exp(-1.0)) / 3.0)
+    leaning = STILL._replace(gravity_b=np.array([[0.03, 0.04, -0.99875]]))
+    assert term("still", leaning) == pytest.approx((2.0 + np.exp(-0.5)) / 3.0)
+    feet = STILL.truth.foot_pos_w[0].copy()
+    feet[0, 1] = feet[1, 1] + 0.42  # 10 cm wider than at ease
+    assert term("still", truly(foot_pos_w=feet.tolist())) == pytest.approx((2.0 + np.exp(-1.0)) / 3.0)
 
 
 def reward(

@@ -13,6 +13,8 @@ SWING_HEIGHT: Final = 0.07  # m that a foot is lifted in the middle of its swing
 _SWING_SPREAD: Final = 0.004  # m^2
 _CONTACT_HEIGHT: Final = 0.012  # m of the sole's middle above the floor
 _MIN_FOOT_GAP: Final = 0.17  # m sideways between the feet
+_WIDEST: Final = 0.32  # m sideways between the feet of a robot that stands at ease
+_AT_EASE: Final = 0.05  # m/s and rad/s; who is told less is told to stand
 _WEIGHT: Final = TOTAL_MASS * GRAVITY
 
 
@@ -43,6 +45,7 @@ class RewardWeights:
     flat_foot: float = -3.0
     stand_pose: float = -1.0
     stand_drift: float = -2.0
+    still: float = 1.0
     joint_speed: float = -0.1
     gyro: float = -0.1
     landing: float = -0.3
@@ -55,6 +58,7 @@ FORGIVEN: Final[dict[str, float]] = {
     "contact": 0.7,
     "stand_pose": 0.7,
     "stand_drift": 0.7,
+    "still": 0.7,
     "action_rate": 0.7,
     "slip": 0.7,
     "flat_foot": 0.7,
@@ -79,7 +83,7 @@ GENTLE: Final = frozenset({"joint_speed", "gyro", "landing", "action_rate", "sli
 STRICT: Final = frozenset({"track_linear", "turn_linear"})
 # The best that a forgiven term could have given, so that a shortfall is refunded and not the term itself.
 _BEST: Final[dict[str, float]] = {
-    "foot_height": 1.0, "contact": 1.0, "track": 1.0, "track_now": 1.0, "turn": 1.0, "turn_now": 1.0
+    "foot_height": 1.0, "contact": 1.0, "still": 1.0, "track": 1.0, "track_now": 1.0, "turn": 1.0, "turn_now": 1.0
 }  # fmt: skip
 
 
@@ -175,7 +179,23 @@ def _calm(step: Step) -> dict[str, np.ndarray]:
         "joint_speed": np.square(np.maximum(np.abs(truth.joint_vel[:, :15]) - 6.5, 0.0)).sum(axis=1).clip(max=200.0),
         "gyro": np.square(np.maximum(np.abs(truth.gyro) - 3.0, 0.0)).sum(axis=1).clip(max=100.0),
         "landing": np.maximum(force - 1.3, 0.0).sum(axis=1).clip(max=6.0),
+        "still": _stillness(step),
     }
+
+
+def _stillness(step: Step) -> np.ndarray:
+    """(B,) 0 to 1, for robots that are told to stand: upright, unmoved, feet not spread and the clock at rest.
+
+    Without it a walker learns to stand as it was punched last, astride and swaying, and nothing can take over from it.
+    """
+    truth = step.truth
+    told = np.abs(step.command[:, :3]).max(axis=1) < _AT_EASE
+    lean = np.square(step.gravity_b[:, :2]).sum(axis=1)
+    speed = np.square(step.velocity[:, :2]).sum(axis=1)
+    gap = np.abs(_sideways(truth.foot_pos_w[:, 0, :2] - truth.foot_pos_w[:, 1, :2], truth))
+    spread = np.square(np.maximum(gap - _WIDEST, 0.0))
+    parts = np.exp(-lean / 0.005) + np.exp(-speed / 0.01) + np.exp(-spread / 0.01)
+    return told * (1.0 - step.amplitude) * parts / 3.0
 
 
 def total_reward(

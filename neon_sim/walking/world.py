@@ -41,7 +41,7 @@ class WalkConfig:
     long_delays: float = 0.08  # share of episodes with up to 40 ms
     episode_s: float = 20.0
     free_waist: float = 0.8  # share of episodes in which the waist is the walker's
-    standing: float = 0.15  # share of commands that say: stand
+    standing: float = 0.2  # share of commands that say: stand
     burdened_punch: float = 0.5  # share of a punch for robots that bear a load or stand on a slope
     physics_dt: float = 0.02 / 3.0
     threads: int = 2
