@@ -4,6 +4,8 @@
     python agents/collect.py --policy noisy_expert --sensors proprio camera lidar audio --out runs/all_senses
     python agents/collect.py --policy runs/pretrain/policy --sensors proprio camera --version v2.1
     python agents/collect.py --preset tiny --out runs/tiny          # a few seconds
+    python agents/collect.py --task standing --as-judged --policy noisy_expert --sensors state proprio \
+        --episodes 500 --out runs/multitask/state                   # what the preset multitask_state learns from
     python agents/collect.py --ray auto --episodes 100000 --out /shared/reach   # needs pip install 'neon-sim[cluster]'
 
 Policies: expert, noisy_expert (its own wish is kept as info.expert_action), random, zero, or a checkpoint's folder.
@@ -11,7 +13,11 @@ Stop with Ctrl-C, or lose the machine: the same line goes on, and a larger --epi
 depends on its seed alone, so the data set is the same for any number of workers. With --ray, OUT is on a disk that
 every machine of the cluster sees.
 
-Writes OUT/shards (what the workers recorded) and OUT/dataset (all of it, ready to be read).
+Several tasks may be named: "standing" is all that need no walking, "all" is all. --as-judged makes episodes like those
+of NeonBench: of the task's own length, ended by success, and a noisy expert disturbed by as much as the task bears.
+
+Writes OUT/shards (what the workers recorded) and OUT/dataset (all of it, ready to be read); of several tasks, each into
+OUT/TASK.
 """
 
 import argparse
@@ -35,12 +41,14 @@ from neon_sim.eval.statistics import format_rate
 from neon_sim.inference.references import REFERENCES
 from neon_sim.names import nearest
 from neon_sim.tasks import TASKS
-from neon_sim.training.recording import RATE_HZ, Collecting, Recorder, Shard
+from neon_sim.training.multitask import STANDING
+from neon_sim.training.recording import RATE_HZ, Collecting, Recorder, Shard, as_judged
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import cpu_count, parallel_map
 
 FIRST_SEED = 4_000_000  # no other script trains or is judged on seeds from here to 10 million
 SHARD = 4  # episodes; how finely work is shared out, and never what is recorded
+MANY = {"standing": STANDING, "all": tuple(TASKS)}  # words for several tasks
 _WORKER: dict[str, Any] = {}
 
 
@@ -122,7 +130,7 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="default", help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--task", help="reach, stand, walk, ...")
+    parser.add_argument("--task", nargs="+", help=f"some of {', '.join(TASKS)}, or one of {', '.join(MANY)}")
     parser.add_argument("--policy", help="expert, noisy_expert, random, zero, or a checkpoint's folder")
     parser.add_argument("--episodes", type=int)
     parser.add_argument("--seconds", type=float, help="of an episode at most")
@@ -130,6 +138,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--control-mode")
     parser.add_argument("--physics-dt", type=float, help="s")
     parser.add_argument("--stop-on-success", action="store_true", default=None)
+    parser.add_argument("--as-judged", action="store_true", help="in place of --seconds and --stop-on-success")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--version", default="v3.0", help=f"of the data set: {' or '.join(VERSIONS)}")
     parser.add_argument("--workers", type=int, default=cpu_count())
@@ -139,8 +148,8 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def settings(args: argparse.Namespace) -> tuple[Collecting, int]:
-    """The preset with the given flags put in.
+def settings(args: argparse.Namespace) -> tuple[list[Collecting], int]:
+    """The preset with the given flags put in, for each task.
 
     Raises:
         ValueError: a name that does not exist, with the nearest that does, or a number that makes no sense.
@@ -149,34 +158,57 @@ def settings(args: argparse.Namespace) -> tuple[Collecting, int]:
         raise nearest("preset", args.preset, PRESETS)
     config, episodes = PRESETS[args.preset]
     given = {name: value for name, value in vars(args).items() if name in asdict(config) and value is not None}
+    tasks = tasks_of(given.pop("task", [config.task]))
     config = replace(config, **given | {"sensors": tuple(given.get("sensors", config.sensors))})
     episodes = episodes if args.episodes is None else args.episodes
-    for kind, value, valid in (("task", config.task, TASKS), ("version", args.version, VERSIONS)):
-        if value not in valid:
-            raise nearest(kind, value, valid)
+    if args.version not in VERSIONS:
+        raise nearest("version", args.version, VERSIONS)
     if config.policy not in (*REFERENCES, "noisy_expert") and not Path(config.policy).is_dir():
         raise nearest("policy (nor is it a folder)", config.policy, [*REFERENCES, "noisy_expert"])
     if episodes < 1 or config.seconds * RATE_HZ < 1 or args.workers < 1:
         raise ValueError(f"Episodes, seconds and workers must be positive, got {episodes}, {config.seconds}, "
                          f"{args.workers}.")  # fmt: skip
-    return config, episodes
+    configs = [replace(config, task=task) for task in tasks]
+    return [as_judged(one) for one in configs] if args.as_judged else configs, episodes
+
+
+def tasks_of(names: list[str]) -> tuple[str, ...]:
+    """Tasks by name, a word for several replaced by them, each task once.
+
+    Raises:
+        ValueError: no such task, naming the nearest.
+    """
+    for name in names:
+        if name not in (*TASKS, *MANY):
+            raise nearest("task", name, (*TASKS, *MANY))
+    return tuple(dict.fromkeys(task for name in names for task in MANY.get(name, (name,))))
+
+
+def record_task(config: Collecting, episodes: int, out: Path, args: argparse.Namespace) -> None:
+    """Record, merge and report one task.
+
+    Raises:
+        ValueError: the folder belongs to other settings.
+    """
+    claim_folder(out, asdict(config))
+    dataset = collect(config, episodes, out, args.workers, args.version, args.ray)
+    print(f"{config.task}: {success_line(dataset)}")
+    if args.discard_shards:
+        shutil.rmtree(out / "shards")
+    print(f"Wrote {os.fspath(dataset)}")
 
 
 def main() -> None:
-    """Record, merge, report."""
+    """Every task in turn."""
     args = parse()
     try:
-        config, episodes = settings(args)
-        claim_folder(args.out, asdict(config))
-        dataset = collect(config, episodes, args.out, args.workers, args.version, args.ray)
+        configs, episodes = settings(args)
+        for config in configs:
+            record_task(config, episodes, args.out / config.task if len(configs) > 1 else args.out, args)
     except ValueError as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(f"\nStopped; what was recorded is in {args.out}. The same line goes on.") from None
-    print(success_line(dataset))
-    if args.discard_shards:
-        shutil.rmtree(args.out / "shards")
-    print(f"Wrote {os.fspath(dataset)}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python agents/play.py                                  # the shipped demo heads reach for balls
     python agents/play.py --policy expert --task reach --seed 3
+    python agents/play.py --policy runs/reach_ppo          # what agents/train_ppo.py trained, on its own task
     python agents/play.py --policy random --task stand --window   # live, where there is a display
     python agents/play.py --task walk --teleop             # from the keyboard, in any terminal, over ssh too
     python agents/play.py --task walk --keys "wwww.....eee..... ....."   # the same from a script, one key per 0.1 s
@@ -30,8 +31,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import neon_sim  # noqa: F401  registers NeonG1-v0
+from neon_sim.env_config import SENSORS
 from neon_sim.eval.evaluate import EvaluationJob, build_policy
 from neon_sim.g1 import joints
+from neon_sim.inference.sb3_policy import find_run, load_model
 from neon_sim.shipped import asset_path
 from neon_sim.walker import HEIGHT_RANGE
 
@@ -114,14 +117,15 @@ def play(env: Any, policy: Any, seed: int, episodes: int, film: Film) -> None:
         policy.reset()
         obs, info = env.reset(seed=seed + episode)
         policy.observe(obs, info["time_s"])
-        over, step = False, 0
+        over, step, used = False, 0, 0
         chunk = np.empty((0, env.action_map.dim))
         while not over:
-            if step % 16 == 0:
-                chunk = policy.act()[0]
+            if used == len(chunk):
+                chunk, used = policy.act()[0], 0
             if env.render_mode == "rgb_array" and step % EVERY == 0:
                 film.add(compose(env.render(), obs, f'"{info["instruction"]}"'))
-            obs, _, terminated, truncated, info = env.step(chunk[step % 16])
+            obs, _, terminated, truncated, info = env.step(chunk[used])
+            used += 1
             policy.observe(obs, info["time_s"])
             over, step = terminated or truncated or (info["success"] and env.config.task not in ENDLESS), step + 1
         print(f'"{info["instruction"]}": {"done" if info["success"] else "not done"} after {step / 50:.1f} s')
@@ -221,8 +225,8 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     shipped = str(asset_path("g1/demo_heads"))
-    parser.add_argument("--policy", default=shipped, help="a checkpoint, expert, random or zero")
-    parser.add_argument("--task", default="reach")
+    parser.add_argument("--policy", default=shipped, help="a checkpoint, a run of train_ppo, expert, random or zero")
+    parser.add_argument("--task", help="default: reach, or what a run of train_ppo was trained on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=4)
     parser.add_argument("--window", action="store_true", help="show it live and write nothing")
@@ -239,10 +243,27 @@ def parse() -> argparse.Namespace:
     return args
 
 
+def world_options(policy: str, task: str | None) -> dict[str, Any]:
+    """Options of NeonG1-v0: a run of agents/train_ppo.py plays in the world that it was trained in, with our senses.
+
+    Raises ValueError if it is to play another task, or has no checkpoint yet.
+    """
+    run = find_run(Path(policy))
+    if run is None:
+        return {"task": task or "reach"}
+    run.check_task(task or run.task)
+    load_model(run)
+    return {**run.env_options(), "sensors": tuple(dict.fromkeys((*SENSORS, *run.sensors)))}
+
+
 def main() -> None:
     """Play or drive, and write."""
     args = parse()
-    options: dict[str, Any] = {"task": args.task, "render_mode": "human" if args.window else "rgb_array"}
+    try:
+        options = {"task": args.task or "reach"} if args.teleop else world_options(args.policy, args.task)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    options["render_mode"] = "human" if args.window else "rgb_array"
     if args.teleop:
         options["max_steps"] = 10**9  # until the driver has had enough
     env: Any = gymnasium.make("NeonG1-v0", disable_env_checker=True, **options).unwrapped

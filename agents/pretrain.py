@@ -5,6 +5,8 @@
     python agents/pretrain.py --out runs/heads    # stop with Ctrl-C, run the same line to go on
     python agents/pretrain.py --list              # the 24 presets, with their sizes
     python agents/pretrain.py --preset compact_reach   # one of them; scripts/train_neon.py has more flags
+    python agents/pretrain.py --preset multitask_state               # one policy for all tasks without walking
+    python agents/pretrain.py --preset multitask_state --tasks reach   # one for one of them, to compare with
 
 Writes OUT/policy (a checkpoint for NeonVLA.from_pretrained), OUT/history.json and OUT/loss.png; a preset writes what
 `neon_sim.training.train.NeonTrainer` says.
@@ -29,6 +31,7 @@ from neon_sim.names import nearest
 from neon_sim.sensors.camera import CameraConfig
 from neon_sim.shipped import asset_path
 from neon_sim.sim.faults import ActuatorFault
+from neon_sim.training.config import MULTITASK
 from neon_sim.training.config import PRESETS as TRAINING_PRESETS
 from neon_sim.training.demos import DemoConfig, Demos, record_demo, save_rows
 from neon_sim.training.forward_model import pretrain_forward_model
@@ -37,6 +40,7 @@ from neon_sim.training.online import save_forward_model
 from neon_sim.training.preset_table import preset_table
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.train import NeonTrainer
+from neon_sim.training.train_config import TrainConfig
 from neon_sim.training.workers import cpu_count, parallel_map
 
 
@@ -121,11 +125,30 @@ def plot_history(history: list[dict[str, float]], path: Path) -> None:
     line_plot(path, epochs, curves, "epoch", "MSE on held-back episodes (action units squared)", log_y=True)
 
 
-def train_preset(args: argparse.Namespace) -> None:
-    """Train one of the 24."""
-    config = TRAINING_PRESETS[args.preset]()
+def preset_config(args: argparse.Namespace) -> TrainConfig:
+    """One of the 24, or a multi-task one with its tasks and its data, with the given flags put in.
+
+    Raises:
+        ValueError: a task that needs walking or does not exist, or tasks for a preset that has none.
+    """
+    chosen = {name: value for name in ("tasks", "data") if (value := getattr(args, name)) is not None}
+    if args.preset in MULTITASK:
+        config = MULTITASK[args.preset](**chosen)
+    elif chosen:
+        raise ValueError(f"--tasks and --data go with {' and '.join(MULTITASK)}, not with {args.preset}.")
+    else:
+        config = TRAINING_PRESETS[args.preset]()
     config.output_dir = str(args.out or config.output_dir)
     config.epochs = args.epochs or config.epochs
+    return config
+
+
+def train_preset(args: argparse.Namespace) -> None:
+    """Train one of the 24, or a multi-task one."""
+    try:
+        config = preset_config(args)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
     try:
         trainer = NeonTrainer(config)
     except (ValueError, OSError, ImportError) as error:
@@ -146,15 +169,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=cpu_count())
     parser.add_argument("--backbone-weights", help="folder of a compact backbone (default: the shipped one)")
     parser.add_argument("--epochs", type=int, help="in place of the preset's")
+    parser.add_argument("--tasks", nargs="+", help=f"of {' and '.join(MULTITASK)}; default: all without walking")
+    parser.add_argument("--data", help="folder of their recordings; default: where the preset says")
     args = parser.parse_args()
     if args.list:
         print(preset_table())
+        print(f"Beside them: {', '.join(MULTITASK)}, on what agents/collect.py --task standing recorded.")
         return
-    if args.preset in TRAINING_PRESETS:
+    if args.preset in (*TRAINING_PRESETS, *MULTITASK):
         train_preset(args)
         return
     if args.preset not in PRESETS:
-        raise SystemExit(str(nearest("preset", args.preset, (*PRESETS, *TRAINING_PRESETS))))
+        raise SystemExit(str(nearest("preset", args.preset, (*PRESETS, *TRAINING_PRESETS, *MULTITASK))))
     preset = PRESETS[args.preset]
     args.out = args.out or Path("runs/pretrain")
     training = replace(preset.training, epochs=args.epochs or preset.training.epochs)

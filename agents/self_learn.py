@@ -3,6 +3,7 @@
     python agents/self_learn.py                      # one seed, about 12 minutes on two cores
     python agents/self_learn.py --preset tiny        # under two minutes
     python agents/self_learn.py --preset full        # three seeds, 100 episodes a cell: the table in RESULTS.md
+    python agents/self_learn.py --preset benchmark   # the long life of benchmarks/forgetting.py; goes on where it was
     python agents/self_learn.py --resume             # go on after Ctrl-C
     python agents/self_learn.py --fault-joint left_elbow_joint --fault-bias 0.3
     tensorboard --logdir runs/self_learn
@@ -15,6 +16,8 @@ Writes OUT/table.md, OUT/results.json, OUT/self_learn.png and OUT/self_learn.mp4
 import argparse
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +68,10 @@ PRESETS = {
     ),
     "full": Preset(seeds=(0, 1, 2), evaluation_episodes=100),
 }
+
+
+BENCHMARK = "benchmark"  # a preset of benchmarks/forgetting.py
+FORGETTING = Path(__file__).resolve().parents[1] / "benchmarks" / "forgetting.py"
 
 
 @dataclass(frozen=True)
@@ -165,20 +172,36 @@ def prepare(out: Path, resume: bool, settings: str) -> None:
     marker.write_text(settings)
 
 
+def benchmark_command(args: argparse.Namespace) -> list[str]:
+    """The command that runs the forgetting benchmark with what was asked for; it brings its own faults.
+
+    Raises:
+        SystemExit: a fault was asked for.
+    """
+    if (args.fault_joint, args.fault_strength, args.fault_bias) != (FAULT.joint, FAULT.strength, FAULT.bias):
+        raise SystemExit("--preset benchmark brings the regimes of neon_sim/eval/regimes.py: leave --fault-* out.")
+    out = [] if args.out is None else ["--out", str(args.out)]
+    flags = ["--preset", BENCHMARK, "--policy", args.policy, "--workers", str(args.workers), *out]
+    return [sys.executable, str(FORGETTING), *flags]
+
+
 def main() -> None:
     """Live, evaluate, report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="default", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--preset", default="default", help=f"one of {', '.join((*PRESETS, BENCHMARK))}")
     parser.add_argument("--policy", default=str(asset_path("g1/demo_heads")))
-    parser.add_argument("--out", type=Path, default=Path("runs/self_learn"))
+    parser.add_argument("--out", type=Path, help="default: runs/self_learn, or as benchmarks/forgetting.py has it")
     parser.add_argument("--fault-joint", default=FAULT.joint)
     parser.add_argument("--fault-strength", type=float, default=FAULT.strength, help="share of the motor that is left")
     parser.add_argument("--fault-bias", type=float, default=FAULT.bias, help="rad beside every target")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--workers", type=int, default=cpu_count())
     args = parser.parse_args()
+    if args.preset == BENCHMARK:
+        raise SystemExit(subprocess.run(benchmark_command(args), check=False).returncode)
     if args.preset not in PRESETS:
-        raise SystemExit(str(nearest("preset", args.preset, PRESETS)))
+        raise SystemExit(str(nearest("preset", args.preset, (*PRESETS, BENCHMARK))))
+    args.out = args.out or Path("runs/self_learn")
     try:
         fault = ActuatorFault(args.fault_joint, args.fault_strength, args.fault_bias)
     except ValueError as error:

@@ -2,19 +2,26 @@
 
     python benchmarks/dds_soak.py                              # two hours
     python benchmarks/dds_soak.py --minutes 10 --print-only
+    nohup setsid python benchmarks/dds_soak.py > soak.txt &    # goes on when the terminal or the session ends
 
 Two control processes run side by side. One moves a simulated robot that hangs in its gantry, without a break. The other
 hears a robot that only talks: every ten seconds a fault of its state, in turn, and it must be damped, say nothing but
 damping, and refuse to begin an episode until it is armed again. Exits with 1 if a latch was missed, if a process has
-grown, or if the loop was slower than 495 Hz.
+grown, if the loop was slower than 495 Hz, or if it ended early.
+
+Every minute a line is printed, and all that is known so far is written to PARTIAL (runs/dds_soak.json), in one move: a
+soak that is killed leaves what it has. Ctrl-C or SIGTERM end it early; then PARTIAL says so and nothing is reported.
 """
 
 # mypy: disable-error-code="import-not-found"
 # (real/ is neon_sim.real only when installed, and mypy looks in neon_sim/)
 import argparse
 import datetime
+import json
 import os
+import signal
 import time
+from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,14 +31,17 @@ import numpy as np
 from dds_loop import QUANTILES
 from dds_stops import AGE_S, ANSWER_S, GANTRY, arm, config_for, drive
 from dds_wire import FAULTS, NEVER, SimulatedRobot, TalkingRobot
-from report import write_report
+from report import replace_file, write_report
 
-from neon_sim.real.errors import ControlProcessError, NotArmedError
+from neon_sim.real.errors import ControlProcessError, NotArmedError, RobotError
 from neon_sim.real.g1_robot import UnitreeRobot
 from neon_sim.real.lateness import late_quantile_us
 from neon_sim.real.safety_stop import Phase
 
+MINUTES = 120.0
 FAULT_EVERY_S = 10.0
+MINUTE_S = 60.0
+PARTIAL = Path("runs/dds_soak.json")
 WARM_UP = 0.1  # of the time; what a process holds then is what it is compared with
 MOST_GROWN_MB = 16.0  # of resident memory, per process
 LEAST_HZ = 495.0
@@ -44,14 +54,18 @@ class Count:
     faults: int = 0
     missed: list[str] = field(default_factory=list)
     false_stops: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)  # of those that were seen before it was armed again
     stalls: int = 0  # half a second without a control step
     worst_ms: float = 0.0
+    latched: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FAULTS, 0))  # by fault, as it should be
 
 
 def held_by(pid: int) -> dict[str, float]:
-    """Resident memory in MB, open files and threads of a process (Linux)."""
+    """Resident memory in MB, open files and threads of a process (Linux). OSError: it has ended."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     values = dict(line.split(":", 1) for line in status if ":" in line)
+    if "VmRSS" not in values:
+        raise ProcessLookupError(f"Process {pid} has ended.")
     return {
         "memory_mb": int(values["VmRSS"].split()[0]) / 1024.0,
         "files": len(os.listdir(f"/proc/{pid}/fd")),
@@ -87,6 +101,8 @@ def one_fault(talker: TalkingRobot, robot: UnitreeRobot, steady: UnitreeRobot, f
         count.worst_ms = max(count.worst_ms, 1e3 * (answered_s - spoilt_s))
     if answered_s == NEVER or others or robot.phase is not Phase.DAMPING or not refuses(robot):
         count.missed.append(fault)
+    else:
+        count.latched[fault] += 1
     talker.spoil("")
     both(robot, steady, 15, count)
     count.false_stops += arm(robot)
@@ -105,7 +121,7 @@ def both(robot: UnitreeRobot, steady: UnitreeRobot, steps: int, count: Count) ->
     """Drive both; the steady one is armed again when the machine has stopped it, which is counted."""
     for _ in range(steps):
         if steady.phase is not Phase.RUNNING:
-            count.false_stops += 1 + arm(steady)
+            again(steady, count)
         for client in (robot, steady):
             try:
                 drive(client, 1)
@@ -115,46 +131,117 @@ def both(robot: UnitreeRobot, steady: UnitreeRobot, steps: int, count: Count) ->
                 count.stalls += 1
 
 
-def soak(minutes: float, domain: int, age_s: float) -> dict[str, Any]:
-    """Run for so long, with such a limit on a state's age. Returns the figures."""
-    count, seconds = Count(), 60.0 * minutes
-    with ExitStack() as stack:
+def again(robot: UnitreeRobot, count: Count) -> None:
+    """Arm a robot that nobody meant to stop."""
+    count.reasons.update(reason.split(":")[0] for reason in robot.reasons[:1])
+    count.false_stops += 1 + arm(robot)
+
+
+class Soak:
+    """One soak: its processes, what has happened so far, and what each process held minute by minute."""
+
+    def __init__(self, seconds: float, domain: int, age_s: float, stack: ExitStack) -> None:
+        """Start everything; `stack` ends it."""
+        self._seconds, self._age_s = seconds, age_s
         simulated = stack.enter_context(closing(SimulatedRobot(domain, *GANTRY)))
-        talker = stack.enter_context(closing(TalkingRobot(domain + 1, age_s)))
-        steady = stack.enter_context(closing(UnitreeRobot(config_for(domain, age_s))))
-        robot = stack.enter_context(closing(UnitreeRobot(config_for(domain + 1, age_s))))
-        count.false_stops += arm(steady) + arm(robot)
-        clients = {"control": steady, "faulted control": robot}
-        pids = {name: client._client.process.pid for name, client in clients.items()}
-        pids |= {"env": os.getpid(), "robot": simulated.process.pid}
-        start_s, counts, number = time.monotonic(), steady.late_counts, 0
-        before: dict[str, dict[str, float]] = {}
-        while (passed_s := time.monotonic() - start_s) < seconds:
-            if not before and passed_s >= WARM_UP * seconds:
-                before = {name: held_by(pid) for name, pid in pids.items()}
+        self._talker = stack.enter_context(closing(TalkingRobot(domain + 1, age_s)))
+        self._steady = stack.enter_context(closing(UnitreeRobot(config_for(domain, age_s))))
+        self._robot = stack.enter_context(closing(UnitreeRobot(config_for(domain + 1, age_s))))
+        self.count = Count()
+        self.count.false_stops += arm(self._steady) + arm(self._robot)
+        clients = {"control": self._steady, "faulted control": self._robot}
+        self._pids = {name: client._client.process.pid for name, client in clients.items()}
+        self._pids |= {"env": os.getpid(), "robot": simulated.process.pid}
+        self._start_s, self._counts = time.monotonic(), self._steady.late_counts
+        self._before: dict[str, dict[str, float]] = {}
+        self.series: list[dict[str, Any]] = []
+
+    @property
+    def passed_s(self) -> float:
+        """Since everything ran."""
+        return time.monotonic() - self._start_s
+
+    def run(self, partial: Path) -> None:
+        """Until the time is over."""
+        number = minute = 0
+        while (passed_s := self.passed_s) < self._seconds:
+            if not self._before and passed_s >= WARM_UP * self._seconds:
+                self._before = self._held()
             if passed_s >= FAULT_EVERY_S * (number + 1):
-                one_fault(talker, robot, steady, FAULTS[number % len(FAULTS)], count)
+                one_fault(self._talker, self._robot, self._steady, FAULTS[number % len(FAULTS)], self.count)
                 number += 1
-                print(f"{passed_s / 60.0:6.1f} min  {count.faults} faults, missed {count.missed or 'none'}", flush=True)
-            if robot.phase is not Phase.RUNNING:
-                count.false_stops += 1 + arm(robot)
-            both(robot, steady, 1, count)
-        wall_s, counts = time.monotonic() - start_s, steady.late_counts - counts
-        after = {name: held_by(pid) for name, pid in pids.items()}
-    return {
-        "minutes": wall_s / 60.0,
-        "age_limit_s": age_s,
-        "loop_hz": float(counts.sum() / wall_s),
-        **{f"late_{name}_us": late_quantile_us(counts, share) for name, share in QUANTILES.items()},
-        "faults": count.faults,
-        "missed_latches": count.missed,
-        "stop_worst_ms": count.worst_ms,
-        "false_stops": count.false_stops,
-        "stalls": count.stalls,
-        "held_after_warm_up": before,
-        "held_at_the_end": after,
-        "grown": {name: words for name in pids if (words := grown(before[name], after[name]))},
-    }
+            if passed_s >= MINUTE_S * (minute + 1):
+                minute += 1
+                self.note()
+                keep(partial, self.figures("running"))
+            if self._robot.phase is not Phase.RUNNING:
+                again(self._robot, self.count)
+            both(self._robot, self._steady, 1, self.count)
+
+    def note(self) -> None:
+        """Add what the processes hold now to the series, and print a line."""
+        memory = {name: held["memory_mb"] for name, held in self._held().items()}
+        count = self.count
+        self.series.append({"minutes": self.passed_s / 60.0, "memory_mb": memory, "faults": count.faults})
+        held = ", ".join(f"{name} {value:.0f}" for name, value in memory.items())
+        print(
+            f"{self.passed_s / 60.0:6.1f} min  {count.faults} faults, missed {count.missed or 'none'}, "
+            f"{count.false_stops} false stops, {count.stalls} stalls; MB: {held}",
+            flush=True,
+        )
+
+    def figures(self, ended: str) -> dict[str, Any]:
+        """All that is known so far. ended: "as planned", or how it goes on or ended."""
+        wall_s, count, counts = self.passed_s, self.count, self._steady.late_counts - self._counts
+        after = self._held()
+        before = self._before or after
+        return {
+            "ended": ended,
+            "minutes": wall_s / 60.0,
+            "age_limit_s": self._age_s,
+            "loop_hz": float(counts.sum() / wall_s),
+            **{f"late_{name}_us": late_quantile_us(counts, share) for name, share in QUANTILES.items()},
+            "faults": count.faults,
+            "latched": count.latched,
+            "missed_latches": count.missed,
+            "stop_worst_ms": count.worst_ms,
+            "false_stops": count.false_stops,
+            "false_stop_reasons": dict(count.reasons),
+            "stalls": count.stalls,
+            "held_after_warm_up": before,
+            "held_at_the_end": after,
+            "grown": {name: words for name in self._pids if (words := grown(before[name], after[name]))},
+            "series": self.series,
+        }
+
+    def _held(self) -> dict[str, dict[str, float]]:
+        return {name: held_by(pid) for name, pid in self._pids.items()}
+
+
+def soak(minutes: float, domain: int, age_s: float, partial: Path) -> dict[str, Any]:
+    """Run for so long, with such a limit on a state's age. Returns the figures, also of one that ended early."""
+    ended, found = "as planned", {}
+    with ExitStack() as stack:
+        running = Soak(60.0 * minutes, domain, age_s, stack)
+        try:
+            running.run(partial)
+        except KeyboardInterrupt:
+            ended = "stopped by hand"
+        except (RobotError, OSError) as error:  # a process is gone: what is known until then is kept
+            ended = f"{type(error).__name__}: {error}"
+        try:
+            found = running.figures(ended)
+        except (RobotError, OSError):
+            found = json.loads(partial.read_text(encoding="utf-8")) if running.series else {}
+            found["ended"] = ended
+    keep(partial, found)
+    return found
+
+
+def keep(partial: Path, found: dict[str, Any]) -> None:
+    """Write what is known so far: the old file or the new one, never half of it."""
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(partial, json.dumps(found, indent=2) + "\n")
 
 
 def rows_of(found: dict[str, Any]) -> list[list[str]]:
@@ -178,18 +265,26 @@ def rows_of(found: dict[str, Any]) -> list[list[str]]:
 def main() -> int:
     """Soak, print and report; 1 if something is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=120.0)
+    parser.add_argument("--minutes", type=float, default=MINUTES)
     parser.add_argument("--age-s", type=float, default=AGE_S, help="limit on a state's age; more on a busy machine")
+    parser.add_argument("--partial", type=Path, default=PARTIAL, help="written every minute")
     parser.add_argument("--domain", type=int, default=66, help="first of two DDS domains that nobody else uses")
     parser.add_argument("--print-only", action="store_true", help="leave RESULTS.md and the JSON file as they are")
     args = parser.parse_args()
     if args.minutes <= 0.0:
         parser.error(f"--minutes must be positive, got {args.minutes}")
-    found = soak(args.minutes, args.domain, args.age_s)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: end, and keep what there is
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may go
+    found = soak(args.minutes, args.domain, args.age_s, args.partial)
+    print(f"Ended {found['ended']}; all figures are in {args.partial}")
+    if found["ended"] != "as planned":
+        return 1
     rows = rows_of(found)
     for what, measured, target in rows:
         print(f"{what:42s} {measured:70s} {target}")
-    if not args.print_only:
+    if args.minutes < MINUTES or args.age_s != AGE_S:
+        print(f"Not reported: that wants {MINUTES:g} minutes and a robot's own limit of {AGE_S} s on a state's age.")
+    elif not args.print_only:
         header = ["soak on loopback", "measured", "target"]
         write_report("dds_soak", found, header, rows, datetime.date.today().isoformat())
     return 1 if found["missed_latches"] or found["grown"] or found["loop_hz"] < LEAST_HZ else 0

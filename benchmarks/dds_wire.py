@@ -9,6 +9,7 @@ processes of a machine share `time.monotonic`.
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -44,6 +45,10 @@ def _hot(record: np.ndarray) -> None:
     record["motor_state"]["temperature"][5] = 25, 121
 
 
+def _hot_casing(record: np.ndarray) -> None:
+    record["motor_state"]["temperature"][5] = 86, 25
+
+
 def _fast(record: np.ndarray) -> None:
     record["motor_state"]["dq"][18] = 41.0
 
@@ -56,8 +61,17 @@ def _tilted(record: np.ndarray) -> None:
     record["imu_state"]["quaternion"] = np.cos(0.6), np.sin(0.6), 0.0, 0.0
 
 
-IN_RECORD = {"nan": _nan, "tick back": _tick_back, "hot": _hot, "fast": _fast, "beyond": _beyond, "tilted": _tilted}
-FAULTS = (*IN_RECORD, "bad crc", "silent", "frozen", "delayed", "second writer")
+IN_RECORD = {
+    "nan": _nan,
+    "tick back": _tick_back,
+    "hot": _hot,
+    "hot casing": _hot_casing,
+    "fast": _fast,
+    "beyond": _beyond,
+    "tilted": _tilted,
+}
+ALTERNATING = ("tick back",)  # in every second state: a clock that is late for good is late, not out of order
+FAULTS = (*IN_RECORD, "bad crc", "silent", "closed", "frozen", "delayed", "second writer")
 
 
 class Talker:
@@ -69,6 +83,7 @@ class Talker:
         self._line, self._link = line, Link(LinkConfig(domain))
         self._states, self._ear = self._link.writer("rt/lowstate", LowState), self._link.reader("rt/lowcmd", LowCmd, 8)
         self._second: Any = None
+        self._closed = self._odd = False
         self._record = layout(LowState).zeros()
         self._record["mode_machine"], self._record["imu_state"]["quaternion"][0] = 5, 1.0
         self._record["motor_state"]["q"][: joints.NUM_JOINTS] = joints.HOME
@@ -100,14 +115,25 @@ class Talker:
             self._line.send((self._spoilt_s, self._damped_s, self._others))
         else:
             self._fault, self._spoilt_s, self._damped_s, self._others = order, NEVER, NEVER, 0
+            self._odd = False
             self._second = self._link.writer("rt/lowcmd", LowCmd) if order == "second writer" else None
+            self._leave(order == "closed")
         return True
+
+    def _leave(self, closed: bool) -> None:
+        """Leave the topic of states, or come back to it."""
+        if closed and not self._closed:
+            self._states.close()
+        elif self._closed and not closed:
+            self._states = self._link.writer("rt/lowstate", LowState)
+        self._closed = closed
 
     def _samples(self, tick: int, now_s: float) -> list[bytes]:
         """What leaves now, spoilt as ordered."""
         fault, record = self._fault, np.ndarray((), self._record.dtype, bytearray(self._record.tobytes()))
         record["tick"] = tick
-        if fault in IN_RECORD:
+        self._odd = not self._odd
+        if fault in IN_RECORD and (self._odd or fault not in ALTERNATING):
             IN_RECORD[fault](record)
         crc.seal(record)
         if fault == "bad crc":
@@ -115,8 +141,10 @@ class Talker:
         self._waiting.append((now_s, layout(LowState).encode(record)))
         if fault:
             self._spoilt_s = min(self._spoilt_s, now_s)
-        if fault in ("silent", "frozen"):  # frozen: the last one again, tick and all
-            return [self._waiting[0][1]] if fault == "frozen" else []
+        if fault in ("silent", "closed"):
+            return []
+        if fault == "frozen":  # the last one again, tick and all
+            return [self._waiting[0][1]]
         late_s = self._delay_s if fault == "delayed" else 0.0
         due = []
         while self._waiting and self._waiting[0][0] <= now_s - late_s:
@@ -135,7 +163,8 @@ class Talker:
 
 
 def talk(domain: int, line: Connection, delay_s: float) -> None:
-    """What the process of `TalkingRobot` runs."""
+    """What the process of `TalkingRobot` runs; it ends with the line, and not by Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     Talker(domain, line, delay_s).run()
 
 
@@ -177,7 +206,8 @@ class SimulatedRobot:
 
     def __init__(self, domain: int, *arguments: str) -> None:
         command = [sys.executable, "-m", "neon_sim.real.bridge", "--domain", str(domain), *arguments]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipe = subprocess.PIPE  # a session of its own: Ctrl-C is for who measures, and who measures ends it
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
         self.events: list[dict[str, Any]] = []
         assert self.process.stdout is not None
         if not self.process.stdout.readline():

@@ -5,16 +5,21 @@
 
 Heads have the documents' sizes (features of 2048, arms_only, 512 wide) and, where it says small, those that suit a CPU.
 The floor has the same number of weights in linear layers with ReLU between, and runs in turns with its head. The whole
-policy is the shipped one: frames, words and senses in, a chunk out.
+policy is the shipped one: frames, words and senses in, a chunk out. Memory is the largest that a fresh process of each
+compact preset had resident: with the libraries, and with the policy after an answer to all senses.
 """
 
 import argparse
 import datetime
+import multiprocessing
+import resource
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -25,8 +30,11 @@ from torch import Tensor, nn
 from neon_sim.g1.action_space import G1ActionSpace
 from neon_sim.model.action_heads import ActionHeadConfig, G1ActionHead
 from neon_sim.model.neon_vla import NeonVLA
+from neon_sim.model.video_backbone import COMPACT
 from neon_sim.names import nearest
 from neon_sim.shipped import asset_path
+from neon_sim.training.config import PRESETS as TRAINING_PRESETS
+from neon_sim.training.preset_table import memory_mb
 
 FEATURES: Final = 2048
 SMALL: Final[dict[str, Any]] = {"dit_hidden": 128, "dit_layers": 2, "dit_heads": 4}
@@ -47,6 +55,7 @@ MODES: Final[dict[str, Callable[[], AbstractContextManager[Any]]]] = {
 }
 TARGET_HEAD_MS, TARGET_POLICY_MS = 2.0, 10.0  # p50 at batch 1 on one core
 HEADER: Final = ("what", "weights", "batch", "threads", "eager p50, ms", "best p50 / p99, ms", "mode", "of its floor")
+MEMORY_HEADER: Final = ("preset", "weights", "backbone and action layer, MB", "libraries, MB", "with the policy, MB")
 
 
 class _Both:
@@ -72,11 +81,13 @@ class Preset:
     heads: tuple[str, ...]
     batches: tuple[int, ...] = (1, 64)
     threads: tuple[int, ...] = (1, 2)
+    resident: tuple[str, ...] = ()  # training presets whose memory is measured
 
 
+COMPACT_PRESETS: Final = tuple(n for n, build in TRAINING_PRESETS.items() if build().model.backbone.model_id == COMPACT)
 PRESETS: Final = {
-    "full": Preset(1.5, tuple(HEADS)),
-    "tiny": Preset(0.2, ("chunking", "flow"), (1,), (1,)),
+    "full": Preset(1.5, tuple(HEADS), resident=COMPACT_PRESETS),
+    "tiny": Preset(0.2, ("chunking", "flow"), (1,), (1,), ("compact_reach",)),
 }
 
 
@@ -152,16 +163,57 @@ def head_rows(preset: Preset) -> list[dict[str, Any]]:
     return rows
 
 
-def policy_rows(preset: Preset) -> list[dict[str, Any]]:
-    """The shipped policy at batch 1: its backbone, its action layer, and both."""
-    model = NeonVLA.from_pretrained(asset_path("g1/demo_heads"))
+def question(model: NeonVLA) -> tuple[Tensor, list[str], dict[str, Tensor]]:
+    """A clip, words and all senses for one robot."""
     backbone = model.config.backbone
     clip = torch.zeros(1, backbone.max_frames, backbone.image_size, backbone.image_size, 3, dtype=torch.uint8)
-    senses: dict[str, Tensor] = {
+    senses = {
         "proprio": torch.zeros(1, 125), "eef": torch.zeros(1, 14), "lidar": torch.ones(1, 3072),
         "audio": torch.zeros(1, 5120),
     }  # fmt: skip
-    words = ["touch the red ball with your left hand"]
+    return clip, ["touch the red ball with your left hand"], senses
+
+
+def peak_mb() -> float:
+    """The most that this process ever had resident, MB; on Linux from /proc, where getrusage tells a parent's peak."""
+    if sys.platform == "linux":
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
+        return int(peak) * 1024 / 1e6  # kB there are of 1024 bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # bytes on macOS
+
+
+@torch.inference_mode()
+def resident(name: str) -> dict[str, Any]:
+    """A training preset's policy, loaded and asked once in this process; call it in a fresh one."""
+    torch.set_num_threads(1)
+    libraries = peak_mb()
+    model = NeonVLA(TRAINING_PRESETS[name]().model).eval()
+    clip, words, senses = question(model)
+    model(model.encode(clip, words), senses)
+    counted = model.parameter_table()
+    weights = counted["trainable"] + counted["backbone (frozen)"]
+    mine = {"weights": weights, "weights_mb": memory_mb(weights, "adamw")[0]}
+    return {"preset": name, **mine, "libraries_mb": libraries, "with_policy_mb": peak_mb()}
+
+
+def memory_rows(preset: Preset) -> list[dict[str, Any]]:
+    """Each preset's memory, every one in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1, maxtasksperchild=1) as pool:
+        return list(pool.imap(resident, preset.resident, chunksize=1))
+
+
+def memory_text(row: dict[str, Any]) -> list[str]:
+    """A row of the memory table."""
+    numbers = (row[name] for name in ("weights_mb", "libraries_mb", "with_policy_mb"))
+    return [row["preset"], f"{row['weights'] / 1e6:.2f} M", *(f"{number:.0f}" for number in numbers)]
+
+
+def policy_rows(preset: Preset) -> list[dict[str, Any]]:
+    """The shipped policy at batch 1: its backbone, its action layer, and both."""
+    model = NeonVLA.from_pretrained(asset_path("g1/demo_heads"))
+    clip, words, senses = question(model)
     features = model.encode(clip, words)
     table_of = model.parameter_table()
     parts: dict[str, tuple[int, Callable[[], Any]]] = {
@@ -209,9 +261,14 @@ def main() -> None:
     lines = [text_of(row) for row in rows]
     print(table(HEADER, lines))
     print(judged(rows))
+    memory = memory_rows(PRESETS[args.preset])
+    memory_lines = [memory_text(row) for row in memory]
+    print(table(MEMORY_HEADER, memory_lines))
     if args.preset == "full":
         figures = {**judged(rows), "rows": rows}
-        write_report("forward", figures, HEADER, lines, datetime.date.today().isoformat())
+        today = datetime.date.today().isoformat()
+        write_report("forward", figures, HEADER, lines, today)
+        write_report("memory", {"rows": memory}, MEMORY_HEADER, memory_lines, today)
 
 
 if __name__ == "__main__":

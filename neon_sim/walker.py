@@ -25,14 +25,17 @@ WEIGHTS: Final = "g1/walker/walker.npz"  # under assets/
 
 # Who has the robot. It steps when one of these is exceeded, and stands again after a while within the second set.
 STEP_COMMAND: Final = 0.05  # m/s, rad/s; less is nobody's wish to go anywhere
-STEP_SPEED: Final = 0.22  # m/s
-STEP_LEAN: Final = 0.10  # sine of the tilt
+STEP_SPEED: Final = 0.25  # m/s
+STEP_LEAN: Final = 0.15  # sine of the tilt
 SPEED_SHARE: Final = 0.25  # of a new speed in the filtered one: noisy encoders alone make 0.15 m/s
-REST_STEPS: Final = round(0.3 / CONTROL_DT)  # how long all must be quiet
-REST_SPEED: Final = 0.12
-REST_LEAN: Final = 0.09
+REST_AMPLITUDE: Final = 0.3  # of the clock, which comes to rest when nothing is to be caught
+REST_STEPS: Final = round(0.04 / CONTROL_DT)  # how long all must be quiet
+REST_SPEED: Final = 0.2
+REST_LEAN: Final = 0.14
 REST_STRIDE: Final = 0.15  # m that one foot may be ahead of the other
 REST_WIDTH: Final = 0.15  # m between the feet at least
+REST_OFFSET: Final = 0.075  # m, how far from between the feet the body may come to rest if nothing is done
+FALLING_S: Final = 0.28  # s, sqrt(height of the centre of mass / gravity): how far ahead that looks
 _BEYOND: Final = 1.3  # rad that a target may lie outside the joint's range, to press against a load
 FADE: Final = 0.85  # per step: how the jump from one controller's targets to the other's wears off
 LOWEST, HIGHEST = joints.LOWER[OWN] - _BEYOND, joints.UPPER[OWN] + _BEYOND
@@ -154,18 +157,16 @@ class Walker:
             return
         memory = self._stepper.memory
         speed = float(np.hypot(memory.slow[0, 0], memory.slow[0, 1]))
-        quiet = not wanted and memory.amplitude[0] < 0.05 and speed < REST_SPEED and lean < REST_LEAN
+        quiet = not wanted and memory.amplitude[0] < REST_AMPLITUDE and speed < REST_SPEED and lean < REST_LEAN
         quiet = bool(quiet and self._astride())
         self._quiet = self._quiet + 1 if quiet else 0
         if self._quiet >= REST_STEPS:
             self._stepping = False
-            self._balance.take_over(state.joint_pos, float(memory.height[0]))
+            self._balance.take_over(state.joint_pos, state.gravity_b, float(memory.height[0]))
 
     def _astride(self) -> bool:
-        """Whether both feet stand, far enough apart to stand on."""
-        odometry = self._stepper.odometry
-        ahead, left, _ = odometry.foot_pos[0, 0] - odometry.foot_pos[0, 1]
-        return bool(odometry.contact.all() and abs(ahead) < REST_STRIDE and left > REST_WIDTH)
+        """Whether both feet stand, far enough apart to stand on, and the capture point is between them."""
+        return bool(astride(self._stepper)[0])
 
     def _faded(self, own: np.ndarray, stepping: bool) -> np.ndarray:
         """The targets (15,), without a jump where one controller follows the other."""
@@ -175,3 +176,13 @@ class Walker:
         self._offset = self._offset * FADE
         self._targets = own + self._offset
         return self._targets
+
+
+def astride(stepper: Stepper) -> np.ndarray:
+    """(B,) bool: both feet stand, far enough apart to stand on, and the capture point (Pratt 2006) is between them."""
+    odometry = stepper.odometry
+    between = odometry.foot_pos[:, 0] - odometry.foot_pos[:, 1]
+    apart = (np.abs(between[:, 0]) < REST_STRIDE) & (between[:, 1] > REST_WIDTH)
+    middle = 0.5 * (odometry.foot_pos[:, 0, :2] + odometry.foot_pos[:, 1, :2])
+    offset = odometry.com[:, :2] - middle + FALLING_S * stepper.memory.calm
+    return odometry.contact.all(axis=1) & apart & (np.abs(offset) < REST_OFFSET).all(axis=1)

@@ -12,8 +12,11 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from neon_sim.g1 import joints
+from neon_sim.g1.action_space import VELOCITY_NAMES
 from neon_sim.real.command_paths import Outgoing
-from neon_sim.real.control_core import ControlCore, lock_step
+from neon_sim.real.control_config import lock_step
+from neon_sim.real.control_core import ControlCore
 from neon_sim.real.control_process import BOXES
 from neon_sim.real.control_records import COMMAND, ORDER, Order
 from neon_sim.real.errors import ControlProcessError
@@ -23,8 +26,14 @@ from neon_sim.real.shared_memory import SharedMemory
 from neon_sim.real.transport import Link
 from neon_sim.robot import RobotCommand
 
+CUTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "position": ("position_mask", tuple(joints.JOINT_NAMES)),
+    "speed": ("speed_mask", tuple(joints.JOINT_NAMES)),
+    "velocity": ("velocity_mask", tuple(VELOCITY_NAMES)),
+    "self_distance": ("distance_mask", tuple(joints.JOINT_NAMES)),
+}
 _START_S: Final = 60.0  # importing takes a second, on a busy machine many
-_ANSWER_S: Final = 2.0
+_ANSWER_S: Final = 5.0
 _POLL_S: Final = 0.0005
 _STEP_S: Final = 0.5  # ten control steps and more without one: the process hangs
 _LOCK_STEP_S: Final = 10.0  # s of the wall clock for one step of a simulation
@@ -68,6 +77,14 @@ def status_text(status: np.ndarray) -> dict[str, Any]:
     """Reasons of the last stop and findings of the last preflight."""
     text = status["text"].item().decode(errors="replace")
     return json.loads(text) if text else {"reasons": [], "findings": []}
+
+
+def cut_off(status: np.ndarray) -> dict[str, tuple[str, ...]]:
+    """What the control cut off the last command, as names of joints and velocities: the keys of `CUTS`."""
+    hits = {key: status[mask].tolist() for key, (mask, _) in CUTS.items()}
+    return {
+        key: tuple(name for name, hit in zip(names, hits[key], strict=True) if hit) for key, (_, names) in CUTS.items()
+    }
 
 
 class ProcessClient:
@@ -143,16 +160,24 @@ class ProcessClient:
                 self.order(Order.QUIT)
                 self.process.wait(self._ends_s)
             except (ControlProcessError, subprocess.TimeoutExpired):
-                self.process.terminate()  # it damps on that signal
-                self.process.wait(self._ends_s)
+                self._terminate()
         self._memory.close()
         self._said.close()
 
     def _abandon(self) -> None:
         """End a process that did not start; its robot was never armed."""
-        self.process.terminate()
-        self.process.wait(self._ends_s)
+        self._terminate()
         self._memory.close()
+        self._said.close()
+
+    def _terminate(self) -> None:
+        """It damps on that signal. One that does not even hear it sends nothing any more: it is ended."""
+        self.process.terminate()
+        try:
+            self.process.wait(self._ends_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     def _wait(self, done: Any, timeout_s: float, what: str) -> None:
         deadline_s = time.monotonic() + timeout_s

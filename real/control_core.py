@@ -2,66 +2,29 @@
 message out, 500 times a second. The same core runs in the control process and in a lock-step test.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from neon_sim.g1 import joints
 from neon_sim.g1.geometry import gravity_in_body
-from neon_sim.names import nearest
+from neon_sim.g1.self_distance import keep_apart
 from neon_sim.real import safety_stop
-from neon_sim.real.command_paths import PATHS, CommandPath, Outgoing, Plan, make_path
-from neon_sim.real.control_records import STATUS, TEXT_BYTES
-from neon_sim.real.safety_stop import Phase, Stop, StopConfig
-from neon_sim.real.state_faults import StateLimits, StateMonitor
+from neon_sim.real.command_paths import CommandPath, Outgoing, Plan, make_path
+from neon_sim.real.control_config import CONTROL_DT, ControlConfig
+from neon_sim.real.control_records import STATUS, text_of
+from neon_sim.real.safety_stop import Phase, Stop
+from neon_sim.real.state_faults import StateMonitor
 from neon_sim.robot import RobotState
-from neon_sim.safety import SafetyConfig, SafetyLimits, all_finite, limit
+from neon_sim.safety import SafetyLimits, all_finite, limit
 from neon_sim.walker import HEIGHT_RANGE, Walker
 
-CONTROL_DT: Final = 0.02  # s; the walker and the env's commands
 _NOT_LEGS: Final = np.isin(np.arange(joints.NUM_JOINTS), joints.GROUPS["legs"], invert=True)
 _ARMS: Final = np.isin(np.arange(joints.NUM_JOINTS), joints.GROUPS["arms"])
 _WAIST: Final = _NOT_LEGS & ~_ARMS
-INTERPOLATIONS: Final = ("owned", "all", "none")
 MAX_KP: Final = 500.0  # N m/rad; the stiffest that anybody gives a G1 (Menagerie), and in simulation
 MAX_KD: Final = 50.0  # N m s/rad; our own choice
-
-
-@dataclass(frozen=True)
-class ControlConfig:
-    """How commands become messages.
-
-    path: "low_level" or "high_level" (`command_paths`). tick_s: s between two messages; divides 0.02 s.
-    interpolate: which targets move in a straight line from one 50 Hz command to the next: those of joints that the env
-    "owned", "all", or "none". The walker was trained with targets that are held, so its own are held by default.
-    lead_s: how long before a control step the env is told that it is time: what it decides within that counts in it.
-    """
-
-    path: str = "low_level"
-    tick_s: float = 0.002
-    interpolate: str = "owned"
-    lead_s: float = 0.008
-    safety: SafetyConfig = field(default_factory=SafetyConfig)
-    limits: StateLimits = field(default_factory=StateLimits)
-    stop: StopConfig = field(default_factory=StopConfig)
-
-    def __post_init__(self) -> None:
-        if self.path not in PATHS:
-            raise nearest("command path", self.path, PATHS)
-        if self.interpolate not in INTERPOLATIONS:
-            raise nearest("interpolation", self.interpolate, INTERPOLATIONS)
-        if not self.tick_s > 0.0 or abs(self.ticks * self.tick_s - CONTROL_DT) > 1e-9:
-            raise ValueError(f"tick_s must divide {CONTROL_DT} s (500 Hz is 0.002), got {self.tick_s}.")
-        if not 0.0 <= self.lead_s < CONTROL_DT:
-            raise ValueError(f"lead_s must be in [0, {CONTROL_DT}) s, got {self.lead_s}.")
-
-    @property
-    def ticks(self) -> int:
-        """Ticks in one control step."""
-        return round(CONTROL_DT / self.tick_s) if self.tick_s > 0.0 else 0
 
 
 class _Wish(NamedTuple):
@@ -98,6 +61,7 @@ class ControlCore:
         self._target, self._from = joints.HOME.copy(), joints.HOME.copy()  # of this control step and of the last one
         self._start = joints.HOME.copy()  # where the ramp began
         self._ticks, self._lead = 0, round(config.lead_s / config.tick_s)
+        self._ticked_s: float | None = None
         self._status = np.zeros((), STATUS)
         self._said: tuple[Any, ...] = ()
         self.findings: list[dict[str, Any]] = []
@@ -108,7 +72,7 @@ class ControlCore:
 
     def obey(self, command: np.ndarray) -> None:
         """Take the env's newest command, a record of `COMMAND`. One with a number that is not finite never came."""
-        numbers = (command[name] for name in ("joint_target", "kp", "kd", "velocity", "height"))
+        numbers = (command[name] for name in ("joint_target", "kp", "kd", "velocity", "height", "time_s"))
         if all_finite(*(np.atleast_1d(number) for number in numbers)):
             self._command = command
 
@@ -118,7 +82,7 @@ class ControlCore:
         Raises:
             NotArmedError: it objects, or the state is faulty.
         """
-        self._go(safety_stop.arm(self.stop, now_s, [*objections, *self.monitor.faults(now_s)]))
+        self._go(safety_stop.arm(self.stop, now_s, [*objections, *self.monitor.visible(now_s)]))
 
     def disarm(self, now_s: float) -> None:
         """Lower the robot, then damp it."""
@@ -136,6 +100,7 @@ class ControlCore:
         faults = self.monitor.faults(now_s)
         if writers > 1:
             faults += (f"second writer: {writers - 1} more on {self._topic}",)
+        faults += self._stall(now_s)
         self._let_pass(now_s, faults, self._silence_s(now_s, orphaned))
         place = self._ticks % self.config.ticks
         self._ticks += 1
@@ -178,8 +143,7 @@ class ControlCore:
         said = (self.stop.reasons, tuple(str(finding) for finding in self.findings))
         if said != self._said:
             self._said = said
-            text = json.dumps({"reasons": self.stop.reasons, "findings": self.findings})
-            status["text"] = text.encode()[:TEXT_BYTES]
+            status["text"] = text_of(self.stop.reasons, self.findings)
         return status
 
     @property
@@ -191,6 +155,12 @@ class ControlCore:
             return np.inf
         command = self._command
         return None if command is None or command["pauses"] else now_s - float(command["time_s"])
+
+    def _stall(self, now_s: float) -> tuple[str, ...]:
+        before_s, self._ticked_s = self._ticked_s, now_s
+        if before_s is None or now_s - before_s <= self.config.stall_s:
+            return ()
+        return (f"stalled control: no processor for {1e3 * (now_s - before_s):.0f} ms, nothing was sent meanwhile",)
 
     def _let_pass(self, now_s: float, faults: tuple[str, ...], silence_s: float | None) -> None:
         """Follow the state machine until it rests: a phase that lasts no time is left in the tick that enters it."""
@@ -238,7 +208,10 @@ class ControlCore:
         mask = wish.owned_mask if self._walks else wish.owned_mask | _WAIST
         target, velocity, report = limit(wish.target, self._target, mask, wish.velocity, self._limits, CONTROL_DT)
         self._status["position_mask"], self._status["speed_mask"] = report.position_mask, report.speed_mask
-        self._status["velocity_mask"] = report.velocity_mask
+        self._status["velocity_mask"], self._status["distance_mask"] = report.velocity_mask, False
+        if self.config.self_distance > 0.0:
+            apart = keep_apart(target, self._target, mask, self.config.self_distance)
+            target, self._status["distance_mask"] = apart
         self._wish = wish._replace(velocity=velocity)
         if self._walks:
             if before.owned_mask[joints.GROUPS["legs"]].any() and not wish.owned_mask[joints.GROUPS["legs"]].any():
@@ -285,8 +258,3 @@ class ControlCore:
             moves = wish.owned_mask if self.config.interpolate == "owned" else True
             target = np.where(moves, between, self._target)
         return Plan(target, wish.kp, wish.kd, wish.velocity, 1.0)
-
-
-def lock_step(config: ControlConfig) -> ControlConfig:
-    """The config with one message per control step, targets held: what a lock-step simulation wants."""
-    return replace(config, tick_s=CONTROL_DT, interpolate="none", lead_s=0.0)

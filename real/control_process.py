@@ -11,6 +11,7 @@ import pickle
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from types import FrameType
 from typing import Final
 
@@ -88,27 +89,33 @@ class ControlLoop:
         self._log_phase(now_s)
 
     def close(self) -> None:
-        """Damp once more whatever was armed, then leave the network."""
-        self.core.halt(time.monotonic(), "the control process ends")
-        for _ in range(10):
-            self.port.send(self.core.tick(time.monotonic()))
-            time.sleep(self._config.control.tick_s)
-        self._log_phase(time.monotonic())
-        self.port.close()
-        self._log.close()
+        """Damp once more whatever was armed, then leave the network, even if nothing can be sent any more."""
+        with ExitStack() as last:
+            last.callback(self._log.close)
+            last.callback(self.port.close)
+            moved = self.core.stop.phase not in (Phase.UNARMED, Phase.DAMPING)  # something went wrong in this process
+            self.core.halt(time.monotonic(), "the control process ends")
+            self._log_phase(time.monotonic())
+            end_s = time.monotonic() + (_LAST_DAMPING_S if moved else 10 * self._config.control.tick_s)
+            while time.monotonic() < end_s:
+                self.port.send(self.core.tick(time.monotonic()))
+                time.sleep(self._config.control.tick_s)
 
     def _read_env(self, now_s: float) -> None:
-        if self._commands.count != self._seen_command:
+        commands, orders = self._commands.count, self._orders.count  # before they are read: a newer one comes in turn
+        if commands != self._seen_command:
             command = self._commands.read()
             if command is not None:
-                self._seen_command = self._commands.count
+                self._seen_command = commands
                 self.core.obey(command)
-        if self._orders.count == self._seen_order:
+        if orders == self._seen_order:
             return
         order = self._orders.read()
         if order is None:
             return
-        self._seen_order = self._orders.count
+        self._seen_order = orders
+        if int(order["number"]) == self._answered:
+            return
         asked = Order(int(order["order"]))
         self._refused = not self.port.carry_out(asked, self.core, now_s, bool(order["gantry"]))
         self._ends = self._ends or asked is Order.QUIT

@@ -1,7 +1,9 @@
 """The records that env and control process exchange through shared memory."""
 
+import json
+from collections.abc import Sequence
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -9,6 +11,7 @@ from neon_sim.g1.joints import NUM_JOINTS
 from neon_sim.real.lateness import LATE_BINS
 
 TEXT_BYTES: Final = 4096
+_MOST_REASONS: Final = 16
 
 _JOINTS: Final = (NUM_JOINTS,)
 
@@ -63,6 +66,7 @@ STATUS: Final = np.dtype(
         ("position_mask", np.bool_, _JOINTS),  # what the control process cut off the last command
         ("speed_mask", np.bool_, _JOINTS),
         ("velocity_mask", np.bool_, (3,)),
+        ("distance_mask", np.bool_, _JOINTS),  # whose step would have brought an arm too near to the robot itself
         ("late_ms", np.float64),  # the worst lateness of a tick in the last second
         ("late_counts", np.uint32, (LATE_BINS,)),  # of all ticks so far, by `lateness.late_bin`
         ("answered", np.uint32),  # number of the last order that was carried out or refused
@@ -71,3 +75,15 @@ STATUS: Final = np.dtype(
     ],
     align=True,
 )
+
+
+def text_of(reasons: Sequence[str], findings: Sequence[dict[str, Any]]) -> bytes:
+    """Reasons of a stop and findings of a preflight, for `text`: words that are too long are cut, the JSON never is."""
+    longest = TEXT_BYTES
+    while True:
+        found = [finding | {"words": finding["words"][:longest]} for finding in findings]
+        said = {"reasons": [reason[:longest] for reason in reasons[:_MOST_REASONS]], "findings": found}
+        text = json.dumps(said).encode()
+        if len(text) <= TEXT_BYTES:
+            return text
+        longest //= 2

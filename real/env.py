@@ -115,7 +115,8 @@ class NeonG1RealEnv(NeonG1Env):
         """The control's own account beside the env's: it cuts what the env let pass, if anything."""
         mine, its = info["safety"], self.robot.safety()
         cut = {key: tuple(dict.fromkeys((*mine[key], *its[key]))) for key in ("position", "speed", "velocity")}
-        info["safety"] = {**mine, **its, **cut, "clipped": any(cut.values())}
+        clipped = any(cut.values()) or bool(its["self_distance"])
+        info["safety"] = {**mine, **its, **cut, "clipped": clipped}
 
 
 def refuse_vector(*_: Any, **__: Any) -> NoReturn:

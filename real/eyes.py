@@ -102,7 +102,7 @@ class RealSenseEye:
 
     def __init__(self, source: RealSenseCamera, wanted: "CameraConfig") -> None:
         try:
-            import pyrealsense2 as realsense  # type: ignore[import-not-found]
+            import pyrealsense2 as realsense
         except ImportError as error:
             raise ImportError(f"A RealSense needs pyrealsense2: pip install pyrealsense2 ({error})") from error
         self._size = wanted.height, wanted.width

@@ -8,9 +8,8 @@ from typing import Any, Final
 import numpy as np
 
 from neon_sim.g1 import joints
-from neon_sim.g1.action_space import VELOCITY_NAMES
-from neon_sim.real.control_client import ControlClient, command_record, open_client, status_text
-from neon_sim.real.control_core import CONTROL_DT
+from neon_sim.real.control_client import CUTS, ControlClient, command_record, cut_off, open_client, status_text
+from neon_sim.real.control_config import CONTROL_DT
 from neon_sim.real.control_records import Order
 from neon_sim.real.errors import ControlProcessError, NotArmedError
 from neon_sim.real.preflight import Finding
@@ -27,6 +26,7 @@ from neon_sim.walker import Walker
 
 _HOME_ENOUGH: Final = 1e-3  # rad, of the targets
 _BEYOND_RAMP_S: Final = 5.0
+_TOLD: Final = ("phase", "reasons", *CUTS, "stale_senses")
 _PATIENCE_S: Final = 3.0  # the battery speaks at 20 Hz, the services when they are asked
 
 
@@ -107,7 +107,7 @@ class UnitreeRobot:
             NotArmedError: something stands against it, in words.
         """
         self.check(gantry)
-        self._pause()
+        self.pause()
         if not self._client.order(Order.ARM, gantry):
             wrong = [f"{finding.name}: {finding.words}" for finding in self._findings() if not finding.good]
             raise NotArmedError(wrong or ("its state is faulty: call check()",), "arm")
@@ -149,7 +149,7 @@ class UnitreeRobot:
             raise NotArmedError(self.reasons, "begin an episode")
         if self.phase is not Phase.UNARMED:
             self._go_home()
-            self._pause()
+            self.pause()
         self._start_s = float(self._client.status()["state_s"])
         return self.read()
 
@@ -177,6 +177,10 @@ class UnitreeRobot:
             sent, command.owned_mask, command.kp, command.kd, command.velocity.copy(), float(command.height)
         )
 
+    def pause(self) -> None:
+        """Let an armed robot stand where it is until the next command: silence is no fault meanwhile."""
+        self._client.send(command_record(self._resting(joints.HOME), self._client.now_s(), pauses=True))
+
     def advance(self) -> None:
         """Wait until it is time for the next command."""
         self._client.wait_step()
@@ -196,7 +200,9 @@ class UnitreeRobot:
         """What the control cut off the last command, and whether it goes on: plain values for `info["safety"]`.
 
         phase, reasons (why it stopped), stopped, masked (senses that are zeros), stale_senses (name -> why it has given
-        nothing new for a second), state_age_s, late_ms, and position, speed, velocity: names of what was cut.
+        nothing new for a second), state_age_s, late_ms, log_error (why no log is kept any more), and what was cut:
+        position, speed, velocity, and self_distance (joints that would have brought an arm too near to the robot
+        itself), each the names.
         """
         assert self._senses is not None
         status = self._client.status()
@@ -205,18 +211,17 @@ class UnitreeRobot:
             "phase": phase.name.lower(),
             "stopped": phase in STOPPED,
             "reasons": tuple(status_text(status)["reasons"]),
-            "position": _named(status["position_mask"], joints.JOINT_NAMES),
-            "speed": _named(status["speed_mask"], joints.JOINT_NAMES),
-            "velocity": _named(status["velocity_mask"], VELOCITY_NAMES),
+            **cut_off(status),
             "masked": self._senses.masked,
             "stale_senses": self._senses.stale(float(status["state_s"])),
             "state_age_s": float(status["age_s"]),
             "late_ms": float(status["late_ms"]),
+            "log_error": self._log.error,
         }
-        told = {key: info[key] for key in ("phase", "reasons", "position", "speed", "velocity", "stale_senses")}
+        told = {key: info[key] for key in _TOLD}
         if told != self._said:
-            self._said = told
             self._log.write("safety", self._client.now_s(), **told)
+        self._said = told
         return info
 
     def close(self) -> None:
@@ -274,10 +279,6 @@ class UnitreeRobot:
                 )
             time.sleep(0.01)
 
-    def _pause(self) -> None:
-        """Tell the control that no commands come for a while."""
-        self._client.send(command_record(self._resting(joints.HOME), self._client.now_s(), pauses=True))
-
     def _go_home(self) -> None:
         arms = joints.GROUPS["arms"]
         target = self._client.status()["joint_target"].copy()
@@ -293,7 +294,3 @@ class UnitreeRobot:
         mask = np.zeros(joints.NUM_JOINTS, dtype=bool)
         mask[joints.GROUPS["arms"]] = True
         return RobotCommand(target, mask, joints.KP, joints.KD, np.zeros(3), joints.HOME_HEIGHT)
-
-
-def _named(mask: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name for name, hit in zip(names, mask.tolist(), strict=True) if hit)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from neon_sim.names import nearest
-from neon_sim.real.control_core import ControlConfig
+from neon_sim.real.control_config import ControlConfig
 from neon_sim.real.safety_stop import StopConfig
 from neon_sim.real.senses import SenseSources, simulated_senses
 from neon_sim.real.sport import LONGEST_VELOCITY_S
@@ -67,6 +67,10 @@ class RobotConfig:
             wrong.append(f"limits.leg_speed {limits.leg_speed} (None)")
         if self.control.stop.ramp_s < _SHORTEST_RAMP_S:
             wrong.append(f"stop.ramp_s {self.control.stop.ramp_s} (at least {_SHORTEST_RAMP_S})")
+        if self.control.stall_s > ControlConfig.stall_s:
+            wrong.append(f"stall_s {self.control.stall_s} (at most {ControlConfig.stall_s})")
+        if self.control.self_distance < ControlConfig.self_distance:
+            wrong.append(f"self_distance {self.control.self_distance} (at least {ControlConfig.self_distance})")
         if self.clock != "real_time":
             wrong.append(f"clock {self.clock!r} (real_time)")
         if wrong:
@@ -79,8 +83,8 @@ def sim_bridge(
     """Settings for the simulated robot on this machine. senses: those of it that are to be used (`SENSE_NAMES`).
 
     It stands when it is armed, so that there is no ramp; its walker's legs may be as quick as in simulation, where
-    joint limits are soft; and its time may lag behind the clock's when the machine is busy.
+    joint limits are soft; its time may lag behind the clock's when the machine is busy, and its control may stall.
     """
     limits = StateLimits(leg_speed=40.0, gyro=40.0, beyond_range=0.3, clock_drift=1.0)
-    control = ControlConfig(path=path, limits=limits, stop=replace(StopConfig(), ramp_s=0.0))
+    control = ControlConfig(path=path, stall_s=1.0, limits=limits, stop=replace(StopConfig(), ramp_s=0.0))
     return RobotConfig(LinkConfig(domain), control, clock, simulated_senses(senses))

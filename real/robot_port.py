@@ -55,7 +55,7 @@ class RobotPort:
         facts = Facts(
             path=self.config.control.path,
             record=core.monitor.record,
-            faults=core.monitor.faults(now_s),
+            faults=core.monitor.visible(now_s),
             writers=self.writers(),
             mode=services.mode,
             mode_error=services.mode_error,

@@ -14,12 +14,13 @@ from neon_sim.real.idl.unitree_hg import BmsState
 from neon_sim.real.motion_switcher import MotionSwitcherClient
 from neon_sim.real.rpc_errors import RpcError
 from neon_sim.real.sport import Fsm, SportClient
-from neon_sim.real.transport import Link
+from neon_sim.real.transport import Link, LinkError
 
 VELOCITY_EVERY_S: Final = 0.1
 ASK_EVERY_S: Final = 1.0
 _TIMEOUT_S: Final = 0.5
 _REST_S: Final = 0.005
+_NO_ANSWER: Final = (RpcError, WireError, LinkError)  # nobody there, nonsense, or a network that is no more
 
 
 class RobotServices:
@@ -73,14 +74,14 @@ class RobotServices:
                 self._release_now()
             if self._walks_itself:
                 self._move(now_s)
-            if now_s >= self._next_ask_s:
+            if now_s >= self._next_ask_s and (self._damped or not self._damp):  # first brake, then ask
                 self._ask()
                 self._next_ask_s = time.monotonic() + (ASK_EVERY_S if self.mode is not None else 0.0)
 
     def _release_now(self) -> None:
         try:
             self._switcher.release_mode()
-        except RpcError as error:
+        except _NO_ANSWER as error:
             self.mode, self.mode_error = None, str(error)
         self._release, self._next_ask_s = False, 0.0
 
@@ -92,7 +93,7 @@ class RobotServices:
             elif self._velocity is not None and not self._damp and now_s >= self._next_velocity_s:
                 self._next_velocity_s = now_s + VELOCITY_EVERY_S
                 self._sport.set_velocity(self._velocity.tolist(), self._velocity_s)
-        except RpcError as error:  # it is asked again; the velocity's own dead-man has stopped the robot by then
+        except _NO_ANSWER as error:  # it is asked again; the velocity's own dead-man has stopped the robot by then
             self.mode_error = str(error)
 
     def _ask(self) -> None:
@@ -100,7 +101,7 @@ class RobotServices:
         try:
             self.mode = self._switcher.check_mode().name
             self.fsm = self._sport.fsm_id() if self._walks_itself and self.mode else None
-        except RpcError as error:
+        except _NO_ANSWER as error:
             self.mode, self.fsm, self.mode_error = None, None, str(error)
 
     def _read_battery(self) -> None:

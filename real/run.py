@@ -4,10 +4,13 @@
     python real/run.py --policy assets/g1/demo_heads --robot sim-bridge --dry-run
     python real/run.py --policy CKPT --robot sim-bridge --sensors proprio camera lidar audio
     python real/run.py --policy CKPT --robot 192.168.123.161 --path high_level
+    python real/run.py --policy CKPT --robot sim-bridge --sensors proprio camera --self-learn --episodes 20 --yes
 
 Each run adds an episode to the LeRobot data set OUT/dataset (needs the extra: pip install 'neon-sim[data]').
 A real robot is never armed by this program alone: it prints the preflight and asks you to type ARM. Ctrl-C lowers the
 robot and damps it. It has never been tried on hardware: begin in the gantry, with --dry-run.
+--self-learn lets the policy's heads learn from each episode while the robot stands still; before what was learned is
+taken over you are asked to type ADOPT. The walker never learns.
 """
 
 import argparse
@@ -17,7 +20,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +31,9 @@ from neon_sim.env import NeonG1Config
 from neon_sim.episode import NeonEpisode
 from neon_sim.g1 import joints
 from neon_sim.real.bridge.config import SENSES
+from neon_sim.real.chunks import Chunks
 from neon_sim.real.command_paths import PATHS
-from neon_sim.real.control_core import ControlConfig
+from neon_sim.real.control_config import ControlConfig
 from neon_sim.real.env import NeonG1RealEnv
 from neon_sim.real.eyes import RealSenseCamera, ZmqCamera
 from neon_sim.real.preflight import report
@@ -42,7 +45,6 @@ if TYPE_CHECKING:
     from neon_sim.data.lerobot import LeRobotWriter
 
 SIM: Final = "sim-bridge"
-EXECUTE: Final = 8  # actions of a chunk that are carried out before the next is asked for; the rest covers the wait
 DATASET: Final = "dataset"  # folder in OUT
 DATASET_VERSION: Final = "v3.0"
 _BRIDGE_STARTS_S: Final = 60.0
@@ -65,15 +67,31 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--domain", type=int, help="of DDS; 0 on a robot, 1 for a simulation")
     parser.add_argument("--lock-step", action="store_true", help=f"{SIM} only: time passes with commands")
     parser.add_argument("--no-start", action="store_true", help=f"{SIM} only: the bridge runs already")
+    parser.add_argument("--self-learn", action="store_true", help="learn between episodes, while the robot stands")
+    parser.add_argument("--episodes", type=int, help="of --self-learn, --steps each (default 10)")
+    parser.add_argument("--yes", action="store_true", help=f"{SIM} only: take over what was learned without asking")
     parser.add_argument("--out", type=Path, default=Path("runs/real"))
     args = parser.parse_args(arguments)
+    _refuse_wrong(parser, args)
+    return args
+
+
+def _refuse_wrong(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """End with the words of what does not go together."""
     if args.steps < 1:
         parser.error(f"--steps must be at least 1, got {args.steps}")
     if args.robot == SIM and args.camera:
         parser.error("--camera is a robot's: the simulation has its own")
     if args.robot != SIM and args.lock_step:
         parser.error("--lock-step is for a simulation: a robot's time does not stand still")
-    return args
+    if args.robot != SIM and args.yes:
+        parser.error(f"--yes is for {SIM}: on a robot a person confirms, each time")
+    if args.self_learn and (args.dry_run or args.policy == "zero"):
+        parser.error("--self-learn wants the checkpoint of a policy, and a robot that moves (no --dry-run)")
+    if not args.self_learn and (args.episodes is not None or args.yes):
+        parser.error("--episodes and --yes belong to --self-learn")
+    if args.episodes is not None and args.episodes < 1:
+        parser.error(f"--episodes must be at least 1, got {args.episodes}")
 
 
 def robot_config(args: argparse.Namespace) -> RobotConfig:
@@ -121,7 +139,9 @@ def bridge(args: argparse.Namespace, config: RobotConfig) -> Iterator[subprocess
     command += ["--senses", *(name for name in SENSES if name in args.sensors)]
     if args.path == "low_level":
         command += ["--start", "released"] + ([] if args.lock_step else ["--gantry"])
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # In a session of its own: Ctrl-C is for this program, which lowers the robot; a robot does not vanish with it.
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
     try:
         assert process.stdout is not None
         if not process.stdout.readline():
@@ -161,50 +181,6 @@ def arm(env: NeonG1RealEnv, args: argparse.Namespace, simulated: subprocess.Pope
         print(json.dumps({"hang": False}), file=simulated.stdin, flush=True)
         time.sleep(1.0)  # it finds its feet
     return True
-
-
-class Chunks:
-    """The policy's answers, one action at a time; it thinks in a thread while the chunk before is carried out.
-
-    What was decided too late to be carried out is skipped. A policy that is slower than its chunk repeats the last
-    action: the robot holds still, and the control does not take the env for dead.
-    """
-
-    def __init__(self, policy: Any) -> None:
-        self._policy = policy
-        self._thread = ThreadPoolExecutor(1)
-        self._future: Future[np.ndarray] | None = None
-        self._waiting: list[tuple[dict[str, np.ndarray], float]] = []
-        self._chunk, self._used, self._age = np.empty((0, 0)), 0, 0
-
-    def begin(self, obs: dict[str, np.ndarray], now_s: float) -> None:
-        """Take the first observation and wait for the first chunk: the robot stands meanwhile."""
-        self._policy.reset()
-        self._policy.observe(obs, now_s)
-        self._chunk, self._used = self._policy.act()[0], 0
-
-    def observe(self, obs: dict[str, np.ndarray], now_s: float) -> None:
-        """Pass on an observation, as soon as the policy does not think."""
-        self._waiting.append((obs, now_s))
-        if self._future is None:
-            for waiting in self._waiting:
-                self._policy.observe(*waiting)
-            self._waiting.clear()
-
-    def next(self) -> np.ndarray:
-        """The action (A,) for this step."""
-        if self._future is not None and self._future.done():
-            self._chunk, self._used, self._future = self._future.result()[0], self._age, None
-        if self._future is None and self._used >= EXECUTE:
-            self._future, self._age = self._thread.submit(self._policy.act), 0
-        action = self._chunk[min(self._used, len(self._chunk) - 1)]
-        self._used += 1
-        self._age += 1
-        return action
-
-    def close(self) -> None:
-        """Let the last thought end."""
-        self._thread.shutdown()
 
 
 def run(env: NeonG1RealEnv, chunks: Chunks, steps: int) -> NeonEpisode:
@@ -278,12 +254,35 @@ def perform(env: NeonG1RealEnv, chunks: Chunks, args: argparse.Namespace, simula
     return 1 if stopped else 0
 
 
+def learn(env: NeonG1RealEnv, args: argparse.Namespace, simulated: Any) -> int:
+    """`perform` for --self-learn: episode after episode, learning in between; goes on where an earlier run ended.
+
+    Raises:
+        ImportError, ValueError: as `perform`, and for a checkpoint that cannot learn. Before anything moves.
+    """
+    from neon_sim.data.lerobot import LeRobotWriter
+    from neon_sim.real.self_learn import LearnConfig, RobotLearning, ask
+
+    config = LearnConfig(steps=args.steps) if args.episodes is None else LearnConfig(args.episodes, args.steps)
+    consent = (lambda words: True) if args.yes else ask
+    learning = RobotLearning(Path(args.policy), args.out / "self_learn", config, consent)
+    with LeRobotWriter(args.out / DATASET, DATASET_VERSION) as writer:
+        if not arm(env, args, simulated):
+            print("Not armed.")
+            return 1
+        goes_on = learning.run(env, lambda episode: print(f"Kept as {keep(writer, episode, args.out)}", flush=True))
+        env.robot.disarm()
+    return 0 if goes_on else 1
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run; 0 when the robot did not stop by itself."""
     args = parse(arguments)
     config = robot_config(args)
     world = NeonG1Config(control_mode=args.control_mode, sensors=tuple(args.sensors), max_steps=args.steps)
     with bridge(args, config) as simulated, closing(NeonG1RealEnv(world, config, args.words)) as env:
+        if args.self_learn:
+            return learn(env, args, simulated)
         chunks = Chunks(build_policy(args.policy, env))
         try:
             if args.dry_run:

@@ -19,10 +19,16 @@ from neon_sim.robot import Robot, RobotCommand, RobotState
 
 
 class SafetyLog:
-    """A file that grows by one line per event. Each line reaches the system at once: a crash loses none of them."""
+    """A file that grows by one line per event. Each line reaches the system at once: a crash loses none of them.
+
+    Attributes:
+        error: why nothing is written any more, in words; "" while all is well. A full disk is no reason to let go of a
+            robot.
+    """
 
     def __init__(self, path: Path | None) -> None:
         """path: its folder is made, and an older file is added to; None keeps no log."""
+        self.error = ""
         self._file: TextIOWrapper | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,7 +39,11 @@ class SafetyLog:
         if self._file is None:
             return
         plain = {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
-        self._file.write(json.dumps({"event": event, "time_s": round(time_s, 6), **plain}) + "\n")
+        try:
+            self._file.write(json.dumps({"event": event, "time_s": round(time_s, 6), **plain}) + "\n")
+        except OSError as error:
+            self.error = f"the log {self._file.name} ends here: {error}"
+            self.close()
 
     def command(self, time_s: float, command: RobotCommand) -> None:
         """Add what was asked of the robot for one control period."""
@@ -42,9 +52,12 @@ class SafetyLog:
 
     def close(self) -> None:
         """Close the file. Safe to call twice."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                file.close()
+            except OSError as error:  # what could not be written cannot be flushed either
+                self.error = self.error or f"the log {file.name} lacks its end: {error}"
 
 
 _COMMAND = ("joint_target", "owned_mask", "kp", "kd", "velocity", "height")

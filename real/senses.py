@@ -53,7 +53,7 @@ def simulated_senses(
     Raises:
         ValueError: a sense that it has not, naming the nearest that it has.
     """
-    there = {
+    there: dict[str, Any] = {
         "camera": ZmqCamera(f"tcp://127.0.0.1:{camera_port}"),
         "lidar": LidarTopic(reliable=True),
         "audio": MicrophoneGroup(port=microphone_port),
@@ -63,7 +63,7 @@ def simulated_senses(
     for name in names:
         if name not in there:
             raise nearest("sense of the simulated robot", name, there)
-    return SenseSources(**{name: there[name] for name in names})  # type: ignore[arg-type]
+    return SenseSources(**{name: there[name] for name in names})
 
 
 class RobotSenses:

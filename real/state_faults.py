@@ -108,7 +108,7 @@ class StateMonitor:
         self.clock = TickClock(limits.clock_drift)
         self._speeds = limits.speeds()
         self._cosine = math.cos(limits.tilt)
-        self._wire: list[str] = []  # since the last look
+        self._wire: list[str] = []  # since the last `faults`
         self._body: tuple[str, ...] = ()
 
     @property
@@ -136,8 +136,14 @@ class StateMonitor:
         return True
 
     def faults(self, now_s: float) -> tuple[str, ...]:
-        """All that is wrong now, and what was wrong on the wire since the last call."""
-        wire, self._wire = tuple(self._wire), []
+        """All that is wrong now, and what was wrong on the wire since the last call, which is forgotten."""
+        found = self.visible(now_s)
+        self._wire.clear()
+        return found
+
+    def visible(self, now_s: float) -> tuple[str, ...]:
+        """The same, and nothing is forgotten: a look at the robot must not hide a fault from what stops it."""
+        wire = tuple(dict.fromkeys(self._wire))
         age_s = self.clock.age_s(now_s)
         if age_s > self.limits.age_s:
             came = "no state has come yet" if age_s == math.inf else f"the newest is {1e3 * age_s:.0f} ms old"

@@ -299,6 +299,7 @@ def test_saved_state_continues_to_the_bit():
     states = [random_state(seed) for seed in range(20)]
     low = np.array([0.0, 0.0, 0.0, 0.7])
     balance, other = Balance(), Balance()
+    balance.take_over(states[0].joint_pos, states[0].gravity_b, 0.72)
     for state in states[:10]:
         act(balance, state, low, ARMS_OWNED, joints.HOME)
     saved = balance.get_state()
@@ -310,6 +311,32 @@ def test_saved_state_continues_to_the_bit():
     assert not np.array_equal(fresh, expected)  # so there was something to save
     other.set_state(saved)
     np.testing.assert_array_equal(act(other, states[10], low, ARMS_OWNED, joints.HOME), expected[0])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_posture_that_it_takes_over_becomes_level_over_feet_that_stay(seed):
+    rng = np.random.default_rng(seed)
+    joint_pos = joints.HOME.copy()
+    joint_pos[:15] = crouch(0.74)
+    joint_pos[:12] += rng.uniform(-0.1, 0.1, 12)
+    gravity_b = gravity_in_body(normalize_quat(np.array([1.0, *rng.uniform(-0.05, 0.05, 3)])))
+    balance = Balance()
+    balance.take_over(joint_pos, gravity_b, 0.74)
+    state = balance.get_state()
+    level_pos = joint_pos.copy()
+    level_pos[:15] = crouch(0.74) + state["astride"]
+    np.testing.assert_allclose(level_pos[:12] + state["bent"][:12], joint_pos[:12], atol=1e-12)
+    before, after = kinematics.stance(joint_pos), kinematics.stance(level_pos)
+    # Down as the IMU says and forward as the feet point make the level frame: there the feet are where they were.
+    forward = before.sole_matrix[:, :, 0].sum(axis=0)
+    forward -= gravity_b * (forward @ gravity_b)
+    forward /= np.linalg.norm(forward)
+    frame = np.stack([forward, np.cross(-gravity_b, forward), -gravity_b])
+    apart = (before.sole_pos[0] - before.sole_pos[1]) @ frame.T
+    np.testing.assert_allclose(after.sole_pos[0] - after.sole_pos[1], apart, atol=2e-3)
+    np.testing.assert_allclose(after.sole_matrix, frame @ before.sole_matrix, atol=5e-3)
+    home = kinematics.stance(joints.HOME).sole_pos.mean(axis=0)
+    np.testing.assert_allclose(after.sole_pos.mean(axis=0)[:2], home[:2], atol=2e-3)
 
 
 def test_targets_stay_finite_in_any_posture():

@@ -10,7 +10,7 @@ from tiny_neon import tiny_features, tiny_model, tiny_senses
 from neon_sim.model.extra_encoders import EXTRA_ENCODERS, DepthEncoder, SegmentationEncoder, build_extra_encoder
 from neon_sim.model.neon_vla import NeonConfig, NeonVLA
 
-SIZES = {"imu": 6, "force": 24, "tactile": 10, "gps": 3, "depth": 255, "segmentation": 5}
+SIZES = {"imu": 6, "force": 24, "tactile": 10, "gps": 3, "depth": 255, "segmentation": 5, "state": 64}
 
 
 def reading(name: str, batch: int = 2) -> torch.Tensor:

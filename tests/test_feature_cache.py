@@ -159,7 +159,7 @@ def test_sound_goes_to_a_backbone_that_hears(tmp_path):
     torch.testing.assert_close(heard.pooled, backbone(tiny_clips(), TEXTS[:2], tone()).pooled)
 
 
-def _seconds(call, repeats: int = 2) -> float:
+def _seconds(call, repeats: int = 5) -> float:
     best = float("inf")
     for _ in range(repeats):
         start = time.perf_counter()

@@ -47,6 +47,21 @@ def test_a_row_names_its_best_mode_and_its_ratio() -> None:
     assert len(text) == len(forward.HEADER)
 
 
+def test_memory_is_what_a_fresh_process_of_its_own_says() -> None:
+    (row,) = forward.memory_rows(forward.Preset(0.0, (), resident=("compact_reach",)))
+    # 2.61 M weights of the backbone and 1.36 M of the action layer, four bytes each: 15.9 MB.
+    assert row["weights"] == 2_605_760 + 1_364_344 and row["weights_mb"] == pytest.approx(15.88, abs=0.01)
+    grown = row["with_policy_mb"] - row["libraries_mb"]
+    assert row["weights_mb"] < grown < 500.0  # it holds them, and an answer's activations
+    assert 50.0 < row["libraries_mb"] < 2_000.0
+    assert len(forward.memory_text(row)) == len(forward.MEMORY_HEADER)
+
+
+def test_every_compact_preset_is_measured() -> None:
+    assert {"compact_reach", "compact_flow"} <= set(forward.COMPACT_PRESETS)
+    assert all(name.startswith("compact") for name in forward.COMPACT_PRESETS)
+
+
 def test_an_unknown_preset_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["forward.py", "--preset", "tinny"])
     with pytest.raises(SystemExit, match="Unknown preset 'tinny'. Did you mean 'tiny'"):

@@ -17,7 +17,7 @@ BODY = GROUND | {"robot", "locomotion", "walker", "safety"}
 SCENE = BODY | {"sim", "sensors", "tasks"}
 WORLD = SCENE | {"env", "env_config", "vector_env", "rollout", "wrappers"}
 BRAIN = {"training", "world_model", "inference", "eval"}  # they see worlds only as a gymnasium.Env
-BRAIN_MAY = GROUND | BRAIN | {"model", "data", "safety", "rollout", "cells"}
+BRAIN_MAY = GROUND | BRAIN | {"model", "data", "safety", "rollout", "cells", "wrappers"}
 MAY_IMPORT = (
     {unit: GROUND for unit in GROUND}
     | {unit: BODY for unit in BODY - GROUND}

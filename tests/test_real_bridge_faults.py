@@ -1,10 +1,10 @@
 """What can be wrong on the wire of the simulated robot, as a client sees it."""
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from bridge_process import DOMAINS, PATIENT_S
 
 from neon_sim.g1 import joints
 from neon_sim.real import crc
@@ -14,7 +14,7 @@ from neon_sim.real.codec import layout
 from neon_sim.real.idl.unitree_hg import BmsState, LowState
 from neon_sim.real.transport import Reader, wait_for
 
-DOMAIN = 100 + os.getpid() % 120
+DOMAIN = next(DOMAINS)
 KNEE = joints.JOINT_INDEX["left_knee_joint"]
 
 
@@ -24,7 +24,7 @@ class Wire:
     def __init__(self, bridge: Bridge) -> None:
         self.bridge = bridge
         self.reader: Reader = bridge.link.reader("rt/lowstate", LowState, 64, reliable=True)
-        assert wait_for(self.reader.writers, 5.0)
+        assert wait_for(self.reader.writers, PATIENT_S)
 
     def states(self, ticks: int, faults: WireFaults) -> list[np.ndarray]:
         """The states of so many ticks with faults, which are healed afterwards."""
@@ -119,9 +119,9 @@ def test_the_imu_believes_to_lean_while_the_body_does_not(wire):
 
 def test_the_battery_is_low(wire):
     reader = wire.bridge.link.reader("rt/lf/bmsstate", BmsState, reliable=True)
-    assert wait_for(reader.writers, 5.0)
+    assert wait_for(reader.writers, PATIENT_S)
     wire.bridge.inject(WireFaults(soc=15))
-    assert wait_for(lambda: wire.bridge.step() and reader.wait(0.0), 5.0)
+    assert wait_for(lambda: wire.bridge.step() and reader.wait(0.0), PATIENT_S)
     assert layout(BmsState).decode(reader.newest())["soc"] == 15
     wire.bridge.inject(WireFaults())
 
@@ -132,7 +132,7 @@ def test_a_second_writer_comes_and_goes(wire):
     for faults in (WireFaults(second_writer=True), WireFaults()):
         wire.bridge.inject(faults)
         wanted = 1 if faults.second_writer else 0
-        counts.append(wait_for(lambda n=wanted: [r.writers() for r in commands.values()].count(1) == n, 5.0))
+        counts.append(wait_for(lambda n=wanted: [r.writers() for r in commands.values()].count(1) == n, PATIENT_S))
     assert counts == [True, True]
 
 

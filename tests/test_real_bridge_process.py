@@ -1,20 +1,17 @@
 """The bridge as a process of its own, with its senses: command line, orders, watchdog against a killed client."""
 
 import io
-import json
-import os
-import queue
 import subprocess
 import sys
 import textwrap
-import threading
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from bridge_process import DOMAINS, PATIENT_S, bridge_process, free_ports
 from PIL import Image
 
 from neon_sim.real.bridge import Bridge, BridgeConfig, Gamepad, WireFaults
@@ -31,8 +28,8 @@ from neon_sim.real.voice import VoiceClient
 from neon_sim.sensors.camera import CameraConfig
 from neon_sim.sensors.lidar import LidarConfig
 
-DOMAIN = 100 + os.getpid() % 120
-PORT = 20_000 + os.getpid() % 20_000
+DOMAIN = next(DOMAINS)
+CAMERA_PORT, MICROPHONE_PORT, OTHER_PORT = free_ports(3)
 LOCK_STEP = BridgeConfig(
     domain=DOMAIN,
     mode="lock_step",
@@ -40,46 +37,9 @@ LOCK_STEP = BridgeConfig(
     settle_s=0.0,
     camera=CameraConfig(width=32, height=24, backend="ray"),
     lidar=LidarConfig(num_points=500),
-    camera_port=PORT,
-    microphone_port=PORT + 1,
+    camera_port=CAMERA_PORT,
+    microphone_port=MICROPHONE_PORT,
 )
-
-
-class BridgeProcess:
-    """`python -m neon_sim.real.bridge`, its events as they come."""
-
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "neon_sim.real.bridge", "--domain", str(DOMAIN), *arguments]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.lines: queue.Queue[dict[str, Any]] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def event(self, name: str, timeout_s: float = 30.0) -> dict[str, Any]:
-        """The next event of that name; others are passed over."""
-        while True:
-            event = self.lines.get(timeout=timeout_s)
-            if event["event"] == name:
-                return event
-
-    def order(self, **orders: Any) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(orders) + "\n")
-        self.process.stdin.flush()
-
-    def stop(self) -> int:
-        self.process.terminate()
-        return self.process.wait(10.0)
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.put(json.loads(line))
-
-
-@pytest.fixture
-def link() -> Iterator[Link]:
-    with Link(LinkConfig(domain=DOMAIN)) as opened:
-        yield opened
 
 
 # ---- parts
@@ -134,9 +94,9 @@ def test_sound_is_sixteen_bit_and_clipped():
 
 
 def test_multicast_reaches_a_listener_on_loopback():
-    with hear("lo", PORT + 2) as listener:
-        listener.settimeout(5.0)
-        outlet = MicrophoneOutlet("127.0.0.1", PORT + 2)
+    with hear("lo", OTHER_PORT) as listener:
+        listener.settimeout(PATIENT_S)
+        outlet = MicrophoneOutlet("127.0.0.1", OTHER_PORT)
         outlet.send(b"sound")
         assert listener.recv(100) == b"sound"
         outlet.close()
@@ -144,9 +104,9 @@ def test_multicast_reaches_a_listener_on_loopback():
 
 def test_a_taken_port_is_named():
     pytest.importorskip("zmq")
-    first = CameraOutlet("lo", PORT + 3)
-    with pytest.raises(LinkError, match=str(PORT + 3)):
-        CameraOutlet("lo", PORT + 3)
+    first = CameraOutlet("lo", OTHER_PORT)
+    with pytest.raises(LinkError, match=str(OTHER_PORT)):
+        CameraOutlet("lo", OTHER_PORT)
     first.close()
 
 
@@ -158,40 +118,52 @@ def pictures() -> Iterator[Any]:
     """A subscriber of the camera."""
     zmq = pytest.importorskip("zmq")
     with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
-        subscriber.connect(f"tcp://127.0.0.1:{PORT}")
+        subscriber.connect(f"tcp://127.0.0.1:{CAMERA_PORT}")
         subscriber.subscribe(b"")
         yield subscriber
 
 
+def loudness(packet: bytes) -> int:
+    return int(np.abs(np.frombuffer(packet, "<i2")).max())
+
+
 def test_the_senses_reach_their_clients(pictures):
-    """Lock-step, one simulated second: 10 clouds, 30 pictures, 6 packets of 160 ms, the robot's own voice in them."""
+    """Lock-step, one simulated second: 10 clouds, 6 packets of 160 ms with the robot's own voice in them, pictures."""
     pytest.importorskip("espeakng_loader")
     config = replace(LOCK_STEP, senses=("camera", "lidar", "audio"), settle_s=0.4)
-    with Bridge(config) as bridge, hear("lo", PORT + 1) as sound:
-        sound.settimeout(5.0)
+    with Bridge(config) as bridge, hear("lo", MICROPHONE_PORT) as sound:
+        sound.settimeout(PATIENT_S)
         clouds = bridge.link.reader(LIDAR_TOPIC, PointCloud2, 64, reliable=True)
         command, writer = LowCmdWriter(5), bridge.link.writer("rt/arm_sdk", LowCmd, 16)
-        assert wait_for(lambda: clouds.writers() == 1 and writer.readers() == 1, 10.0)
-        time.sleep(0.2)  # the subscription to the pictures travels by itself
-        for step in range(50):
-            if step == 15:
-                VoiceClient(bridge.link).speak("hello there")
-            writer.write(command.encode())
-            assert wait_for(bridge.step, 10.0)
-        assert clouds.wait(1.0)
+        assert wait_for(lambda: clouds.writers() == 1 and writer.readers() == 1, PATIENT_S)
+
+        def step(count: int) -> list[bytes]:
+            frames = []
+            for _ in range(count):
+                writer.write(command.encode())
+                assert wait_for(bridge.step, PATIENT_S)
+                while pictures.poll(0):
+                    frames.append(pictures.recv())
+            return frames
+
+        assert wait_for(lambda: step(1), PATIENT_S)  # the subscription to the pictures travels by itself
+        step(9)
+        before_s = bridge.body.time_s
+        quiet = [sound.recv(65536) for _ in range(int((before_s - 0.02) / 0.16))][-1]
+        assert clouds.wait(PATIENT_S) and clouds.take()
+        VoiceClient(bridge.link, PATIENT_S).speak("hello there")
+        frames = step(50)
+        assert wait_for(lambda: frames.extend(step(1)) or len(frames) >= 5, PATIENT_S)  # who is slow misses some
+        assert Image.open(io.BytesIO(frames[-1])).size == (32, 24)
+        assert clouds.wait(PATIENT_S)
         got = [decode_point_cloud(sample) for sample in clouds.take()]
-        assert len(got) in (10, 11) and got[-1].frame == "livox_frame"
+        lasted_s = bridge.body.time_s - before_s
+        assert abs(len(got) - 10 * lasted_s) <= 2 and got[-1].frame == "livox_frame"
         height = got[-1].points["z"]
         assert len(height) > 50 and np.median(height) > 0.5  # upside down: the floor is above it
-        frames = []
-        while pictures.poll(500):
-            frames.append(pictures.recv())
-        assert len(frames) >= 25
-        assert Image.open(io.BytesIO(frames[-1])).size == (32, 24)
         packets = [sound.recv(65536) for _ in range(6)]
         assert {len(packet) for packet in packets} == {5120}
-        loudness = [int(np.abs(np.frombuffer(packet, "<i2")).max()) for packet in packets]
-        assert max(loudness[2:]) > 10 * loudness[1]  # packets end at 0, 0.16, 0.32 s and so on; it speaks from 0.3 s
+        assert max(map(loudness, packets[1:])) > 10 * loudness(quiet)
 
 
 def test_a_picture_is_a_jpeg():
@@ -212,49 +184,49 @@ CLIENT = """
 """
 
 
-def test_a_killed_client_is_followed_by_damping(link):
-    """Two processes beside this one. The bound is the watchdog's 100 ms, a tick, and how late the bridge itself was."""
-    bridge = BridgeProcess("--start", "released", "--gantry")
-    client = None
+@contextmanager
+def commanded(domain: int) -> Iterator["subprocess.Popen[str]"]:
+    """A client that commands a hundred times a second and says when."""
+    arguments = [sys.executable, "-c", textwrap.dedent(CLIENT), str(domain)]
+    client = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     try:
-        bridge.event("ready")
-        client = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(CLIENT), str(DOMAIN)], stdout=subprocess.PIPE, text=True
-        )
+        yield client
+    finally:
+        client.kill()
+        client.wait()
+
+
+@pytest.mark.parametrize("judged", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_killed_client_is_followed_by_damping(judged):
+    """Two processes beside this one. Judged: the watchdog's 100 ms, ten ticks, and how late the bridge itself was."""
+    with bridge_process("--start", "released", "--gantry") as bridge, commanded(bridge.domain) as client:
         assert client.stdout is not None
         for _ in range(50):
             last_s = float(client.stdout.readline())
         client.kill()
         for line in client.stdout:
             last_s = float(line)
-        event = bridge.event("watchdog")
-        while event["at_s"] < last_s:  # the machine let the client wait before
-            event = bridge.event("watchdog")
-        bridge.order(lateness=True)
+        event = bridge.event("watchdog", after_s=last_s)  # earlier ones: the machine let the client wait
+        bridge.tell(lateness=True)
         late_s = bridge.event("lateness")["max_us"] * 1e-6
-        assert 0.095 < event["at_s"] - last_s < 0.12 + late_s
+        took_s = event["at_s"] - last_s
+        print(f"last command to damping {1e3 * took_s:.0f} ms, the bridge was up to {1e3 * late_s:.0f} ms late")
+        assert 0.095 < took_s < (0.12 + late_s if judged else PATIENT_S)
         assert bridge.stop() == 0
-    finally:
-        bridge.process.kill()
-        if client is not None:
-            client.kill()
 
 
-def test_faults_and_lock_step_work_from_outside(link):
-    bridge = BridgeProcess("--lock-step", "--start", "released", "--gantry")
-    try:
-        ready = bridge.event("ready")
-        assert ready["mode"] == "lock_step" and ready["domain"] == DOMAIN
+def test_faults_and_lock_step_work_from_outside():
+    with (
+        bridge_process("--lock-step", "--start", "released", "--gantry") as bridge,
+        Link(LinkConfig(bridge.domain)) as link,
+    ):
+        assert bridge.ready["mode"] == "lock_step" and bridge.ready["domain"] == bridge.domain
         states, writer = link.reader("rt/lowstate", LowState, 8), link.writer("rt/lowcmd", LowCmd)
-        assert states.wait(10.0) and wait_for(lambda: writer.readers() == 1, 10.0)
-        bridge.order(faults={"silent": True})
-        bridge.order(nonsense=1)
-        assert "nonsense" in bridge.event("not_understood")["why"]
-        time.sleep(0.1)
-        states.take()
-        assert not states.wait(0.3)
-        bridge.order(faults={})
-        assert states.wait(5.0)
+        assert states.wait(PATIENT_S) and wait_for(lambda: writer.readers() == 1, PATIENT_S)
+        bridge.tell(faults={"silent": True})
+        bridge.tell(nonsense=1)
+        assert "nonsense" in bridge.event("not_understood")["why"]  # orders are obeyed in their turn
+        assert wait_for(lambda: not states.take() and not states.wait(0.5), PATIENT_S)  # those on their way have come
+        bridge.tell(faults={})
+        assert states.wait(PATIENT_S)
         assert bridge.stop() == 0
-    finally:
-        bridge.process.kill()

@@ -1,6 +1,5 @@
 """The simulated robot's services and rt/arm_sdk, asked by our own clients over real DDS."""
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from bridge_process import DOMAINS, PATIENT_S
 
 from neon_sim.g1 import joints
 from neon_sim.real import rpc_errors as errors
@@ -29,7 +29,7 @@ from neon_sim.sim.model import build_spec
 from neon_sim.sim.sim_robot import SimRobot
 from neon_sim.walker import Walker
 
-DOMAIN = 100 + os.getpid() % 120
+DOMAIN = next(DOMAINS)
 WALKING = BridgeConfig(domain=DOMAIN, mode="lock_step", lock_step_s=0.02)
 ELBOW = joints.JOINT_INDEX["left_elbow_joint"]
 WAIST = joints.JOINT_INDEX["waist_yaw_joint"]
@@ -46,13 +46,13 @@ class ArmClient:
         arms = joints.GROUPS["arms"]
         self.command.q[:] = joints.HOME
         self.command.kp[arms], self.command.kd[arms] = joints.KP[arms], joints.KD[arms]
-        assert wait_for(lambda: self.writer.readers() == 1, 5.0)
+        assert wait_for(lambda: self.writer.readers() == 1, PATIENT_S)
 
     def step(self, weight: float, count: int = 1) -> None:
         self.command.record["motor_cmd"]["q"][29] = weight
         for _ in range(count):
             self.writer.write(self.command.encode())
-            assert wait_for(self.bridge.step, 5.0)
+            assert wait_for(self.bridge.step, PATIENT_S)
 
 
 @contextmanager
@@ -201,7 +201,7 @@ def test_arm_sdk_moves_the_arms_while_the_walker_stands_as_sim_robot_does():
 
 def test_sport_walks_and_stops_by_itself_when_the_client_says_no_more():
     with walking() as (bridge, client):
-        sport = SportClient(bridge.link)
+        sport = SportClient(bridge.link, PATIENT_S)
         assert sport.fsm_id() == Fsm.WALK and sport.fsm_mode() == 0
         sport.set_velocity((0.4, 0.0, 0.0), 1.0)
         assert sport.fsm_mode() == 1
@@ -220,7 +220,7 @@ def test_sport_walks_and_stops_by_itself_when_the_client_says_no_more():
 
 def test_sport_says_what_it_cannot():
     with walking() as (bridge, _):
-        sport = SportClient(bridge.link)
+        sport = SportClient(bridge.link, PATIENT_S)
         for call, error in (
             (lambda: sport.set_fsm_id(Fsm.LIE_TO_STAND), errors.UnknownFsmError),
             (lambda: sport.set_balance_mode(1), errors.UnknownApiError),
@@ -242,23 +242,24 @@ def test_sport_says_what_it_cannot():
 
 def test_releasing_the_mode_takes_sport_away_and_selecting_brings_it_back_damped():
     with walking() as (bridge, _):
-        sport, switcher = SportClient(bridge.link, 0.4), MotionSwitcherClient(bridge.link)
+        sport, switcher = SportClient(bridge.link, PATIENT_S), MotionSwitcherClient(bridge.link, PATIENT_S)
         assert switcher.check_mode().name == "ai" and sport.fsm_id() == Fsm.WALK
         switcher.release_mode()
         assert switcher.check_mode().name == "" and bridge.control.owner is Owner.LOW_CMD
-        assert wait_for(lambda: sport._rpc._requests.readers() == 0, 5.0)
+        assert wait_for(lambda: sport._rpc._requests.readers() == 0, PATIENT_S)
+        sport._rpc.timeout_s = 0.2
         with pytest.raises(errors.NoServerError):
             sport.fsm_id()
         with pytest.raises(errors.BadParameterError, match="parameters"):
             switcher.select_mode("advanced")
         switcher.select_mode("ai")
-        assert wait_for(lambda: sport._rpc._requests.readers() == 1, 5.0)
-        assert SportClient(bridge.link).fsm_id() == Fsm.DAMP
+        assert wait_for(lambda: sport._rpc._requests.readers() == 1, PATIENT_S)
+        assert SportClient(bridge.link, PATIENT_S).fsm_id() == Fsm.DAMP
 
 
 def test_user_control_lends_the_motors_and_takes_them_back():
     with walking() as (bridge, client):
-        sport = SportClient(bridge.link)
+        sport = SportClient(bridge.link, PATIENT_S)
         sport.to_user_control()
         assert bridge.control.owner is Owner.USER_CMD
         with pytest.raises(errors.SportUnavailableError):
@@ -271,7 +272,7 @@ def test_user_control_lends_the_motors_and_takes_them_back():
 
 def test_gestures_need_free_arms_and_a_standing_robot():
     with walking() as (bridge, client):
-        gestures = ArmGesturesClient(bridge.link)
+        gestures = ArmGesturesClient(bridge.link, PATIENT_S)
         assert {"id": 15, "name": "hands_up"} in gestures.gestures()
         client.step(0.5)
         with pytest.raises(errors.ArmsTakenError):
@@ -282,15 +283,15 @@ def test_gestures_need_free_arms_and_a_standing_robot():
         left = joints.JOINT_INDEX["left_shoulder_pitch_joint"]
         assert bridge.body.joint_pos[left] < -2.0 and bridge.body.data.qpos[2] > 0.75
         with pytest.raises(errors.ArmsHoldingError):
-            SportClient(bridge.link).set_arm_task(2)
-        SportClient(bridge.link).set_fsm_id(Fsm.DAMP)
+            SportClient(bridge.link, PATIENT_S).set_arm_task(2)
+        SportClient(bridge.link, PATIENT_S).set_fsm_id(Fsm.DAMP)
         with pytest.raises(errors.NoGestureNowError):
             gestures.execute(Gesture.RELEASE)
 
 
 def test_the_voice_tells_what_it_says():
     with walking() as (bridge, _):
-        voice = VoiceClient(bridge.link)
+        voice = VoiceClient(bridge.link, PATIENT_S)
         voice.set_volume(40)
         voice.speak("good morning")
         voice.play("app", "1", bytes(3200))

@@ -1,16 +1,21 @@
 """The control core without a network or a clock: what it sends in each phase, on both command paths."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from neon_sim.g1 import joints
+from neon_sim.g1.self_distance import self_distances
 from neon_sim.real import crc
 from neon_sim.real.codec import layout
 from neon_sim.real.command_paths import WEIGHT_SLOT, Outgoing, make_path
 from neon_sim.real.control_client import command_record
-from neon_sim.real.control_core import ControlConfig, ControlCore, lock_step
+from neon_sim.real.control_config import ControlConfig, lock_step
+from neon_sim.real.control_core import ControlCore
+from neon_sim.real.control_records import TEXT_BYTES, text_of
+from neon_sim.real.errors import NotArmedError
 from neon_sim.real.idl.unitree_hg import LowCmd, LowState
 from neon_sim.real.safety_stop import Phase, StopConfig
 from neon_sim.robot import RobotCommand
@@ -270,6 +275,63 @@ def test_the_env_is_told_when_to_decide_before_each_control_step():
     assert rises.tolist() == [6, 6, 6, 6]  # four ticks of 2 ms before the next control step, every 20 ms
 
 
+def test_a_control_that_was_kept_from_its_ticks_damps_instead_of_going_on():
+    robot = Standing(no_ramp())
+    robot.arm()
+    robot.tick(10)
+    robot.now_s += 0.09
+    robot.record["tick"] += 90
+    assert decoded(robot.tick())["motor_cmd"]["kp"].any()  # 92 ms are borne
+    robot.now_s += 0.1
+    robot.record["tick"] += 100
+    assert_damping(robot.tick())
+    assert robot.core.stop.reasons == ("stalled control: no processor for 102 ms, nothing was sent meanwhile",)
+
+
+def test_a_look_at_the_robot_does_not_hide_a_fault_from_what_stops_it():
+    """A torn state, and in the same tick somebody asks for the preflight and for arming."""
+    robot = Standing(no_ramp())
+    robot.arm()
+    robot.tick(10)
+    torn = bytearray(layout(LowState).encode(robot.record))
+    torn[300] ^= 1
+    robot.core.take(bytes(torn), robot.now_s)
+    assert robot.core.monitor.visible(robot.now_s)[0].startswith("bad CRC")
+    with pytest.raises(NotArmedError, match="bad CRC"):
+        robot.core.arm(robot.now_s, ())
+    assert_damping(robot.core.tick(robot.now_s + TICK))
+
+
+def test_reasons_and_findings_always_fit_into_the_status_as_json():
+    long = ["x" * 900] * 40
+    findings = [{"name": f"finding {n}", "good": False, "words": "y" * 2000} for n in range(9)]
+    text = text_of(long, findings)
+    said = json.loads(text)
+    assert len(text) <= TEXT_BYTES and len(said["reasons"]) == 16 and len(said["findings"]) == 9
+    assert said["findings"][8]["name"] == "finding 8" and said["reasons"][0].startswith("xxx")
+    assert json.loads(text_of(["tilt"], [])) == {"reasons": ["tilt"], "findings": []}
+
+
+@pytest.mark.parametrize("path", ["low_level", "high_level"])
+def test_an_arm_that_is_sent_into_the_trunk_stops_beside_it_and_is_named(path):
+    """The left hand is sent through the belly for two seconds, at full speed."""
+    goal = joints.HOME.copy()
+    goal[15:22] = -0.3, -0.2, 0.9, 0.6, 0.0, 0.0, 0.0
+    nearest = {}
+    for margin in (0.01, 0.0):
+        robot = Standing(no_ramp(path, self_distance=margin))
+        robot.arm()
+        distance, named = [], set()
+        for _ in range(100):
+            robot.ask(goal)
+            sent = decoded(robot.tick(10))["motor_cmd"]["q"][:29].astype(np.float64)
+            distance.append(self_distances(np.where(ARMS_ONLY, sent, joints.HOME)).min())
+            named |= set(np.flatnonzero(robot.core.status(robot.now_s)["distance_mask"]).tolist())
+        nearest[margin] = min(distance)
+        assert named <= set(range(15, 22)) and bool(named) == (margin > 0.0)
+    assert nearest[0.01] >= 0.01 - 1e-6 and nearest[0.0] < 0.0
+
+
 # ---- high level
 
 
@@ -317,6 +379,9 @@ def test_a_fault_on_high_level_asks_the_robot_itself_to_damp():
         ({"tick_s": 0.003}, "divide 0.02"),
         ({"tick_s": 0.0}, "divide 0.02"),
         ({"lead_s": 0.02}, "lead_s"),
+        ({"stall_s": 0.01}, "stall_s"),
+        ({"self_distance": 0.05}, "self_distance"),
+        ({"self_distance": -0.01}, "self_distance"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(values, words):

@@ -10,6 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from bridge_process import DOMAINS
 from cyclonedds.idl import IdlStruct
 
 from neon_sim.real import sdk_peer
@@ -154,7 +155,7 @@ def test_a_real_0_10_2_process_talks_with_this_one_and_lives(tmp_path):
     """The peer runs the SDK's settings on the SDK's version; before `types.byte` it died of a segmentation fault."""
     for path in (REAL / "idl").glob("*.py"):  # 0.10.2 has no `byte`, and needs none
         (tmp_path / path.name).write_text(path.read_text(encoding="utf-8").replace("types.byte", "types.uint8"))
-    domain = 100 + os.getpid() % 120
+    domain = next(DOMAINS)
     with Link(LinkConfig(domain=domain)) as link:
         states, commands = link.reader("rt/lowstate", unitree_hg.LowState, 8), LowCmdWriter(5)
         writer = link.writer("rt/lowcmd", unitree_hg.LowCmd)

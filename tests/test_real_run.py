@@ -8,10 +8,11 @@ import pytest
 
 from neon_sim.data.lerobot import LeRobotReader, LeRobotWriter
 from neon_sim.episode import NeonEpisode
+from neon_sim.real.chunks import EXECUTE, Chunks
 from neon_sim.real.control_process import BOXES
 from neon_sim.real.eyes import RealSenseCamera, ZmqCamera
 from neon_sim.real.robot_config import sim_bridge
-from neon_sim.real.run import EXECUTE, Chunks, keep, local_address, main, parse, robot_config
+from neon_sim.real.run import keep, local_address, main, parse, robot_config
 from neon_sim.real.safety_log import commands
 from neon_sim.real.senses import STOCK, simulated_senses
 
@@ -96,6 +97,11 @@ def test_observations_wait_for_a_policy_that_thinks():
         (["--policy", "zero"], "--robot"),
         (["--policy", "zero", "--robot", "sim-bridge", "--steps", "0"], "--steps must be at least 1"),
         (["--policy", "zero", "--robot", "192.168.123.161", "--lock-step"], "time does not stand still"),
+        (["--policy", "p", "--robot", "192.168.123.161", "--self-learn", "--yes"], "on a robot a person confirms"),
+        (["--policy", "zero", "--robot", "sim-bridge", "--self-learn"], "wants the checkpoint"),
+        (["--policy", "p", "--robot", "sim-bridge", "--self-learn", "--dry-run"], "no --dry-run"),
+        (["--policy", "p", "--robot", "sim-bridge", "--episodes", "3"], "belong to --self-learn"),
+        (["--policy", "p", "--robot", "sim-bridge", "--self-learn", "--episodes", "0"], "--episodes must be"),
     ],
 )
 def test_a_wrong_command_line_is_refused(arguments, words, capsys):

@@ -1,6 +1,7 @@
 """When a robot stops: the state machine by itself, and every fault that a state can have."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from neon_sim.real import crc
 from neon_sim.real.codec import layout
 from neon_sim.real.errors import NotArmedError
 from neon_sim.real.idl.unitree_hg import LowState
+from neon_sim.real.safety_log import SafetyLog, read_events
 from neon_sim.real.safety_stop import STOPPED, Phase, Stop, StopConfig, advance, arm, disarm, halt
 from neon_sim.real.state_faults import StateLimits, StateMonitor, TickClock
 
@@ -256,3 +258,22 @@ def test_whichever_byte_is_changed_the_state_is_not_believed(place, change):
         assert monitor.record.tobytes() == LAYOUT.decode(sample(1000)).tobytes()
     else:
         assert monitor.faults(0.0)
+
+
+# ---- the log
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_full_disk_ends_the_log_and_not_the_robot(tmp_path):
+    (tmp_path / "stops.jsonl").symlink_to("/dev/full")
+    log = SafetyLog(tmp_path / "stops.jsonl")
+    log.write("phase", 1.0, phase="damping")
+    assert log.error.startswith(f"the log {tmp_path / 'stops.jsonl'} ends here") and "space" in log.error
+    log.write("phase", 2.0)
+    log.close()
+    whole = SafetyLog(tmp_path / "commands.jsonl")
+    whole.write("halt", 0.5, mask=np.array([True, False]))
+    whole.close()
+    assert whole.error == "" and list(read_events(tmp_path / "commands.jsonl")) == [
+        {"event": "halt", "time_s": 0.5, "mask": [True, False]}
+    ]

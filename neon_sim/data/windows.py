@@ -22,7 +22,9 @@ SENSES: Final[tuple[str, ...]] = (
     "force",
     "tactile",
     "gps",
+    "state",
 )
+EXPERT: Final = "expert_action"  # info of an episode that a disturbed expert played: what it would have done itself
 GOAL: Final[tuple[str, ...]] = (
     "goal_hand",
     "goal_pos_b",
@@ -69,10 +71,14 @@ class Window:
 def cut_window(episode: NeonEpisode, step: int, config: WindowConfig, columns: np.ndarray, source: str = "") -> Window:
     """The sample of an episode that begins at a step.
 
+    Where an expert was disturbed, its own wish is learned: what led astray is seen and not copied. It made its wish
+    every 16 steps, so samples that begin there (`WindowConfig.stride`) have one that fits what was seen.
+
     columns: of the episode's action that the policy has, see `action_columns`.
     """
     chunk = np.zeros((config.num_action_steps, len(columns)), np.float32)
-    taken = episode.actions[step : step + config.num_action_steps, columns]
+    done = episode.infos.get(EXPERT, episode.actions)
+    taken = done[step : step + config.num_action_steps, columns]
     chunk[: len(taken)] = taken
     mask = (np.arange(config.num_action_steps) < len(taken)).astype(np.float32)
     seen = episode.observations

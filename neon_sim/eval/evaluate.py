@@ -18,7 +18,7 @@ class EvaluationJob:
     """One policy on some seeds."""
 
     label: str
-    policy: str  # folder of a checkpoint, or "expert", "random", "zero"
+    policy: str  # folder of a checkpoint or of agents/train_ppo.py, or "expert", "random", "zero"
     seeds: tuple[int, ...]
     fault: Any = None
     blank_camera: bool = False
@@ -66,18 +66,24 @@ def other_words(env: Any, seed: int) -> str:
 
 
 def build_policy(job: EvaluationJob, env: Any) -> Any:
-    """A checkpoint's policy, or one of the references by name."""
+    """A checkpoint's policy, a run's of agents/train_ppo.py, or one of the references by name."""
     from neon_sim.inference.references import REFERENCES
+    from neon_sim.inference.sb3_policy import Sb3Policy, find_run
 
     if job.policy in REFERENCES:
         return REFERENCES[job.policy](env)
+    run = find_run(Path(job.policy))
+    if run is not None:
+        return Sb3Policy(run, env)
     import torch
 
+    from neon_sim.inference.blind_policy import BlindPolicy
     from neon_sim.inference.neon_policy import NeonPolicy
     from neon_sim.model.neon_vla import NeonVLA
 
     torch.set_num_threads(1)
-    return NeonPolicy(NeonVLA.from_pretrained(Path(job.policy)), job.blank_camera)
+    model = NeonVLA.from_pretrained(Path(job.policy))
+    return (BlindPolicy if "state" in model.senses else NeonPolicy)(model, job.blank_camera)
 
 
 def evaluate(jobs: list[EvaluationJob], workers: int, label: str = "evaluating") -> dict[str, list[EpisodeResult]]:

@@ -4,10 +4,10 @@
     python -m neon_sim.eval.neonbench --policy runs/pretrain/policy --tasks reach --episodes 200 --out runs/reach_bench
     python -m neon_sim.eval.neonbench --policy expert --tasks reach press --cells nominal unseen_objects
 
-A policy is expert, zero, random, or a checkpoint's folder; beside a checkpoint the three references play too, unless
---no-references is given. Episode i of every task and cell has one fixed seed, and a larger --episodes adds to what is
-there; 20 are a smoke run, a figure that counts has 200. Sensors that a policy does not read are not rendered, and cells
-that are alike for it are played once.
+A policy is expert, zero, random, or the folder of a checkpoint or of agents/train_ppo.py, which plays the task that it
+was trained on. Beside a folder the three references play too, unless --no-references is given. Episode i of every task
+and cell has one fixed seed, and a larger --episodes adds to what is there; 20 are a smoke run, a figure that counts has
+200. Sensors that a policy does not read are not rendered, and cells that are alike for it are played once.
 Stop with Ctrl-C, or lose the machine: the same line goes on.
 
 Writes OUT/neonbench.json, OUT/neonbench.md, OUT/neonbench.png, and OUT/episodes (every episode, for going on).
@@ -42,7 +42,8 @@ ALL = "all"
 class BenchConfig:
     """What is played: by whom, which tasks and cells, how many episodes of each.
 
-    Raises ValueError for an unknown task or cell, two players with one label, and less than one episode.
+    Raises ValueError for an unknown task or cell, two players with one label, a task that a player was not trained on,
+    and less than one episode.
     """
 
     players: tuple[Player, ...]
@@ -56,6 +57,10 @@ class BenchConfig:
         labels = [player.label for player in self.players]
         if len(set(labels)) < len(labels) or not labels:
             raise ValueError(f"Players need different names, got {labels or 'none'}. Rename a folder.")
+        for player in self.players:
+            if player.task is not None and self.tasks != (player.task,):
+                asked = f"{player.label} was trained on {player.task!r} alone, and is to play {', '.join(self.tasks)}"
+                raise ValueError(f"{asked}. Ask for --tasks {player.task}, one such folder at a time.")
         if self.episodes < 1:
             raise ValueError(f"episodes must be at least 1, got {self.episodes}.")
 
@@ -129,6 +134,9 @@ def settings(args: argparse.Namespace) -> BenchConfig:
     _check_names("task", tasks, TASKS)  # before a checkpoint is read
     sensors = None if args.sensors is None else tuple(args.sensors)
     players = tuple(find_player(name, sensors) for name in names)
+    own = tuple(dict.fromkeys(player.task for player in players if player.task is not None))
+    if ALL in args.tasks and len(own) == 1:
+        tasks = own
     return BenchConfig(players, tasks, cells, args.episodes)
 
 

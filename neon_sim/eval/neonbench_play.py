@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -16,8 +17,10 @@ import gymnasium
 from neon_sim.cells import CELLS, LASTING, WORDS, cell_options
 from neon_sim.eval.evaluate import EvaluationJob, build_policy
 from neon_sim.inference.references import REFERENCES
+from neon_sim.inference.sb3_policy import POLICY_FILE, find_run, load_model
 from neon_sim.names import nearest
 from neon_sim.rollout import rollout
+from neon_sim.training.run_folder import MARKER
 
 VERSION: Final = 1  # of the episodes: another one wherever what is played changes, so that old files are not taken up
 FIRST_SEED: Final = 30_000_000  # episode i of every task and cell has the seed FIRST_SEED + i; no script trains on them
@@ -39,10 +42,11 @@ class Player:
     control_mode: str = "arms_only"
     action_center: str = "home"
     mark: str = ""
+    task: str | None = None  # the only one that it can do; None = any
 
 
 def find_player(policy: str, sensors: tuple[str, ...] | None = None) -> Player:
-    """A reference by its name, or a checkpoint by its folder.
+    """A reference by its name, or a checkpoint or a run of agents/train_ppo.py by its folder.
 
     sensors: what a checkpoint is given; None = all that it has encoders for, and the camera.
 
@@ -54,6 +58,11 @@ def find_player(policy: str, sensors: tuple[str, ...] | None = None) -> Player:
     folder = Path(policy)
     if not folder.is_dir():
         raise nearest("policy (nor is it a folder)", policy, REFERENCES)
+    run = find_run(folder)
+    if run is not None:
+        load_model(run)  # now, and not when all others have played: it may have no checkpoint yet
+        name, mark = folder.resolve().name, _fingerprint((folder / MARKER, folder / POLICY_FILE))
+        return Player(name, policy, run.sensors, run.control_mode, run.action_center, mark, run.task)
     model = _checkpoint(policy).model
     known = tuple(name for name in model.senses if name != "eef")  # it comes with proprio
     space = model.action_space
@@ -63,7 +72,7 @@ def find_player(policy: str, sensors: tuple[str, ...] | None = None) -> Player:
         reads=(WORDS, *(("camera", *known) if sensors is None else sensors)),
         control_mode=str(space.control_mode),
         action_center=space.action_center,
-        mark=_fingerprint(folder),
+        mark=_fingerprint(path for path in folder.iterdir() if path.is_file()),
     )
 
 
@@ -73,10 +82,17 @@ def _checkpoint(folder: str) -> Any:
     return build_policy(EvaluationJob("neonbench", folder, ()), None)
 
 
-def _fingerprint(folder: Path) -> str:
-    """Changes when a file of the folder does."""
+def _policy(player: Player, env: Any) -> Any:
+    """What plays in this env: who looks at the env's truth is made for it."""
+    if player.policy in REFERENCES or player.task is not None:
+        return build_policy(EvaluationJob("neonbench", player.policy, ()), env)
+    return _checkpoint(player.policy)
+
+
+def _fingerprint(files: Iterable[Path]) -> str:
+    """Changes when one of the files does."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
+    for path in sorted(files):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -158,8 +174,7 @@ def _play(shard: Shard, room: int, seeds: list[int]) -> list[BenchEpisode]:
     options = {**cell_options(shard.cell, player.reads, room), "task": shard.task}
     options |= {"control_mode": player.control_mode, "action_center": player.action_center}
     env: Any = gymnasium.make("NeonG1-v0", disable_env_checker=True, **options).unwrapped
-    is_reference = player.policy in REFERENCES
-    policy = REFERENCES[player.policy](env) if is_reference else _checkpoint(player.policy)
+    policy = _policy(player, env)
     results = []
     for seed in seeds:
         start_s = time.process_time()

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from neon_sim.inference.policy import ClipBuffer
+from neon_sim.inference.real_time import RealTimeConfig, RealTimePlan
+from neon_sim.inference.situation import sensed_situation
 from neon_sim.instruction import decode_instruction
 from neon_sim.model.action_heads.guide import Guide
 from neon_sim.model.goal import goal_token
+from neon_sim.model.guidance import PhysicsGuide
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.model.video_backbone import BackboneFeatures
 
@@ -23,7 +26,7 @@ class Decision:
     features: BackboneFeatures
     senses: dict[str, Tensor]
     goal: Tensor  # (1, 5) the token that the heads were given
-    chunk: Tensor  # (1, 16, A)
+    chunk: Tensor  # (1, 16, A) as the heads gave it
 
 
 class NeonPolicy:
@@ -33,13 +36,29 @@ class NeonPolicy:
         model: the network; put in eval mode.
         blank_camera: feed black pictures, to see what the policy is worth without eyes.
         seed: of the noise that heads which sample start from; every episode begins with it anew.
-        guide: steers heads that sample, see `neon_sim.model.guidance`.
+        guide: steers heads that sample, see `neon_sim.model.guidance`. A PhysicsGuide is told at each chunk where the
+            robot is.
+        real_time: chunks take over from each other by real-time chunking; None carries each out as it comes.
+
+    Raises:
+        ValueError: a horizon and delay that are longer together than the model's chunks.
     """
 
-    def __init__(self, model: NeonVLA, blank_camera: bool = False, seed: int = 0, guide: Guide | None = None) -> None:
+    def __init__(
+        self,
+        model: NeonVLA,
+        blank_camera: bool = False,
+        seed: int = 0,
+        guide: Guide | None = None,
+        real_time: RealTimeConfig | None = None,
+    ) -> None:
         self.model = model.eval()
         self.blank_camera = blank_camera
         self.seed, self.guide = seed, guide
+        self.plan: RealTimePlan | None = None
+        if real_time is not None:
+            real_time.check_length(model.config.num_action_steps)
+            self.plan = RealTimePlan(real_time, model.action_space)
         self.generator = torch.Generator().manual_seed(seed)
         self.clip = ClipBuffer(fps=model.config.backbone.fps)
         self.decision: Decision | None = None
@@ -47,8 +66,10 @@ class NeonPolicy:
         self._last_frame: np.ndarray | None = None
 
     def reset(self, env_ids: list[int] | None = None) -> None:
-        """Forget the clip."""
+        """Forget the clip and the plan."""
         self.clip.clear()
+        if self.plan is not None:
+            self.plan.reset()
         self.generator.manual_seed(self.seed)
         self.decision, self._last_frame = None, None
 
@@ -78,28 +99,40 @@ class NeonPolicy:
 
     @torch.no_grad()
     def act(self) -> np.ndarray:
-        """Answer with (1, 16, A), and remember the decision."""
+        """Answer with (1, 16, A), with real-time chunking (1, execution_horizon, A), and remember the decision."""
         features, senses = self.perceive()
         goal = self.choose_goal(goal_token(self.model.goal_reader(features)))
-        chunk, _ = self.model(features, senses, goal, self.generator, self.guide)
+        chunk = self.decode(features, senses, goal)
         self.decision = Decision(features, senses, goal, chunk)
-        return chunk.cpu().numpy()
+        answer = chunk.cpu().numpy()
+        return answer if self.plan is None else self.plan.follow(answer, self._obs.get("proprio"))
+
+    def decode(self, features: BackboneFeatures, senses: dict[str, Tensor], goal: Tensor) -> Tensor:
+        """The heads' chunk (1, 16, A) for a goal token (1, 5), under the guide; called without autograd."""
+        guide = self.guide
+        if isinstance(guide, PhysicsGuide) and "proprio" in self._obs:
+            guide = guide.at(sensed_situation(self._obs["proprio"], self.model.action_space))
+        chunk, _ = self.model(features, senses, goal, self.generator, guide)
+        return chunk
 
     def choose_goal(self, goal: Tensor) -> Tensor:
         """The goal token (1, 5) to act on, given the one that was read; a learner that practises may return another."""
         return goal
 
     def get_state(self) -> dict[str, Any]:
-        """The clip, the newest picture and the noise's state; weights are the checkpoint's."""
+        """The clip, the newest picture, the noise's state and the plan; weights are the checkpoint's."""
         frame = self._last_frame
         return {
             "clip": self.clip.get_state(),
             "last_frame": None if frame is None else frame.copy(),
             "generator": self.generator.get_state(),
+            "plan": None if self.plan is None else self.plan.get_state(),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restore `get_state`; the next `observe` comes before the next `act`."""
         self.clip.set_state(state["clip"])
         self.generator.set_state(state["generator"])
+        if self.plan is not None:
+            self.plan.set_state(state["plan"])
         self._last_frame = None if state["last_frame"] is None else state["last_frame"].copy()

@@ -17,7 +17,7 @@ class Policy(Protocol):
         """Take in one observation. Called at every control step, so it must be cheap."""
 
     def act(self) -> np.ndarray:
-        """Return the next chunk (B, 16, A), actions in [-1, 1]."""
+        """Return the next chunk (B, 16, A), actions in [-1, 1]; as many of them as are to be done before the next."""
 
 
 class ClipBuffer:

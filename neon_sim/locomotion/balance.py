@@ -22,6 +22,9 @@ CONTROL_DT: Final = 0.02  # s; stepped at 50 Hz in simulation as on the robot
 _OWN: Final = slice(0, 15)  # legs and waist, the first in hardware order; the arms are never the walker's
 _LEFT_LEG, _RIGHT_LEG = slice(0, 6), slice(6, 12)
 _WEIGHT: Final = TOTAL_MASS * GRAVITY  # N
+_DAMPING: Final = 0.02  # of the legs' inverse kinematics: straight knees leave no way up
+_LEVELLING_STEPS: Final = 4
+_LOWERED: Final = 0.01  # m that the pelvis gives when it becomes level, so that both legs reach the floor
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class BalanceConfig:
     yaw_reach: float = 0.25  # rad; beyond it the feet have slipped, and the heading to keep is the new one
     smoothing: float = 0.1  # share of the last velocity kept in the new one
     height_speed: float = 0.1  # m/s, for following the height command
+    ease: float = 0.95  # per step: how the posture of a walker that stopped gives way to a level one
 
 
 class _Body(NamedTuple):
@@ -86,13 +90,29 @@ class Balance:
         self._heading = np.nan  # rad; compares false, so that the first step sets it
         self._twist = 0.0  # N m, what the heading error has added up to
         self.height = joints.HOME_HEIGHT
-        self._astride = np.zeros(15)  # rad, how the posture differs from the crouch
+        self._astride = np.zeros(15)  # rad, how the level posture differs from the crouch
+        self._eased = 0.0  # share of what follows that is still there
+        self._bent = np.zeros(15)  # rad, how the posture at the beginning differed from the level one
+        self._shifted = np.zeros(2)  # m, how far the pelvis was from its place over the feet then
+        self._leaned = np.zeros(2)  # the lean then
 
-    def take_over(self, joint_pos: np.ndarray, height: float) -> None:
-        """Begin with the feet where they are: the legs of joint_pos (29,) rad are the posture at `height` m."""
+    def take_over(self, joint_pos: np.ndarray, gravity_b: np.ndarray, height: float) -> None:
+        """Begin with the feet where they are, and the body as it is; it becomes level within a second or two.
+
+        Args:
+            joint_pos: (29,) rad.
+            gravity_b: (3,) direction of gravity in the pelvis frame.
+            height: m, the commanded one that this posture answers to.
+        """
         self.reset()
-        self.height = height
-        self._astride[:12] = joint_pos[:12] - crouch(height)[:12]
+        body, up_b = stance(joint_pos), -gravity_b
+        frame = _stance_frame(body.sole_matrix, up_b)
+        pelvis = frame @ (-0.5 * (body.sole_pos[0] + body.sole_pos[1]))
+        level = _levelled(joint_pos, frame, np.array([*self._home_pelvis, pelvis[2] - _LOWERED]))
+        self.height, self._eased = height, 1.0
+        self._astride[:12] = level - crouch(height)[:12]
+        self._bent[:12] = joint_pos[:12] - level
+        self._shifted, self._leaned = pelvis[:2] - self._home_pelvis, frame[:2, 2].copy()
 
     def get_state(self) -> dict[str, Any]:
         """Everything that the next step depends on, in plain copies."""
@@ -102,13 +122,19 @@ class Balance:
             "twist": self._twist,
             "height": self.height,
             "astride": self._astride.copy(),
+            "eased": self._eased,
+            "bent": self._bent.copy(),
+            "shifted": self._shifted.copy(),
+            "leaned": self._leaned.copy(),
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go back to what `get_state` returned; the steps that follow are equal to the bit."""
         self.velocity = np.array(state["com_vel"])
         self._heading, self._twist, self.height = state["heading"], state["twist"], state["height"]
-        self._astride = np.array(state["astride"])
+        self._astride, self._bent = np.array(state["astride"]), np.array(state["bent"])
+        self._shifted, self._leaned = np.array(state["shifted"]), np.array(state["leaned"])
+        self._eased = state["eased"]
 
     def step(
         self,
@@ -132,6 +158,7 @@ class Balance:
             return targets
         own = self._posture(float(command[3]))
         own += self._torque(state) / joints.KP[_OWN]
+        self._eased *= self.config.ease
         if residual is not None:
             own += residual[_OWN]
         targets[_OWN] = np.where(owned_mask[_OWN], targets[_OWN], own)
@@ -142,7 +169,7 @@ class Balance:
         wanted = min(max(height, HEIGHT_RANGE[0]), HEIGHT_RANGE[1])
         reach = self.config.height_speed * CONTROL_DT
         self.height += min(max(wanted - self.height, -reach), reach)
-        return crouch(self.height) + self._astride
+        return crouch(self.height) + self._astride + self._eased * self._bent
 
     def _torque(self, state: RobotState) -> np.ndarray:
         """Torques (15,) N m that carry the body and make the floor push where it should."""
@@ -151,7 +178,7 @@ class Balance:
         balance = _balance(body, state, up_b)
         push = self._push_point(balance)
         twist = self._heading_torque(state.quat_wxyz, balance.turn[2])
-        lean, turn = balance.frame[:2, 2], balance.turn
+        lean, turn = balance.frame[:2, 2] - self._eased * self._leaned, balance.turn
         force = np.empty(3)
         force[:2] = _WEIGHT / max(balance.com[2], 0.3) * (balance.com[:2] - push)
         force[:2] += self.config.tilt_kp * lean + self.config.tilt_kd * np.array([turn[1], -turn[0]])
@@ -174,7 +201,8 @@ class Balance:
         com = balance.com[:2]
         keep = self.config.smoothing
         self.velocity = keep * self.velocity + (1.0 - keep) * balance.com_vel[:2]
-        wanted = (com - balance.pelvis[:2] + self._home_pelvis).clip(self._com_low, self._com_high)
+        place = self._home_pelvis + self._eased * self._shifted
+        wanted = (com - balance.pelvis[:2] + place).clip(self._com_low, self._com_high)
         push = com + self._com_kp * (com - wanted) + self._com_kd * self.velocity
         return push.clip(-self._push_limit, self._push_limit)
 
@@ -209,3 +237,23 @@ def _stance_frame(sole_matrix: np.ndarray, up_b: np.ndarray) -> np.ndarray:
     fx, fy, fz = (forward / max(np.sqrt(forward @ forward), 1e-6)).tolist()
     ux, uy, uz = up_b.tolist()
     return np.array([(fx, fy, fz), (uy * fz - uz * fy, uz * fx - ux * fz, ux * fy - uy * fx), (ux, uy, uz)])
+
+
+def _levelled(joint_pos: np.ndarray, frame: np.ndarray, pelvis: np.ndarray) -> np.ndarray:
+    """Legs (12,) rad with the soles where they stand and the pelvis level at `pelvis` (3,) m in the stance frame.
+
+    Damped Newton steps from `joint_pos` (29,) rad, which is near.
+    """
+    joint_pos, body = joint_pos.copy(), stance(joint_pos)
+    middle = 0.5 * (body.sole_pos[0] + body.sole_pos[1])
+    sole_pos, sole_matrix = (body.sole_pos - middle) @ frame.T - pelvis, frame @ body.sole_matrix
+    for _ in range(_LEVELLING_STEPS):
+        turned = sole_matrix @ body.sole_matrix.transpose(0, 2, 1)
+        error = np.empty((2, 6, 1))
+        error[:, :3, 0] = sole_pos - body.sole_pos
+        error[:, 3:, 0] = 0.5 * (turned[:, [2, 0, 1], [1, 2, 0]] - turned[:, [1, 2, 0], [2, 0, 1]])
+        across = body.sole_jacobian.transpose(0, 2, 1)
+        step = np.linalg.solve(across @ body.sole_jacobian + _DAMPING**2 * np.eye(6), across @ error)
+        joint_pos[:12] += step.reshape(12).clip(-0.2, 0.2)
+        body = stance(joint_pos)
+    return joint_pos[:12]

@@ -1,4 +1,4 @@
-"""Encoders for the senses that a robot may or may not have: IMU, force, touch, position, depth, segmentation."""
+"""Encoders for the senses that a robot may or may not have, and for the truth, which only a simulation has."""
 
 from collections.abc import Callable
 from typing import Final
@@ -6,6 +6,7 @@ from typing import Final
 from torch import Tensor, nn
 
 from neon_sim.model.encoders import VectorEncoder
+from neon_sim.model.state_encoder import StateEncoder
 from neon_sim.names import nearest
 
 _VECTOR_WIDTH, _PICTURE_WIDTH = 32, 64
@@ -92,6 +93,7 @@ EXTRA_ENCODERS: Final[dict[str, Callable[[int], nn.Module]]] = {
     "gps": _vector,  # 3: m, where the base is
     "depth": DepthEncoder,
     "segmentation": SegmentationEncoder,
+    "state": StateEncoder,  # 64: the base and what the task knows; no robot senses it
 }
 
 

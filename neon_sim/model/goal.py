@@ -42,6 +42,19 @@ class GoalReader(nn.Module):
         return self.mlp(self.norm(torch.cat([found, context], dim=-1)))
 
 
+class NoGoal(nn.Module):
+    """In the place of a goal's embedding where the heads do without: token (B, 5) -> (B, 0)."""
+
+    def forward(self, goal: Tensor) -> Tensor:
+        """Nothing, once per sample."""
+        return goal[:, :0]
+
+
+def goal_embedding(width: int) -> nn.Module:
+    """What the heads are told of a goal token: (B, 5) -> (B, width); width 0 tells them nothing."""
+    return nn.Sequential(nn.Linear(GOAL_DIM, width), nn.GELU()) if width else NoGoal()
+
+
 def goal_token(raw: Tensor) -> Tensor:
     """Raw goal (B, 5) -> token (B, 5): hand probabilities in place of logits."""
     return torch.cat([raw[:, :HANDS].softmax(-1), raw[:, HANDS:]], dim=-1)

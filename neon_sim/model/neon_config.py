@@ -37,6 +37,7 @@ class NeonConfig:
     audio: AudioConfig = field(default_factory=lambda: AudioConfig(output_dim=64))
     extra_senses: Mapping[str, int] = field(default_factory=dict)  # of `EXTRA_ENCODERS`, with their sizes
     cross_attention: bool = False  # flow, DiT and ensemble heads look at the backbone's tokens and the goal token
+    relative_to_target: bool = False  # state-relative heads: to the last sent target, and not to where the joints are
     head: Mapping[str, Any] = field(default_factory=dict)  # other fields of ActionHeadConfig, such as head_type="flow"
 
     def __post_init__(self) -> None:

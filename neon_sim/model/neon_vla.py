@@ -20,7 +20,7 @@ from neon_sim.model.card import model_card
 from neon_sim.model.checkpoint import grown_weights, read_checkpoint, replace_text, write_checkpoint
 from neon_sim.model.encoders import EefEncoder, FeatureFusion, LidarEncoder, ProprioEncoder
 from neon_sim.model.extra_encoders import EXTRA_ENCODERS, build_extra_encoder
-from neon_sim.model.goal import GOAL_DIM, GoalReader, goal_token
+from neon_sim.model.goal import GOAL_DIM, GoalReader, goal_embedding, goal_token
 from neon_sim.model.hub import local_folder, push_folder
 from neon_sim.model.neon_config import NeonConfig
 from neon_sim.model.video_backbone import COMPACT, BackboneConfig, BackboneFeatures, VideoBackbone
@@ -72,7 +72,7 @@ class NeonVLA(nn.Module):
         self.fusion = FeatureFusion(dims, hidden, config.dropout, {k: p for k, p in lost.items() if k in dims})
         self.fused_dim = hidden + NUM_JOINTS
         self.goal_reader = GoalReader(hidden, self.backbone.num_tokens)
-        self.goal_embed = nn.Sequential(nn.Linear(GOAL_DIM, config.goal_width), nn.GELU())
+        self.goal_embed = goal_embedding(config.goal_width)
         self.action_head = G1ActionHead(
             ActionHeadConfig(
                 hidden_size=self.fused_dim + config.goal_width,
@@ -162,12 +162,13 @@ class NeonVLA(nn.Module):
         return self.action_head(told, state=state, tokens=tokens, goal=goal, generator=generator, guide=guide)
 
     def action_state(self, senses: Mapping[str, Tensor]) -> Tensor | None:
-        """Where the robot is, as an action (B, A), out of proprio (B, 125); None without it."""
+        """Where the robot is, or was last told to be, as an action (B, A), out of proprio (B, 125); None without it."""
         proprio = senses.get("proprio")
         if proprio is None:
             return None
         body = proprio.detach().cpu().numpy()
-        action = self.action_space.encode(body[:, :NUM_JOINTS], body[:, PROPRIO_DIM - 3 :])
+        joint_pos = body[:, :NUM_JOINTS] + self.config.relative_to_target * body[:, TRACKING_ERROR]
+        action = self.action_space.encode(joint_pos, body[:, PROPRIO_DIM - 3 :])
         return torch.from_numpy(action).to(proprio)
 
     def forward(

@@ -126,6 +126,7 @@ class GLRenderer:
         self._option.geomgroup[:] = VISIBLE_GROUPS
         self._option.sitegroup[:] = 0
         self._cameras: dict[str, mujoco.MjvCamera] = {}
+        self._codes: tuple[tuple[Any, ...], np.ndarray] = ((), np.empty(0, np.int32))
         self._context: tuple[Any, mujoco.MjrContext] | None = _open_context(model, height, width, backend)
         _LIVE.add(self)
         self._free = weakref.finalize(self, _free_context, *self._context)
@@ -156,15 +157,26 @@ class GLRenderer:
         """Geom id of every pixel (H, W) int32; -1 where nothing is seen."""
         picture = np.empty((self._height, self._width, 3), np.uint8)
         self.draw_ids(data, camera, picture)
-        code = picture[::-1, :, 0] + (picture[::-1, :, 1].astype(np.uint16) << 8)
+        code = picture[::-1, :, 1].astype(np.intp)
+        code <<= 8
+        code += picture[::-1, :, 0]
         if self._scene.ngeom > 65000:  # the third byte is zero in every scene but a huge one
-            code = code + (picture[::-1, :, 2].astype(np.uint32) << 16)
-        geom_of_code = np.full(self._scene.ngeom + 2, -1, np.int32)
-        kind = int(mujoco.mjtObj.mjOBJ_GEOM)
-        for drawn in self._scene.geoms[: self._scene.ngeom]:
-            if drawn.objtype == kind and drawn.segid >= 0:
-                geom_of_code[drawn.segid + 1] = drawn.objid
-        return geom_of_code[code]
+            code += picture[::-1, :, 2].astype(np.intp) << 16
+        return np.take(self._geom_of_code(), code)
+
+    def _geom_of_code(self) -> np.ndarray:
+        """Geom id of each colour that `draw_ids` paints with, -1 for none: looked up again when others are drawn."""
+        model = self._model
+        drawn = (model.geom_group, model.geom_matid, model.geom_rgba[:, 3], model.mat_rgba[:, 3])
+        key = (self._scene.ngeom, *(part.tobytes() for part in drawn))
+        if key != self._codes[0]:
+            geom_of_code = np.full(self._scene.ngeom + 2, -1, np.int32)
+            kind = int(mujoco.mjtObj.mjOBJ_GEOM)
+            for geom in self._scene.geoms[: self._scene.ngeom]:
+                if geom.objtype == kind and geom.segid >= 0:
+                    geom_of_code[geom.segid + 1] = geom.objid
+            self._codes = (key, geom_of_code)
+        return self._codes[1]
 
     def draw_ids(self, data: mujoco.MjData, camera: str, picture: np.ndarray) -> None:
         """As `draw`, with each geom in the colour of its number in the scene."""

@@ -78,7 +78,9 @@ class SegmentationCamera:
 
     def capture(self, data: mujoco.MjData, time_s: float) -> np.ndarray:
         """Take the picture: (H, W, 1) uint8."""
-        return self._class_of_geom[self._camera.capture(data, time_s)][..., None]
+        return np.take(self._class_of_geom, self._camera.capture(data, time_s), mode="wrap")[
+            ..., None
+        ]  # -1 is the last
 
     def geom_ids(self, data: mujoco.MjData) -> np.ndarray:
         """The picture in MuJoCo's geom ids, (H, W) int32, -1 where nothing is seen. It disturbs no frame."""

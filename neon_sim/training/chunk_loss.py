@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from neon_sim.model.goal import goal_loss, goal_token, make_goal
+from neon_sim.model.goal import GOAL_DIM, goal_loss, goal_token, make_goal
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.model.video_backbone import BackboneFeatures
 from neon_sim.training.batches import Group
@@ -28,8 +28,11 @@ def group_losses(model: NeonVLA, features: BackboneFeatures, group: Group) -> tu
     """Mean loss of the chunks over unmasked entries, and of the goal reading over labelled samples (0 without any).
 
     Heads are taught with the true goal where it is known; elsewhere with the one that is read, through which they teach
-    the reader.
+    the reader. Heads that do without a goal (`goal_width` 0) leave the reader as it is, half of the work.
     """
+    if not model.config.goal_width:
+        unread = features.pooled.new_zeros(len(features.pooled), GOAL_DIM)
+        return model.loss(features, group.senses, unread, group.chunk, group.mask), unread.sum()
     raw = model.goal_reader(features)
     known = group.hand >= 0
     goal, reading = goal_token(raw), raw.sum() * 0.0

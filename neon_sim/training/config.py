@@ -5,7 +5,7 @@ batches are the documents' for standard and large heads. Presets for foundation 
 which have to be downloaded; `compact_*` ones learn from what `agents/collect.py` recorded, on two CPU cores.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,14 +13,16 @@ from neon_sim.data.data_soup import DataSoupConfig
 from neon_sim.data.source import DataSourceConfig
 from neon_sim.model.neon_vla import NeonConfig
 from neon_sim.model.video_backbone import TRIBE, BackboneConfig
+from neon_sim.training.multitask import STANDING, standing_soup
 from neon_sim.training.train_config import TrainConfig
 
-__all__ = ["PRESETS", "TrainConfig", "default_arms_only_config", "large_arms_config"]
+__all__ = ["MULTITASK", "PRESETS", "TrainConfig", "default_arms_only_config", "large_arms_config"]
 
 OMNI_7B, OMNI_3B = "Qwen/Qwen2.5-Omni-7B", "Qwen/Qwen2.5-Omni-3B"
 VL_7B, VL_3B = "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct"
 COSMOS_8B, COSMOS_2B = "nvidia/Cosmos-Reason2-8B", "nvidia/Cosmos-Reason2-2B"
-RECORDED: Final = "runs/data"  # where agents/collect.py writes
+RECORDED: Final = "runs/data"  # agents/collect.py --task TASK --out runs/data/TASK
+STATE_DIM: Final = 64  # numbers of the `state` sensor
 
 _STANDARD: Final[dict[str, Any]] = {"mlp_hidden": 512}
 _LARGE: Final[dict[str, Any]] = {"mlp_hidden": 2048, "action_head_layers": 8, "proprioception_hidden": 512}
@@ -128,7 +130,12 @@ def tribe_omnimodal_config() -> TrainConfig:
 
 
 def compact_reach_config() -> TrainConfig:
-    """The arms on the compact backbone, from recorded reaches."""
+    """The arms on the compact backbone, from recorded reaches.
+
+    data: from agents/collect.py --task reach --as-judged --policy noisy_expert --sensors proprio camera --episodes 3000
+    --out runs/data/reach. Success in closed loop: not measured yet; the shipped demo heads, agents/pretrain.py's own
+    preset, learned from as many episodes.
+    """
     return _compact("reach")
 
 
@@ -162,6 +169,44 @@ PRESETS: Final[dict[str, Callable[[], TrainConfig]]] = {
 }  # fmt: skip
 
 
+def multitask_state_config(tasks: Sequence[str] = STANDING, data: str = "runs/multitask/state") -> TrainConfig:
+    """One policy for the tasks that need no walking, from words and the privileged `state`: what seeing costs, it has.
+
+    data: from agents/collect.py --task standing --as-judged --policy noisy_expert --sensors state proprio.
+
+    There is no picture, so no goal is read out of one: the pooled features of a black clip carry the words, and half
+    of the samples do without (`vision_dropout`). Chunks are differences to the last sent target, because the experts'
+    are: to hold still is then zero, however much an arm sags, and what is learned of it cannot add up to a drift.
+    """
+    model = NeonConfig(
+        mlp_hidden=256,
+        dropout=0.0,
+        sense_dropout=0.0,
+        tracking_noise=0.0,
+        goal_width=0,
+        use_lidar=False,
+        use_audio=False,
+        extra_senses={"state": STATE_DIM},
+        relative_to_target=True,
+        head={"state_relative": True, "use_separate_heads": False},
+    )
+    return _multitask(model, tasks, data, "state", goal_weight=0.0)
+
+
+def multitask_config(tasks: Sequence[str] = STANDING, data: str = "runs/multitask/camera") -> TrainConfig:
+    """One policy for the tasks that need no walking, from camera and words, and from what it hears.
+
+    data: from agents/collect.py --task standing --as-judged --policy noisy_expert --sensors proprio camera audio.
+    """
+    return _multitask(NeonConfig(mlp_hidden=512, use_lidar=False), tasks, data, "camera")
+
+
+MULTITASK: Final[dict[str, Callable[..., TrainConfig]]] = {  # beside the 24
+    "multitask_state": multitask_state_config,
+    "multitask": multitask_config,
+}
+
+
 def documents_soup() -> DataSoupConfig:
     """The mixture of the documents' custom soup: paths are hub ids, to be downloaded to folders of those names."""
     return DataSoupConfig(
@@ -189,9 +234,25 @@ def _large(backbone: str, control_mode: str) -> TrainConfig:
     return replace(_on(backbone, control_mode, **_LARGE), **_LARGE_TRAINING)
 
 
+def _multitask(model: NeonConfig, tasks: Sequence[str], data: str, kind: str, **changes: Any) -> TrainConfig:
+    """Heads on the shipped backbone, from recordings of the tasks that need no walking."""
+    who = "all" if tuple(tasks) == STANDING else "_".join(tasks)
+    settings = {"epochs": 30, "batch_size": 128, "gradient_accumulation": 1, "learning_rate": 1e-3, **changes}
+    return TrainConfig(
+        model,
+        standing_soup(data, tasks),
+        output_dir=f"runs/multitask/{kind}_{who}",
+        optim="adamw",
+        bf16=False,
+        ema_decay=0.998,
+        feature_cache="runs/features",
+        **settings,
+    )
+
+
 def _compact(*tasks: str, **changes: Any) -> TrainConfig:
     """Heads on the shipped backbone, from recordings of some tasks."""
-    sources = [DataSourceConfig(task, "neon_sim", f"{RECORDED}/{task}") for task in tasks]
+    sources = [DataSourceConfig(task, "neon_sim", f"{RECORDED}/{task}/dataset") for task in tasks]
     return TrainConfig(
         NeonConfig(**changes),
         DataSoupConfig(sources),

@@ -67,7 +67,8 @@ class NeonSelfLearner:
         self.model, self.forward_model = model.eval(), forward_model
         self.decoder = HeadDecoder(model).eval()
         self.rng = np.random.default_rng(config.seed)
-        self.policy = PractisingPolicy(model, config.practice_noise_m, self.rng)
+        practice = np.random.default_rng([config.seed, 2])  # its own: updates may be made in another process
+        self.policy = PractisingPolicy(model, config.practice_noise_m, practice)
         self.params = dict(self.decoder.named_parameters())
         self.optimizer = torch.optim.Adam(self.params.values(), lr=config.learning_rate, betas=(0.85, 0.99))
         self.forward_optimizer = torch.optim.Adam(
@@ -148,8 +149,7 @@ class NeonSelfLearner:
         rehearsed = self.strategy.sample(self.config.batch_size)
         if rehearsed is not None:
             batch = {name: torch.cat([value, rehearsed[name]]) for name, value in batch.items()}
-        with torch.autocast("cpu", torch.bfloat16):
-            losses = self.losses(batch)
+        losses = self.losses(batch)  # in float32: where a CPU has no bfloat16, autocast costs ten times as much
         total = self._objective(losses)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -192,6 +192,7 @@ class NeonSelfLearner:
             "gate": None if self.gate is None else self.gate.get_state(),
             "counts": [self.episodes, self.unusable],
             "rng": self.rng.bit_generator.state,
+            "practice_rng": self.policy.rng.bit_generator.state,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -211,6 +212,7 @@ class NeonSelfLearner:
             self.gate.restart() if state.get("gate") is None else self.gate.set_state(state["gate"])
         self.episodes, self.unusable = state.get("counts", (0, 0))
         self.rng.bit_generator.state = state["rng"]
+        self.policy.rng.bit_generator.state = state.get("practice_rng", state["rng"])
 
     def _perceive(self) -> tuple[Tensor, Tensor]:
         features, senses = self.policy.perceive()
@@ -294,6 +296,4 @@ class NeonSelfLearner:
 
 
 def _strategy_of(config: SelfLearnerConfig) -> ProtectionConfig:
-    if config.protection is not None:
-        return config.protection
-    return NoneConfig() if config.ewc_strength == 0.0 else EWCConfig(config.ewc_strength)
+    return config.protection or (NoneConfig() if config.ewc_strength == 0.0 else EWCConfig(config.ewc_strength))

@@ -11,7 +11,7 @@ import numpy as np
 from neon_sim.g1 import joints
 from neon_sim.g1.kinematics import GRAVITY, TOTAL_MASS, stance
 from neon_sim.g1.links import LINKS
-from neon_sim.locomotion.balance import CONTROL_DT, BalanceConfig
+from neon_sim.locomotion.balance import CONTROL_DT, Balance, BalanceConfig
 from neon_sim.locomotion.posture import HEIGHT_RANGE, crouch
 
 _OWN: Final = slice(0, 15)
@@ -89,17 +89,30 @@ class BalanceBatch:
         self.twist = np.zeros(count)  # N m
         self.height = np.full(count, joints.HOME_HEIGHT)  # m
         self.astride = np.zeros((count, 15))  # rad
+        self.eased = np.zeros(count)
+        self.bent = np.zeros((count, 15))  # rad
+        self.shifted = np.zeros((count, 2))  # m
+        self.leaned = np.zeros((count, 2))
 
-    def take_over(self, rows: np.ndarray, joint_pos: np.ndarray, height: np.ndarray) -> None:
-        """Begin with the feet where they are: rows (R,), joint_pos (R, 29) rad, height (R,) m."""
-        self.velocity[rows], self.heading[rows], self.twist[rows] = 0.0, np.nan, 0.0
-        self.height[rows], self.astride[rows] = height, 0.0
-        self.astride[rows, :12] = joint_pos[:, :12] - crouch(height)[:, :12]
+    def take_over(self, rows: np.ndarray, joint_pos: np.ndarray, gravity_b: np.ndarray, height: np.ndarray) -> None:
+        """As `Balance.take_over`, one after the other: few robots come to stand in the same step.
+
+        Args:
+            rows: (R,) which robots.
+            joint_pos, gravity_b: (R, 29) rad and (R, 3).
+            height: (R,) m.
+        """
+        single = Balance(self.config)
+        for row, *sensed, commanded in zip(rows, joint_pos, gravity_b, height, strict=True):
+            single.take_over(*sensed, float(commanded))
+            self.load(int(row), single.get_state())
 
     def load(self, row: int, state: Mapping[str, Any]) -> None:
         """Take over what one `Balance.get_state` says."""
         self.velocity[row], self.astride[row] = state["com_vel"], state["astride"]
         self.heading[row], self.twist[row], self.height[row] = state["heading"], state["twist"], state["height"]
+        self.eased[row], self.bent[row] = state["eased"], state["bent"]
+        self.shifted[row], self.leaned[row] = state["shifted"], state["leaned"]
 
     def state_of(self, row: int) -> dict[str, Any]:
         """One row as `Balance.set_state` takes it."""
@@ -109,6 +122,10 @@ class BalanceBatch:
             "twist": float(self.twist[row]),
             "height": float(self.height[row]),
             "astride": self.astride[row].copy(),
+            "eased": float(self.eased[row]),
+            "bent": self.bent[row].copy(),
+            "shifted": self.shifted[row].copy(),
+            "leaned": self.leaned[row].copy(),
         }
 
     def step(
@@ -124,8 +141,10 @@ class BalanceBatch:
         """Targets (R, 15) rad of legs and waist, of the robots `rows` (R,); the other arguments are theirs alone."""
         wanted, reach = height.clip(*HEIGHT_RANGE), self.config.height_speed * CONTROL_DT
         self.height[rows] += (wanted - self.height[rows]).clip(-reach, reach)
-        own = crouch(self.height[rows]) + self.astride[rows]
-        return own + self._torque(rows, poses, joint_vel, quat_wxyz, gyro, gravity_b) / joints.KP[_OWN]
+        own = crouch(self.height[rows]) + self.astride[rows] + self.eased[rows, None] * self.bent[rows]
+        own += self._torque(rows, poses, joint_vel, quat_wxyz, gyro, gravity_b) / joints.KP[_OWN]
+        self.eased[rows] *= self.config.ease
+        return own
 
     def _torque(
         self,
@@ -147,7 +166,7 @@ class BalanceBatch:
         push = self._push_point(rows, com[:, :2], pelvis, com_vel[:, :2])
         force, moment = np.empty_like(com), np.empty_like(com)
         force[:, :2] = (_WEIGHT / np.maximum(com[:, 2], 0.3))[:, None] * (com[:, :2] - push)
-        force[:, :2] += self.config.tilt_kp * frame[:, :2, 2]
+        force[:, :2] += self.config.tilt_kp * (frame[:, :2, 2] - self.eased[rows, None] * self.leaned[rows])
         force[:, 0] += self.config.tilt_kd * turn[:, 1]
         force[:, 1] -= self.config.tilt_kd * turn[:, 0]
         force[:, 2] = _WEIGHT
@@ -172,7 +191,8 @@ class BalanceBatch:
     def _push_point(self, rows: np.ndarray, com: np.ndarray, pelvis: np.ndarray, com_vel: np.ndarray) -> np.ndarray:
         keep = self.config.smoothing
         self.velocity[rows] = velocity = keep * self.velocity[rows] + (1.0 - keep) * com_vel
-        wanted = (com - pelvis + self._home_pelvis).clip(self._low, self._high)
+        place = self._home_pelvis + self.eased[rows, None] * self.shifted[rows]
+        wanted = (com - pelvis + place).clip(self._low, self._high)
         push = com + self._kp * (com - wanted) + self._kd * velocity
         return push.clip(-self._push_limit, self._push_limit)
 

@@ -144,13 +144,13 @@ class WalkerBatch:
         self._keep(rows, stepper)
         memory = stepper.memory
         speed = np.hypot(memory.slow[:, 0], memory.slow[:, 1])
-        quiet = ~_wanted(command) & (memory.amplitude < 0.05) & (speed < single.REST_SPEED)
-        quiet &= (_lean(sensed) < single.REST_LEAN) & _astride(stepper)
+        quiet = ~_wanted(command) & (memory.amplitude < single.REST_AMPLITUDE) & (speed < single.REST_SPEED)
+        quiet &= (_lean(sensed) < single.REST_LEAN) & single.astride(stepper)
         self._quiet[rows] = counted = np.where(quiet, self._quiet[rows] + 1, 0)
         rest = np.flatnonzero(counted >= single.REST_STEPS)
         if len(rest):
             self._stepping[rows[rest]] = False
-            self._balance.take_over(rows[rest], sensed.joint_pos[rest], memory.height[rest])
+            self._balance.take_over(rows[rest], sensed.joint_pos[rest], sensed.gravity_b[rest], memory.height[rest])
         return own
 
     def _keep(self, rows: np.ndarray, stepper: Stepper) -> None:
@@ -173,11 +173,3 @@ def _wanted(command: np.ndarray) -> np.ndarray:
 
 def _lean(sensed: SensedRows) -> np.ndarray:
     return np.hypot(sensed.gravity_b[:, 0], sensed.gravity_b[:, 1])
-
-
-def _astride(stepper: Stepper) -> np.ndarray:
-    """(R,) bool: both feet stand, far enough apart to stand on."""
-    odometry = stepper.odometry
-    between = odometry.foot_pos[:, 0] - odometry.foot_pos[:, 1]
-    apart = (np.abs(between[:, 0]) < single.REST_STRIDE) & (between[:, 1] > single.REST_WIDTH)
-    return odometry.contact.all(axis=1) & apart

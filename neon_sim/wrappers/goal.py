@@ -1,5 +1,6 @@
 """ReachGoal: reach as a goal-conditioned env, so that hindsight experience replay works on it."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import gymnasium
@@ -8,6 +9,20 @@ from gymnasium import spaces
 
 _PALMS: Final = (slice(0, 3), slice(7, 10))  # of the "eef" key: left and right palm
 _FARTHEST: Final = 2.0  # m, any goal in the pelvis frame
+
+
+def goal_view(obs: Mapping[str, np.ndarray], truth: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Reach as HER libraries see it: observation (141,), achieved_goal (3,) m and desired_goal (3,) m.
+
+    truth: the task's `privileged`.
+    """
+    hand, target = truth["hand"], truth["target_pos_b"]
+    which = np.eye(2, dtype=np.float32)[hand]
+    return {
+        "observation": np.concatenate([obs["proprio"], obs["eef"], which]),
+        "achieved_goal": obs["eef"][_PALMS[hand]].copy(),
+        "desired_goal": np.clip(target, -_FARTHEST, _FARTHEST).astype(np.float32),
+    }
 
 
 class ReachGoal(gymnasium.Wrapper[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray], np.ndarray]):
@@ -44,12 +59,12 @@ class ReachGoal(gymnasium.Wrapper[dict[str, np.ndarray], np.ndarray, dict[str, n
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Begin an episode."""
         obs, info = self.env.reset(seed=seed, options=options)
-        return self._seen(obs, info), info
+        return goal_view(obs, info["privileged"]), info
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """One control step; the reward is that of `compute_reward`."""
         obs, _, terminated, truncated, info = self.env.step(action)
-        seen = self._seen(obs, info)
+        seen = goal_view(obs, info["privileged"])
         reward = float(self.compute_reward(seen["achieved_goal"], seen["desired_goal"], info))
         return seen, reward, terminated, truncated, info
 
@@ -57,12 +72,3 @@ class ReachGoal(gymnasium.Wrapper[dict[str, np.ndarray], np.ndarray, dict[str, n
         """0 at the goal and -1 elsewhere, for goals (..., 3) m; info is not read."""
         far = np.linalg.norm(np.asarray(achieved_goal) - np.asarray(desired_goal), axis=-1) > self.distance
         return -far.astype(np.float32)
-
-    def _seen(self, obs: dict[str, np.ndarray], info: dict[str, Any]) -> dict[str, np.ndarray]:
-        hand, target = info["privileged"]["hand"], info["privileged"]["target_pos_b"]
-        which = np.eye(2, dtype=np.float32)[hand]
-        return {
-            "observation": np.concatenate([obs["proprio"], obs["eef"], which]),
-            "achieved_goal": obs["eef"][_PALMS[hand]].copy(),
-            "desired_goal": np.clip(target, -_FARTHEST, _FARTHEST).astype(np.float32),
-        }

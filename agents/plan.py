@@ -1,0 +1,124 @@
+"""Plan inside a world model, live: look, imagine, act, at 10 Hz.
+
+    python agents/plan.py --task reach                                     # goals are states, CEM, ten episodes
+    python agents/plan.py --task navigate --goal image --planner icem
+    python agents/plan.py --task push_box --goal instruction
+    python agents/plan.py --task reach --planner oracle --episodes 2       # MuJoCo itself as the model, slow
+    python agents/plan.py --task reach --model runs/tiny_world/world_model --preset tiny
+
+Goals lie 2.5 s of recorded behaviour away; the start does not solve them. state: where palms, robot or box should be,
+from the simulator's truth; image: a picture; observation: a picture and the proprioception there; instruction: the
+episode's own words, which name another target than the recorded behaviour went to.
+Planners: cem, icem, mppi, gradient; amortised and cloned answer at once; oracle, expert and random are references.
+
+Writes OUT/plan.json and, with --film, OUT/film.mp4: seen, imagined, goal. A LeWM has no decoder, so what it imagines is
+shown as the nearest recorded picture (from --data).
+"""
+
+import argparse
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from neon_sim.names import nearest
+from neon_sim.world_model.bundle import Bundle, load_bundle
+from neon_sim.world_model.command_space import COMMAND_SPACES
+from neon_sim.world_model.controllers import CONTROLLERS, PlanningConfig, make_controller
+from neon_sim.world_model.dataset import Rollouts
+from neon_sim.world_model.film import Memory, film_of, write_film
+from neon_sim.world_model.judging import model_folder, problem_of, summary_of_trials
+from neon_sim.world_model.problems import GOALS, Problem
+from neon_sim.world_model.trial import Trial, run_trial
+from neon_sim.world_model.worlds import WORLDS, open_world
+
+PRESETS = {
+    "default": (PlanningConfig(), 10),
+    "tiny": (PlanningConfig(samples=16, iterations=2, goal_steps=15, budget_steps=20, execute=2), 2),
+}
+
+
+def settings(args: argparse.Namespace) -> tuple[PlanningConfig, int]:
+    """The preset with the given flags put in.
+
+    Raises:
+        ValueError: a name that does not exist, with the nearest that does, or a number that makes no sense.
+    """
+    named = (("preset", args.preset, PRESETS), ("task", args.task, COMMAND_SPACES), ("world", args.world, WORLDS))
+    for kind, value, valid in (*named, ("planner", args.planner, CONTROLLERS)):
+        if value not in valid:
+            raise nearest(kind, value, valid)
+    config, episodes = PRESETS[args.preset]
+    given = {name: value for name, value in vars(args).items() if name in asdict(config) and value is not None}
+    episodes = episodes if args.episodes is None else args.episodes
+    if episodes < 1:
+        raise ValueError(f"--episodes must be at least 1, got {episodes}.")
+    return replace(config, **given), episodes
+
+
+def save_film(bundle: Bundle, problem: Problem, trial: Trial, data: Path, path: Path) -> None:
+    """Write the trial beside what was imagined of it."""
+    memory = Memory.of(bundle.model, Rollouts(data))
+    write_film(film_of(trial, problem.goal.frame, memory), path)
+    print(f"Wrote {path}")
+
+
+def main() -> None:
+    """Play, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="default", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--task", default="reach", help=f"one of {', '.join(COMMAND_SPACES)}")
+    parser.add_argument("--goal", help=f"one of {', '.join(GOALS)}")
+    parser.add_argument("--planner", default="cem", help=f"one of {', '.join(CONTROLLERS)}")
+    parser.add_argument("--world", default="nominal", help=f"one of {', '.join(WORLDS)}")
+    parser.add_argument("--model", type=Path, help="a world model's folder")
+    for name in ("samples", "iterations", "horizon", "hold", "execute"):
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--goal-steps", type=int, help="of 0.1 s from start to goal; 25, or 50 for the far ones")
+    parser.add_argument("--budget-steps", type=int, help="of 0.1 s in which it has to be reached")
+    parser.add_argument("--episodes", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--film", action="store_true", help="film the first episode")
+    parser.add_argument("--data", type=Path, help="recorded rollouts for the film; runs/world_model_TASK/data")
+    parser.add_argument("--out", type=Path, default=Path("runs/plan"))
+    args = parser.parse_args()
+    try:
+        config, episodes = settings(args)
+        play(config, episodes, args)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(str(error)) from None
+
+
+def play(config: PlanningConfig, episodes: int, args: argparse.Namespace) -> None:
+    """All episodes, then the numbers."""
+    bundle = load_bundle(model_folder(args.task, args.model))
+    if bundle.task != args.task:
+        raise ValueError(f"This world model is of {bundle.task}, wanted {args.task}. Give --model or --task.")
+    env = open_world(args.task, bundle.model.config.image_size, args.world, room=args.seed)
+    controller = make_controller(args.planner, env, bundle, config, args.seed)
+    trials: list[Trial] = []
+    try:
+        for i in tqdm(range(episodes), desc=f"{args.planner}, {config.goal}"):
+            problem = problem_of(env, bundle, config, args.seed, i)
+            film = args.film and i == 0
+            trials.append(run_trial(env, bundle.space, problem, controller, config, film))
+            if film:
+                data = args.data or Path("runs") / f"world_model_{args.task}" / "data"
+                save_film(bundle, problem, trials[0], data, args.out / "film.mp4")
+    except KeyboardInterrupt:
+        print("\nStopped; what was played is counted.")
+    finally:
+        env.close()
+    if not trials:
+        return
+    made = {"task": args.task, "planner": args.planner, "world": args.world, "config": asdict(config)}
+    found = made | summary_of_trials(trials)
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "plan.json").write_text(json.dumps(found, indent=2) + "\n")
+    print(f"{args.task}: {found['success']}, {found['final_cm_median']:.1f} cm from the goal at the end (median), "
+          f"{found['decide_ms_p50']:.0f} ms a decision")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""One unbroken life through every trouble, and what each way of learning has kept of it.
+
+    python benchmarks/forgetting.py                      # reach, five arms, three seeds; writes RESULTS.md
+    python benchmarks/forgetting.py --preset tiny        # a quick look; writes nothing outside --out
+    python benchmarks/forgetting.py --preset full        # ten arms, ten seeds
+    python benchmarks/forgetting.py --calibrate          # how bad the regimes are to be; learns nothing
+    python benchmarks/forgetting.py --seeds 100 101      # to choose settings on; writes nothing outside --out
+
+nominal -> payload -> weak motor -> actuator bias -> low friction -> latency -> nominal -> each trouble again. After
+each stage a frozen copy is judged on all regimes. Each arm's life with each seed is a shard: run the command again and
+it goes on, where a shard was begun from its last whole stage. The table, the pictures and the JSON file are written
+once all shards of the preset are there.
+"""
+
+import argparse
+import datetime
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from forgetting_arms import ARMS, PRESETS, Preset, all_seeds, learner_config, stages_of
+from forgetting_calibrate import calibrate, judging_seeds
+from forgetting_life import ShardJob, live_shard, make_learner, play
+from forgetting_merge import figures_of
+from forgetting_plots import plot_all
+from forgetting_table import HEADER, arm_rows, regime_lines
+from forgetting_world import HeldLook, Looks, judge, look, open_env
+from report import ROOT, table, write_report
+
+from neon_sim.eval.regimes import REGIMES, regimes_of
+from neon_sim.model.neon_vla import NeonVLA
+from neon_sim.names import nearest
+from neon_sim.shipped import asset_path
+from neon_sim.training.workers import cpu_count, parallel_map
+
+BLOCK = 60  # seeds that are looked at in one go
+
+
+def look_at_block(work: tuple[str, str, Path, tuple[int, ...]]) -> None:
+    """Render one block of first pictures, unless it is there."""
+    policy, task, path, seeds = work
+    if not path.exists():
+        torch.set_num_threads(1)
+        look(NeonVLA.from_pretrained(policy), task, seeds).save(path)
+
+
+def look_at_all(job: ShardJob, workers: int) -> Looks:
+    """The first picture of every seed, rendered once for all arms."""
+    seeds = all_seeds(job.regimes, job.preset)
+    blocks = [tuple(seeds[i : i + BLOCK]) for i in range(0, len(seeds), BLOCK)]
+    work = [(job.policy, job.task, job.out / "looks" / f"{_name_of(block)}.npz", block) for block in blocks]
+    missing = [item for item in work if not item[2].exists()]
+    if missing:
+        list(parallel_map(look_at_block, missing, min(workers, len(missing)), "looking"))
+    return Looks.load(path for _, _, path, _ in work)
+
+
+def _name_of(seeds: Sequence[int]) -> str:
+    """Of a block's file: another preset or other seeds make other blocks."""
+    return hashlib.blake2b(str(seeds).encode(), digest_size=8).hexdigest()
+
+
+def episode_costs(job: ShardJob, looks: Looks) -> tuple[float, float]:
+    """Seconds of one episode that is lived and learned from, and of one that is judged, as this machine is now."""
+    torch.set_num_threads(1)
+    learner = make_learner(job, learner_config(job.preset, ARMS["naive"], job.seed), looks)
+    env, seeds = open_env(job.task), all_seeds(job.regimes, job.preset)[:3]
+    play(env, learner, job.regimes[0], seeds[0], job.preset.steps)
+    for item in list(learner.buffer) * learner.config.batch_size:
+        learner.buffer.append(item)  # enough for a batch, as it is for all but the first dozen episodes
+    begun = time.perf_counter()
+    for seed in seeds[1:]:
+        play(env, learner, job.regimes[0], seed, job.preset.steps)
+    lived = (time.perf_counter() - begun) / 2
+    begun = time.perf_counter()
+    judged = judging_seeds(job.seed, min(3, job.preset.judged))
+    for regime in job.regimes[:2]:
+        judge(env, HeldLook(learner.model, looks), regime, judged)
+    env.close()
+    return lived, (time.perf_counter() - begun) / (2 * len(judged))
+
+
+def expected_seconds(jobs: Sequence[ShardJob], costs: tuple[float, float], workers: int) -> float:
+    """How long the shards that are missing will take; half-lived ones count as if they were not begun."""
+    total = 0.0
+    for job in (job for job in jobs if not job.path.exists()):
+        arm = ARMS[job.arm]
+        stages = stages_of(arm.plan, job.regimes, job.preset, job.seed)
+        rows = len(stages) if arm.learns and arm.rate > 0.0 else 1  # the same weights are judged once
+        total += costs[0] * sum(len(stage.regimes) for stage in stages)
+        total += costs[1] * rows * len(job.regimes) * job.preset.judged
+    return total / max(1, min(workers, len(jobs)))
+
+
+def settings_of(job: ShardJob) -> str:
+    """What must not change between the shards of one folder, as text: all but which arms and seeds there are."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(Path(job.policy).iterdir()):
+        digest.update(path.read_bytes() if path.is_file() and path.suffix != ".md" else b"")
+    preset = {name: value for name, value in asdict(job.preset).items() if name not in ("arms", "seeds", "written")}
+    arms = {name: asdict(arm) for name, arm in ARMS.items()}
+    regimes = [asdict(regime) for regime in job.regimes]
+    everything = {"task": job.task, "policy": digest.hexdigest(), "preset": preset, "arms": arms, "regimes": regimes}
+    return json.dumps(everything, indent=1, default=str) + "\n"
+
+
+def prepare(job: ShardJob) -> None:
+    """Make the folder, or go on in it.
+
+    Raises:
+        SystemExit: it was begun with other settings.
+    """
+    marker, settings = job.out / "settings.json", settings_of(job)
+    if marker.exists() and marker.read_text() != settings:
+        raise SystemExit(f"{job.out} was begun with other settings. Choose another --out, or delete it to begin anew.")
+    job.out.mkdir(parents=True, exist_ok=True)
+    marker.write_text(settings)
+
+
+def gather(jobs: Sequence[ShardJob]) -> dict[str, list[Any]]:
+    """The finished shards, by arm, in the order of their seeds."""
+    shards: dict[str, list[Any]] = {}
+    for job in jobs:
+        shards.setdefault(job.arm, []).append(json.loads(job.path.read_text()))
+    return {arm: shards[arm] for arm in ARMS if arm in shards}
+
+
+def report(jobs: Sequence[ShardJob], name: str) -> str:
+    """Merge the shards of all jobs into figures, table and pictures; only a whole preset goes into RESULTS.md.
+
+    Raises:
+        FileNotFoundError: a shard is missing; nothing is written.
+    """
+    job, shards = jobs[0], gather(jobs)
+    figures = {"task": job.task, "preset": name, **figures_of(shards, job.preset.steps, job.preset.window)}
+    figures |= {"seed_numbers": list(job.preset.seeds), "judged_per_cell": job.preset.judged * len(job.preset.seeds)}
+    rows = arm_rows(figures)
+    text = table(HEADER, rows) + "\n\n" + "\n".join(regime_lines(figures, shards, job.regimes)) + "\n"
+    (job.out / "figures.json").write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
+    (job.out / "table.md").write_text(text)
+    pictures = plot_all(figures, shards, job.preset.window, job.out)
+    written = "forgetting" if job.task == "reach" else f"forgetting_{job.task}"
+    whole = job.preset.written and job.preset == PRESETS.get(name)
+    if whole and seeds_written(ROOT / "benchmarks" / "results" / f"{written}.json") <= len(job.preset.seeds):
+        write_report(written, figures, HEADER, rows, datetime.date.today().isoformat())
+        for picture in pictures:
+            shutil.copyfile(picture, ROOT / "docs" / picture.name.replace("forgetting", written, 1))
+    return text
+
+
+def seeds_written(path: Path) -> int:
+    """Seeds of the report that is there; 0 without one. A run of fewer seeds does not take its place."""
+    return int(json.loads(path.read_text())["figures"]["seeds"]) if path.exists() else 0
+
+
+def make_jobs(preset: Preset, task: str, policy: Path, out: Path) -> list[ShardJob]:
+    """One for each arm and seed, the longest first, so that no worker is left alone with one at the end."""
+    regimes = regimes_of(task)
+    light = [arm for arm in preset.arms if not ARMS[arm].learns or ARMS[arm].rate == 0.0]
+    order = [arm for arm in preset.arms if arm not in light] + light
+    return [ShardJob(arm, seed, task, regimes, preset, str(policy), out) for seed in preset.seeds for arm in order]
+
+
+def run(jobs: Sequence[ShardJob], name: str, workers: int) -> None:
+    """Look, tell how long it will take, live, report."""
+    prepare(jobs[0])
+    looks = look_at_all(jobs[0], workers)
+    missing = [job for job in jobs if not job.path.exists()]
+    if missing:
+        costs = episode_costs(jobs[0], looks)
+        minutes = expected_seconds(jobs, costs, workers) / 60
+        each = f"an episode costs {costs[0]:.2f} s to live and {costs[1]:.2f} s to judge on this machine now"
+        print(f"{len(missing)} of {len(jobs)} shards, {workers} workers; {each}: about {minutes:.0f} min.", flush=True)
+        list(parallel_map(live_shard, missing, min(workers, len(missing)), "lives"))
+    print(f"\n{report(jobs, name)}\nWrote table.md, figures.json and three pictures to {jobs[0].out}")
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="benchmark", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--task", default="reach", help=f"one of {', '.join(REGIMES)}")
+    parser.add_argument("--policy", type=Path, default=None, help="checkpoint that can do the task; reach has one")
+    parser.add_argument("--out", type=Path, default=None, help="default: runs/forgetting_TASK_PRESET")
+    parser.add_argument("--arms", nargs="+", help=f"some of {', '.join(ARMS)}; `frozen` must be among them")
+    parser.add_argument("--seeds", nargs="+", type=int)
+    parser.add_argument("--workers", type=int, default=cpu_count())
+    parser.add_argument("--calibrate", action="store_true")
+    parser.add_argument("--episodes", type=int, default=100, help="of each level, with --calibrate")
+    return parser.parse_args(arguments)
+
+
+def chosen_preset(args: argparse.Namespace) -> Preset:
+    """The preset, with the arms and seeds that were asked for.
+
+    Raises:
+        ValueError: a name that does not exist, or arms without the frozen one that all are compared with.
+    """
+    if args.preset not in PRESETS:
+        raise nearest("preset", args.preset, PRESETS)
+    preset = PRESETS[args.preset]
+    for arm in args.arms or ():
+        if arm not in ARMS:
+            raise nearest("arm", arm, ARMS)
+    if args.arms and "frozen" not in args.arms:
+        raise ValueError(f"Every figure is relative to the arm 'frozen'; got {args.arms}. Add it.")
+    return replace(preset, arms=tuple(args.arms or preset.arms), seeds=tuple(args.seeds or preset.seeds))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Calibrate, or live and report."""
+    args = parse(arguments)
+    try:
+        preset, _ = chosen_preset(args), regimes_of(args.task)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    if args.policy is None and args.task != "reach":
+        raise SystemExit(f"No policy for '{args.task}' is shipped. Give one with --policy.")
+    policy = args.policy or asset_path("g1/demo_heads")
+    if args.calibrate:
+        print(json.dumps(calibrate(args.task, policy, args.episodes), indent=1))
+        return
+    out = args.out or Path("runs") / f"forgetting_{args.task}_{args.preset}"
+    jobs = make_jobs(preset, args.task, policy, out)
+    try:
+        run(jobs, args.preset, args.workers)
+    except KeyboardInterrupt:
+        raise SystemExit(f"\nStopped; what was lived through is in {out}. The same command goes on.") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""The arms of the forgetting benchmark, the presets, and the life that each arm lives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from forgetting_calibrate import judging_seeds
+
+from neon_sim.eval.regimes import Regime, life_order
+from neon_sim.training.protection import (
+    EWCConfig,
+    EWCReplayConfig,
+    L2Config,
+    NoneConfig,
+    OnlineEWCConfig,
+    ProtectionConfig,
+    ReplayConfig,
+)
+from neon_sim.training.self_learner import SelfLearnerConfig
+
+LIFE_SEED: Final = 5_000_000  # demonstrations have 3 million and on, judged episodes 10 million and on
+LIFE_ROOM: Final = 10_000  # episodes between two lives' first seeds
+DEFAULT_ARM: Final = "online_ewc"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to live. All arms share the loss weights, the episodes and what is practised."""
+
+    meaning: str
+    protection: ProtectionConfig = NoneConfig()
+    rate: float = 1.0  # of the preset's learning rate
+    learns: bool = True  # False: the learning cycle is not even run
+    plan: str = "sequence"  # or "joint", "fresh": see `stages_of`
+
+
+ARMS: Final[dict[str, Arm]] = {
+    "frozen": Arm("never learns", learns=False),
+    "naive": Arm("learns, nothing is protected"),
+    "l2": Arm("springs of one stiffness", L2Config()),
+    "ewc": Arm("EWC, an anchor for each stage", EWCConfig()),
+    "online_ewc": Arm("EWC, one anchor and a Fisher that fades", OnlineEWCConfig()),
+    "replay": Arm("rehearses a fair sample of its life", ReplayConfig()),
+    "ewc_replay": Arm("online EWC and rehearsal", EWCReplayConfig()),
+    "lr0": Arm("the whole cycle with learning rate 0", rate=0.0),
+    "fresh": Arm("met each regime as its first: the oracle of each", plan="fresh"),
+    "joint": Arm("ceiling: the same episodes, all regimes mixed from the start", plan="joint"),
+}
+NOT_BUILT: Final = {
+    "reward": "a reward-driven arm: what labels would buy",
+    "randomised": "a policy trained on randomised bodies that never learns",
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How long the benchmark is."""
+
+    arms: tuple[str, ...] = tuple(ARMS)
+    seeds: tuple[int, ...] = tuple(range(10))
+    first_visit: int = 100  # episodes of `steps` in a regime that is new: 9,600 env steps
+    again: int = 60
+    judged: int = 40  # episodes per seed of each cell of the matrix
+    steps: int = 96  # control steps an episode of the life: six chunks
+    window: int = 20  # episodes that a recovery is judged on
+    learner: SelfLearnerConfig = SelfLearnerConfig(practice_noise_m=0.04)
+    written: bool = True  # into benchmarks/results and RESULTS.md
+
+
+PRESETS: Final[dict[str, Preset]] = {
+    "full": Preset(),
+    "benchmark": Preset(
+        arms=("frozen", "naive", "online_ewc", "replay", "lr0"),
+        seeds=(0, 1, 2),
+        first_visit=80,
+        again=40,
+        judged=34,  # 102 a cell
+    ),
+    "tiny": Preset(
+        arms=("frozen", "naive", "online_ewc", "lr0"),
+        seeds=(0,),
+        first_visit=2,
+        again=2,
+        judged=1,
+        steps=48,
+        window=2,
+        learner=SelfLearnerConfig(practice_noise_m=0.04, batch_size=3, updates_per_chunk=1, fisher_samples=16),
+        written=False,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A piece of a life between two judgements."""
+
+    name: str
+    regimes: tuple[int, ...]  # of each episode
+    first_episode: int  # in the life: its seed follows from it
+    anew: bool = False  # whether a learner that knows nothing of the stages before begins here
+
+
+def stages_of(plan: str, regimes: Sequence[Regime], preset: Preset, seed: int) -> list[Stage]:
+    """What an arm lives through.
+
+    plan: "sequence" = one unbroken life; "joint" = its episodes in one stage, the regimes mixed up; "fresh" = a new
+    learner for the first visit to each trouble.
+    """
+    life = _sequence(regimes, preset)
+    if plan == "sequence":
+        return life
+    if plan == "fresh":
+        firsts = {stage.regimes[0]: stage for stage in reversed(life) if stage.regimes[0] != 0}
+        return [replace(firsts[regime], anew=True) for regime in sorted(firsts)]
+    everything = np.concatenate([stage.regimes for stage in life])
+    mixed = np.random.default_rng([seed, 3]).permutation(everything)
+    return [Stage("all, mixed", tuple(int(regime) for regime in mixed), 0)]
+
+
+def _sequence(regimes: Sequence[Regime], preset: Preset) -> list[Stage]:
+    stages: list[Stage] = []
+    begun = 0
+    for regime in life_order(regimes):
+        seen = any(stage.regimes[0] == regime for stage in stages)
+        count = preset.again if seen else preset.first_visit
+        name = f"{regimes[regime].name} again" if seen else regimes[regime].name
+        stages.append(Stage(name, (regime,) * count, begun))
+        begun += count
+    return stages
+
+
+def episodes_of_life(regimes: Sequence[Regime], preset: Preset) -> int:
+    """Episodes of one unbroken life.
+
+    Raises:
+        ValueError: more than there are seeds between two lives.
+    """
+    count = sum(len(stage.regimes) for stage in _sequence(regimes, preset))
+    if count > LIFE_ROOM:
+        raise ValueError(f"A life may have {LIFE_ROOM} episodes, this preset's has {count}. Shorten its visits.")
+    return count
+
+
+def life_seed(seed: int, episode: int) -> int:
+    """Of `env.reset`, for an episode of a life."""
+    return LIFE_SEED + LIFE_ROOM * seed + episode
+
+
+def all_seeds(regimes: Sequence[Regime], preset: Preset) -> list[int]:
+    """Every episode that any arm plays, lived or judged: what has to be looked at once."""
+    count = episodes_of_life(regimes, preset)
+    lived = [life_seed(seed, episode) for seed in preset.seeds for episode in range(count)]
+    return lived + [number for seed in preset.seeds for number in judging_seeds(seed, preset.judged)]
+
+
+def learner_config(preset: Preset, arm: Arm, seed: int) -> SelfLearnerConfig:
+    """What makes the arms differ, and nothing else; the joint one never forgets an episode."""
+    config = replace(preset.learner, seed=seed, protection=arm.protection)
+    config = replace(config, learning_rate=config.learning_rate * arm.rate)
+    if arm.plan == "joint":
+        config = replace(config, buffer_size=10**6)
+    return config if arm.learns else replace(config, updates_per_chunk=0)

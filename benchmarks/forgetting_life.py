@@ -1,0 +1,165 @@
+"""One shard of the forgetting benchmark: an arm's whole life with one seed, judged after each stage.
+
+After each stage the learner's state is saved, so a life that was stopped goes on at its last stage; a shard that is
+written is never lived again. The learner is told when a stage ends (all arms alike): it protects what it knows then,
+and begins a new buffer, since rehearsing what was before would be a protection, too.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from forgetting_arms import ARMS, Preset, Stage, learner_config, life_seed, stages_of
+from forgetting_calibrate import judging_seeds
+from forgetting_world import HeldLook, Judged, Looks, arrived, fault_of, judge, open_env
+from tqdm import tqdm
+
+from neon_sim.eval.regimes import Regime
+from neon_sim.model.neon_vla import NeonVLA
+from neon_sim.rollout import rollout
+from neon_sim.training.atomic_file import replace_bytes
+from neon_sim.training.learning_state import load_learning_state, save_learning_state
+from neon_sim.training.online import load_forward_model
+from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """One arm with one seed."""
+
+    arm: str
+    seed: int
+    task: str
+    regimes: tuple[Regime, ...]
+    preset: Preset
+    policy: str  # folder of the checkpoint that every arm begins with
+    out: Path
+
+    @property
+    def path(self) -> Path:
+        """Of the finished shard."""
+        return self.out / "shards" / f"{self.arm}_{self.seed}.json"
+
+    @property
+    def state_path(self) -> Path:
+        """Of the life in progress."""
+        return self.out / "states" / f"{self.arm}_{self.seed}.pt"
+
+
+def make_learner(job: ShardJob, config: SelfLearnerConfig, looks: Looks) -> NeonSelfLearner:
+    """The checkpoint's policy, on held looks, about to learn."""
+    model = NeonVLA.from_pretrained(job.policy)
+    learner = NeonSelfLearner(model, load_forward_model(model, Path(job.policy)), config)
+    learner.policy = HeldLook(model, looks, config.practice_noise_m)
+    return learner
+
+
+def play(env: Any, learner: NeonSelfLearner, regime: Regime, seed: int, steps: int) -> tuple[bool, bool]:
+    """One episode of a life; returns whether it ended where it was meant to, and whether the robot fell."""
+    policy = learner.policy
+    assert isinstance(policy, HeldLook)  # `make_learner` has put it there
+    env.world.apply_fault(fault_of(regime))
+    policy.begin(seed)
+    played = rollout(env, policy, steps, seed, keep=(), on_chunk=lambda _: learner.before_chunk())
+    learner.end_episode()
+    return arrived(env, policy.offset_m), bool(played.terminated[-1])
+
+
+class Life:
+    """A learner and its world, stage after stage.
+
+    Args:
+        job: which.
+        looks: what every seed's episode looks like.
+    """
+
+    def __init__(self, job: ShardJob, looks: Looks) -> None:
+        self.job, self.looks = job, looks
+        self.config = learner_config(job.preset, ARMS[job.arm], job.seed)
+        self.learner = make_learner(job, self.config, looks)
+        self.env = open_env(job.task)
+        self.records: list[dict[str, Any]] = []
+        self._judged: dict[tuple[str, int], Judged] = {}  # the same weights fare the same
+
+    def go_on(self, stages: Sequence[Stage]) -> list[dict[str, Any]]:
+        """Live through what has not been lived through yet; returns a record for each stage."""
+        path = self.job.state_path
+        if path.exists():
+            self.records = json.loads(load_learning_state(path, self.learner)["records"])
+        for stage in stages[len(self.records) :]:
+            self.records.append(self._stage(stage))
+            save_learning_state(path, self.learner, {"records": json.dumps(self.records)})
+            self._tell(len(stages))
+        self.env.close()
+        return self.records
+
+    def _stage(self, stage: Stage) -> dict[str, Any]:
+        if stage.anew:
+            self.learner = make_learner(self.job, self.config, self.looks)
+        begun = time.process_time()
+        curve, falls = [], 0
+        for i, regime in enumerate(stage.regimes):
+            seed = life_seed(self.job.seed, stage.first_episode + i)
+            good, fell = play(self.env, self.learner, self.job.regimes[regime], seed, self.job.preset.steps)
+            curve.append(int(good))
+            falls += fell
+        lived = time.process_time()
+        known = len(self._judged)
+        row = [asdict(judged) for judged in self.judge_all()]
+        anew = (len(self._judged) - known) * self.job.preset.judged
+        judged = time.process_time()
+        if self.learner.buffer:
+            self.learner.protect(*self.learner.known())
+            self.learner.buffer.clear()
+        return {
+            "name": stage.name,
+            "regime": stage.regimes[0] if len(set(stage.regimes)) == 1 else None,
+            "curve": curve,
+            "falls": falls,
+            "row": row,
+            "protection_bytes": self.learner.strategy.memory_bytes(),
+            "cost": {"life_cpu_s": lived - begun, "judge_cpu_s": judged - lived, "judged_anew": anew},
+        }
+
+    def judge_all(self) -> list[Judged]:
+        """A frozen copy on every regime. Weights that were judged before are not played again."""
+        digest = hashlib.blake2b(digest_size=16)
+        for value in self.learner.params.values():
+            digest.update(value.detach().numpy().tobytes())
+        eyes = HeldLook(self.learner.model, self.looks)
+        seeds = judging_seeds(self.job.seed, self.job.preset.judged)
+        for number, regime in enumerate(self.job.regimes):
+            key = (digest.hexdigest(), number)
+            if key not in self._judged:
+                self._judged[key] = judge(self.env, eyes, regime, seeds)
+        return [self._judged[digest.hexdigest(), number] for number in range(len(self.job.regimes))]
+
+    def _tell(self, total: int) -> None:
+        record = self.records[-1]
+        row = " ".join(f"{100 * cell['successes'] / cell['episodes']:3.0f}" for cell in record["row"])
+        lived = 100 * sum(record["curve"]) / len(record["curve"])
+        where = f"{self.job.arm} seed {self.job.seed}, stage {len(self.records)}/{total} {record['name']}"
+        tqdm.write(f"{where}: {lived:.0f} % of {len(record['curve'])} episodes; frozen copy on all regimes: {row} %")
+
+
+def live_shard(job: ShardJob) -> Path:
+    """Live (or go on with) one shard and write it; a finished one is left alone. Returns its path."""
+    if job.path.exists():
+        return job.path
+    torch.set_num_threads(1)
+    life = Life(job, Looks.load(sorted((job.out / "looks").glob("*.npz"))))
+    records = life.go_on(stages_of(ARMS[job.arm].plan, job.regimes, job.preset, job.seed))
+    shard = {
+        "arm": job.arm,
+        "seed": job.seed,
+        "regimes": [regime.name for regime in job.regimes],
+        "stages": records,
+    }
+    replace_bytes(job.path, (json.dumps(shard) + "\n").encode())
+    job.state_path.unlink(missing_ok=True)
+    return job.path

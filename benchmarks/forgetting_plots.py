@@ -1,0 +1,89 @@
+"""The pictures of the forgetting benchmark: retention heat maps, recovery curves, recovery against forgetting."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from forgetting_merge import Shards
+
+from neon_sim.eval.plots import COLORS, line_plot
+from neon_sim.eval.retention import running_mean
+
+
+def plot_matrices(figures: Mapping[str, Any], stages: Mapping[str, Sequence[str]], path: Path) -> None:
+    """One heat map per arm: success of a frozen copy (columns) after each stage of the life (rows)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    arms = list(figures["arms"])
+    columns = min(3, len(arms))
+    rows = -(-len(arms) // columns)
+    figure, grid = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.6 * rows), dpi=110, squeeze=False)
+    for axes, arm in itertools.zip_longest(grid.flat, arms):
+        if arm is None:
+            axes.set_visible(False)
+            continue
+        matrix = 100 * np.array(figures["arms"][arm]["matrix"])
+        axes.imshow(matrix, vmin=0, vmax=100, cmap="viridis", aspect="auto")
+        axes.set_title(arm, fontsize=10)
+        axes.set_xticks(range(matrix.shape[1]), figures["regimes"], rotation=35, ha="right", fontsize=7)
+        axes.set_yticks(range(matrix.shape[0]), stages[arm], fontsize=7)
+        for (i, j), value in np.ndenumerate(matrix):
+            axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=6, color="w" if value < 60 else "k")
+    _save(figure, path)
+
+
+def plot_recovery(shards: Shards, window: int, path: Path) -> None:
+    """Success along the life, a running mean over episodes, all seeds together; one curve per arm that lives it."""
+    lines, length = {}, 0
+    for arm, own in shards.items():
+        if own[0]["stages"][0]["regime"] != 0:
+            continue  # mixed or fresh lives have no such course
+        whole = np.mean([np.concatenate([stage["curve"] for stage in shard["stages"]]) for shard in own], axis=0)
+        lines[arm] = [100 * float(value) for value in running_mean(whole, window)]
+        length = len(whole)
+    line_plot(path, list(range(1, length + 1)), lines, "episode of the life", "ended where it was meant to, %")
+
+
+def plot_pareto(figures: Mapping[str, Any], path: Path) -> None:
+    """What was recovered against what was forgotten on nominal: up and to the left is better."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.0, 4.4), dpi=130)
+    for color, (arm, found) in zip(itertools.cycle(COLORS), figures["arms"].items(), strict=False):
+        x, y = found.get("nominal_forgetting"), found["recovered_fraction"]
+        if x is not None and y is not None:
+            axes.scatter(100 * x, 100 * y, color=color, s=46)
+            axes.annotate(arm, (100 * x, 100 * y), textcoords="offset points", xytext=(6, 4), fontsize=8)
+    axes.axvline(5.0, color="#999999", linestyle="--", linewidth=0.8)
+    axes.axhline(80.0, color="#999999", linestyle="--", linewidth=0.8)
+    axes.set_xlabel("forgotten on nominal at the end, points (target: at most 5)")
+    axes.set_ylabel("recovered, % (target: 80)")
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
+
+
+def plot_all(figures: Mapping[str, Any], shards: Shards, window: int, folder: Path) -> list[Path]:
+    """Draw all three; returns where they are."""
+    stages = {arm: [stage["name"] for stage in own[0]["stages"]] for arm, own in shards.items()}
+    paths = [folder / f"forgetting_{name}.png" for name in ("matrices", "recovery", "pareto")]
+    plot_matrices(figures, stages, paths[0])
+    plot_recovery(shards, window, paths[1])
+    plot_pareto(figures, paths[2])
+    return paths
+
+
+def _save(figure: Any, path: Path) -> None:
+    from matplotlib import pyplot as plt
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)

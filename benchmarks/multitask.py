@@ -1,0 +1,190 @@
+"""One policy for all tasks that need no walking: by task, in seen and unseen wordings, beside expert and specialists.
+
+    python benchmarks/multitask.py --policy runs/multitask/state_all/best --alone runs/multitask/state_{task}/best
+    python benchmarks/multitask.py --policy runs/multitask/probe/best --tasks reach wave --episodes 20
+
+--alone is the folder of each task's own policy, {task} standing for its name; a task without one has an empty column.
+Beside NeonBench's cells the policy plays every task with another one's words: what it loses says how far it listens.
+Stop with Ctrl-C; the same line goes on. Every episode is kept below --out. RESULTS.md is written for all tasks with 200
+episodes each, and by nothing smaller.
+"""
+
+import argparse
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import gymnasium
+from report import table, write_report
+
+import neon_sim  # noqa: F401  registers NeonG1-v0
+from neon_sim.cells import LASTING, cell_options
+from neon_sim.eval.evaluate import EvaluationJob, build_policy
+from neon_sim.eval.neonbench import BenchConfig, run
+from neon_sim.eval.neonbench_play import FIRST_SEED, Player, find_player, leave_interrupts_to_the_main_process
+from neon_sim.eval.neonbench_report import BenchResults, Score
+from neon_sim.eval.statistics import format_rate
+from neon_sim.rollout import rollout
+from neon_sim.training.multitask import STANDING, other_words
+from neon_sim.training.workers import cpu_count, parallel_map
+
+FULL: Final = 200  # episodes of each task that a figure counts with
+CELLS: Final = ("nominal", "unseen_wordings")
+COLUMNS: Final = ("seen", "unseen", "other_words", "alone_seen", "alone_unseen", "expert")
+HEADER: Final = (
+    "task", "seen wordings", "unseen wordings", "another task's words", "own policy, seen", "own, unseen", "expert"
+)  # fmt: skip
+EXPERT: Final = Player("expert", "expert", mark="expert")
+_SHARD: Final = 20  # episodes in one file
+
+
+@dataclass(frozen=True)
+class Misled:
+    """Episodes `first` to `first + count` of a task with another one's words, and the file for their successes."""
+
+    player: Player
+    task: str
+    first: int
+    count: int
+    path: str
+
+    def read(self) -> list[bool] | None:
+        """What the file says, if it is of this policy and has all of them."""
+        path = Path(self.path)
+        stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        whole = stored.get("mark") == self.player.mark and len(stored["successes"]) >= self.count
+        return stored["successes"][: self.count] if whole else None
+
+
+def play_misled(job: Misled) -> int:
+    """Play them and write the file in one step. Returns how many there were."""
+    options = {**cell_options("nominal", job.player.reads), "task": job.task}
+    options |= {"control_mode": job.player.control_mode, "action_center": job.player.action_center}
+    env: Any = gymnasium.make("NeonG1-v0", disable_env_checker=True, **options).unwrapped
+    policy = build_policy(EvaluationJob("multitask", job.player.policy, ()), env)
+    successes = []
+    for seed in range(FIRST_SEED + job.first, FIRST_SEED + job.first + job.count):
+        words = {"instruction": other_words(job.task)}
+        lasting = job.task in LASTING
+        successes.append(rollout(env, policy, seed=seed, keep=(), stop_on_success=not lasting, options=words).success)
+    env.close()
+    path = Path(job.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps({"mark": job.player.mark, "successes": successes}) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return len(successes)
+
+
+def misled(player: Player, tasks: Sequence[str], episodes: int, folder: Path, workers: int) -> dict[str, Score]:
+    """By task: success with the words of another one."""
+    jobs = [
+        Misled(player, task, first, min(_SHARD, episodes - first), str(folder / f"{task}-{first:05d}.json"))
+        for task in tasks
+        for first in range(0, episodes, _SHARD)
+    ]
+    missing = [job for job in jobs if job.read() is None]
+    count = min(workers, max(1, len(missing)))
+    for _ in parallel_map(play_misled, missing, count, "other words", leave_interrupts_to_the_main_process):
+        pass
+    wins = {task: [win for job in jobs if job.task == task for win in job.read() or ()] for task in tasks}
+    return {task: Score(sum(found), len(found)) for task, found in wins.items()}
+
+
+def player_of(folder: str, label: str) -> Player:
+    """A checkpoint as a player; one that reads the privileged state is shown no pictures.
+
+    Raises:
+        ValueError: no such folder, or no whole checkpoint in it.
+    """
+    player = find_player(folder)
+    if "state" in player.reads:
+        player = replace(player, reads=tuple(name for name in player.reads if name != "camera"))
+    return replace(player, label=label)
+
+
+def alone_results(
+    template: str | None, tasks: Sequence[str], episodes: int, args: argparse.Namespace
+) -> dict[str, Any]:
+    """By task: the results of its own policy; a task whose folder is not there is left out, and said."""
+    found = {}
+    for task in tasks if template else ():
+        folder = str(template).format(task=task)
+        if not Path(folder).is_dir():
+            print(f"{task}: no policy of its own in {folder}")
+            continue
+        config = BenchConfig((player_of(folder, f"{task}_alone"),), (task,), CELLS, episodes)
+        found[task] = run(config, args.out / "episodes", args.workers)
+    return found
+
+
+def figures_of(
+    results: BenchResults, wrong: Mapping[str, Score], alone: Mapping[str, BenchResults]
+) -> dict[str, dict[str, Any]]:
+    """By task, and for all of them together: successes and episodes of every column that was played."""
+    policy, expert = results.players
+    rows: dict[str, dict[str, Score]] = {}
+    for task in results.tasks:
+        row = {name: results.score(policy, [task], cell) for name, cell in zip(("seen", "unseen"), CELLS, strict=True)}
+        row |= {"other_words": wrong[task], "expert": results.score(expert, [task], "nominal")}
+        if task in alone:
+            own = alone[task]
+            cells = zip(("alone_seen", "alone_unseen"), CELLS, strict=True)
+            row |= {name: own.score(own.players[0], [task], cell) for name, cell in cells}
+        rows[task] = row
+    rows["all"] = {name: together([row[name] for row in rows.values()]) for name in COLUMNS if has_all(rows, name)}
+    return {task: {name: asdict(score) for name, score in row.items()} for task, row in rows.items()}
+
+
+def has_all(rows: Mapping[str, Mapping[str, Score]], name: str) -> bool:
+    """Whether every task has this column."""
+    return all(name in row for row in rows.values())
+
+
+def together(scores: Sequence[Score]) -> Score:
+    """All episodes of several tasks: with equally many of each, their mean."""
+    return Score(sum(score.successes for score in scores), sum(score.episodes for score in scores))
+
+
+def rows_of(figures: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """The table for people."""
+    return [
+        [task.replace("_", " "), *(format_rate(*row[name].values()) if name in row else "-" for name in COLUMNS)]
+        for task, row in figures.items()
+    ]
+
+
+def main() -> None:
+    """Play what is missing, print the table, and write it down at full size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--policy", required=True, help="folder of the policy for all tasks")
+    parser.add_argument("--alone", help="folder of a task's own policy, with {task} in it")
+    parser.add_argument("--name", default="multitask_state", help="of the report")
+    parser.add_argument("--tasks", nargs="+", default=list(STANDING))
+    parser.add_argument("--episodes", type=int, default=FULL, help="of each task and wording")
+    parser.add_argument("--workers", type=int, default=cpu_count())
+    parser.add_argument("--out", type=Path, default=Path("runs/multitask/bench"))
+    args = parser.parse_args()
+    try:
+        player = player_of(args.policy, "one_for_all")
+        config = BenchConfig((player, EXPERT), tuple(args.tasks), CELLS, args.episodes)
+        results = run(config, args.out / "episodes", args.workers)
+        wrong = misled(player, args.tasks, args.episodes, args.out / "episodes" / "other_words", args.workers)
+        figures = figures_of(results, wrong, alone_results(args.alone, args.tasks, args.episodes, args))
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    except KeyboardInterrupt:
+        raise SystemExit(f"\nStopped; what was played is in {args.out}. The same line goes on.") from None
+    print(table(HEADER, rows_of(figures)))
+    if tuple(args.tasks) == STANDING and args.episodes >= FULL:
+        date = datetime.date.today().isoformat()
+        print(f"Wrote {write_report(args.name, figures, HEADER, rows_of(figures), date)} and RESULTS.md")
+    else:
+        print(f"Not written down: that takes all of {', '.join(STANDING)}, and {FULL} episodes.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""A trained world model with all that planning needs beside it, in one folder."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from torch import Tensor
+
+from neon_sim.world_model.amortised import AmortisedConfig, AmortisedHead
+from neon_sim.world_model.command_space import CommandSpace, command_space
+from neon_sim.world_model.lewm import LeWM, load_world_model, save_world_model
+from neon_sim.world_model.readout import GoalReader, ReaderConfig, Readout
+
+PARTS_FILE, DESCRIPTION_FILE = "parts.safetensors", "parts.json"
+HEADS: Final = ("cloned", "amortised")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One task's world model and its parts."""
+
+    task: str
+    model: LeWM
+    readout: Readout
+    reader: GoalReader | None = None  # what words mean
+    cloned: AmortisedHead | None = None  # taught by what was done (goal-conditioned behaviour cloning)
+    amortised: AmortisedHead | None = None  # distilled from a planner
+
+    @property
+    def space(self) -> CommandSpace:
+        """The commands that it plans in."""
+        return command_space(self.task)
+
+
+def save_bundle(bundle: Bundle, folder: Path) -> None:
+    """Write the model, then its parts; each file is replaced as a whole."""
+    from safetensors.torch import save_file
+
+    save_world_model(bundle.model, folder)
+    parts, description = _parts(bundle), {"task": bundle.task}
+    weights = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+    described = description | {name: asdict(part.config) for name, part in parts.items() if hasattr(part, "config")}
+    partial = folder / (PARTS_FILE + ".partial")
+    save_file({key: value.contiguous() for key, value in weights.items()}, partial)
+    partial.replace(folder / PARTS_FILE)
+    partial = folder / (DESCRIPTION_FILE + ".partial")
+    partial.write_text(json.dumps(described, indent=2) + "\n")
+    partial.replace(folder / DESCRIPTION_FILE)
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Load what `save_bundle` wrote, everything in eval mode.
+
+    Raises ValueError for a folder that is not a whole bundle; nothing is half-loaded.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    model = load_world_model(folder)
+    try:
+        described: dict[str, Any] = json.loads((folder / DESCRIPTION_FILE).read_text())
+        weights = load_file(folder / PARTS_FILE)
+        readout = _filled(Readout.empty(model.config.dim), "readout", weights)
+        heads = {
+            name: _filled(AmortisedHead(AmortisedConfig(**described[name])), name, weights)
+            for name in HEADS
+            if name in described
+        }
+        reader = None
+        if "reader" in described:
+            reader = _filled(GoalReader(ReaderConfig(**described["reader"])), "reader", weights)
+        task = command_space(described["task"]).task
+    except (OSError, KeyError, TypeError, RuntimeError, json.JSONDecodeError, SafetensorError) as error:
+        raise ValueError(
+            f"{folder} does not hold a whole world model with its parts ({error}). Train one: "
+            "python agents/train_world_model.py"
+        ) from error
+    return Bundle(task, model, readout, reader, **heads)
+
+
+def _parts(bundle: Bundle) -> dict[str, Any]:
+    named = {name: getattr(bundle, name) for name in ("readout", "reader", *HEADS)}
+    return {name: part for name, part in named.items() if part is not None}
+
+
+def _filled(module: Any, name: str, weights: dict[str, Tensor]) -> Any:
+    prefix = f"{name}."
+    module.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+    return module.requires_grad_(False).eval()

@@ -1,0 +1,110 @@
+"""Recorded rollouts as a world model trains on them: pictures stay on the disk until a window is drawn."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neon_sim.world_model.lewm import LeWM
+
+
+class Rollouts:
+    """All whole shards of a folder, or a part of their episodes.
+
+    Raises ValueError for a folder without a whole shard.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        paths = sorted(folder.glob("rest_*.npz"))
+        if not paths:
+            raise ValueError(f"{folder} holds no rollouts. Record some: python agents/train_world_model.py --collect")
+        rest = [dict(np.load(path)) for path in paths]
+        names = [path.name.replace("rest_", "frames_").replace(".npz", ".npy") for path in paths]
+        self._frames = [np.load(folder / name, mmap_mode="r") for name in names]
+        self._place = np.array([(i, j) for i, part in enumerate(rest) for j in range(len(part["length"]))])
+        self._arrays: dict[str, np.ndarray] = {name: np.concatenate([part[name] for part in rest]) for name in rest[0]}
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """An array of all episodes, (N, T, ...) or (N,): see `rollouts.record_episode`; not the frames."""
+        return self._arrays[name]
+
+    @property
+    def moments(self) -> int:
+        """Pictures in all."""
+        return int(self["length"].sum())
+
+    def part(self, episodes: np.ndarray) -> "Rollouts":
+        """Only these episodes, by index; the pictures are shared."""
+        chosen = object.__new__(Rollouts)
+        chosen._frames, chosen._place = self._frames, self._place[episodes]
+        chosen._arrays = {name: value[episodes] for name, value in self._arrays.items()}
+        return chosen
+
+    def split(self, held_out: float) -> tuple["Rollouts", "Rollouts"]:
+        """Training and held-out episodes: every k-th one is held out, whatever the number of shards."""
+        period = max(2, round(1.0 / held_out))
+        held = np.arange(len(self)) % period == period - 1
+        return self.part(np.flatnonzero(~held)), self.part(np.flatnonzero(held))
+
+    def frames(self, episode: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Pictures (n, S, S, 3) uint8 of one episode, before its fall."""
+        shard, row = self._place[episode]
+        length = int(self["length"][episode])
+        return np.array(self._frames[shard][row, start : length if stop is None else stop])
+
+    def windows(self, rng: np.random.Generator, batch: int, length: int) -> dict[str, Tensor]:
+        """Draw `batch` windows of `length` moments: frames (B, L, S, S, 3) uint8, proprio (B, L, P), actions
+        (B, L - 1, A). Raises ValueError if no episode is that long.
+        """
+        fit = np.flatnonzero(self["length"] >= length)
+        if not len(fit):
+            raise ValueError(f"No episode has {length} moments; the longest has {self['length'].max(initial=0)}.")
+        rows = rng.choice(fit, batch)
+        starts = rng.integers(0, self["length"][rows] - length + 1)
+        within = starts[:, None] + np.arange(length)
+        frames = np.stack([self.frames(row, at, at + length) for row, at in zip(rows, starts, strict=True)])
+        return {
+            "frames": torch.from_numpy(frames),
+            "proprio": torch.from_numpy(self["proprio"][rows[:, None], within]),
+            "actions": torch.from_numpy(self["commands"][rows[:, None], within[:, :-1]]),
+        }
+
+    def proprio_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation (P,) over all moments before a fall."""
+        seen = np.arange(self["proprio"].shape[1]) < self["length"][:, None]
+        values = self["proprio"][seen].astype(np.float64)
+        return torch.from_numpy(values.mean(0)).float(), torch.from_numpy(values.std(0)).float()
+
+
+@torch.no_grad()
+def encode_rollouts(model: LeWM, rollouts: Rollouts, proprio: bool = True, chunk: int = 4) -> Tensor:
+    """Latents (N, T, D) of whole episodes on the CPU, zeros after a fall; the model in eval mode.
+
+    proprio False: from pictures alone. chunk: episodes that are encoded at once.
+    """
+    device = model.predictor.places.device
+    found = torch.zeros(*rollouts["proprio"].shape[:2], model.config.dim)
+    for start in range(0, len(rollouts), chunk):
+        for row in range(start, min(start + chunk, len(rollouts))):
+            length = int(rollouts["length"][row])
+            felt = torch.from_numpy(rollouts["proprio"][row, :length])[None].to(device) if proprio else None
+            frames = torch.from_numpy(rollouts.frames(row))[None].to(device)
+            found[row, :length] = model.encode(frames, felt)[0].float().cpu()
+    return found
+
+
+def whole_episodes(rollouts: Rollouts) -> Rollouts:
+    """Those without a fall: their arrays have no padding."""
+    return rollouts.part(np.flatnonzero(rollouts["length"] == rollouts["proprio"].shape[1]))
+
+
+def moments_of(rollouts: Rollouts, *arrays: Any) -> Iterator[Any]:
+    """Rows before a fall of each of `arrays` (N, T, ...), laid out flat (M, ...)."""
+    seen = np.arange(rollouts["proprio"].shape[1]) < rollouts["length"][:, None]
+    yield from (array[torch.from_numpy(seen)] if isinstance(array, Tensor) else array[seen] for array in arrays)

@@ -1,0 +1,93 @@
+"""Goals that can be reached: some way into an episode the world is saved, played on, and taken back.
+
+Where it got to is the goal. Starts that already solve it, goals that are too near and falls are thrown away. The
+protocol is the published one (a goal so many steps ahead in recorded behaviour), with a start that is the live env's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from neon_sim.world_model.command_space import CommandSpace, expert_command, palm_command
+from neon_sim.world_model.rollouts import Behaviour, RolloutConfig
+from neon_sim.world_model.worlds import Moment, apart, from_base, in_world, moment, outcome, step_world
+
+GOALS: Final = ("state", "image", "observation", "instruction")
+HELD_STEPS: Final = 3  # model steps that a goal has to be held: 0.3 s
+_ATTEMPTS: Final = 60
+_LEAD_IN: Final = (5, 25)  # model steps before the start: from, below
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Where it begins, and what is wanted."""
+
+    seed: int
+    state: Mapping[str, Any]  # of the env at the start
+    obs: Mapping[str, np.ndarray]  # what is observed there
+    start: Moment
+    goal: Moment
+    wanted: np.ndarray  # (K, d) the goal's outcome
+    instruction: str
+
+
+def find_problem(env: Any, space: CommandSpace, seed: int, goal_steps: int) -> Problem:
+    """A start and a goal `goal_steps` model steps of behaviour away; the env is left at the start.
+
+    The same env options and seed give the same problem. Raises ValueError if nothing moves far enough.
+    """
+    config = RolloutConfig(space.task)
+    for attempt in range(_ATTEMPTS):
+        rng = np.random.default_rng([seed, 29, attempt])
+        obs, info = env.reset(seed=int(rng.integers(2**31)))
+        behaviour = Behaviour(config, rng, "noisy")
+        obs, ended = _play(env, space, behaviour, obs, int(rng.integers(*_LEAD_IN)))
+        if ended:
+            continue
+        state, start, first = env.get_state(), moment(env, obs), obs
+        obs, ended = _play(env, space, behaviour, obs, goal_steps)
+        goal = moment(env, obs)
+        wanted = outcome(space, goal)
+        if not ended and apart(outcome(space, start), wanted) >= space.goal_move:
+            env.set_state(state)
+            return Problem(seed, state, first, start, goal, wanted, info["instruction"])
+    raise ValueError(f"No goal of {space.task} {goal_steps} steps away is {space.goal_move} m off. Look further ahead.")
+
+
+def _play(
+    env: Any, space: CommandSpace, behaviour: Behaviour, obs: dict[str, np.ndarray], steps: int
+) -> tuple[dict[str, np.ndarray], bool]:
+    for _ in range(steps):
+        obs, ended = step_world(env, space, behaviour.command(env), obs)
+        if ended:
+            return obs, True
+    return obs, False
+
+
+def worded(env: Any, space: CommandSpace, problem: Problem) -> Problem:
+    """The same start with the goal that the instruction names: the truth, to judge by. The env is left at the start."""
+    env.set_state(problem.state)
+    truth, start = env.privileged(), problem.start
+    if space.task == "reach":
+        wanted = space.to_units(palm_command(space, int(truth["hand"]), start.target)).reshape(2, 3)
+    else:
+        wanted = in_world(start.base, start.target[None, :2])
+    return replace(problem, wanted=wanted)
+
+
+def seen_from_base(space: CommandSpace, base: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """A wanted outcome (K, d) as it is seen from a base pose (3,): that of reach is in the robot's frame already."""
+    return wanted if space.task == "reach" else from_base(base, wanted)
+
+
+def scripted_command(space: CommandSpace, env: Any, wanted: np.ndarray) -> np.ndarray:
+    """What a script that knows the truth tells to get to `wanted` (K, d): the task's expert, its target put there."""
+    if space.task == "reach":
+        return space.from_units(wanted.ravel())
+    color = env.privileged()["color"]
+    body = f"{'marker' if space.task == 'navigate' else 'zone'}_{color}"
+    height = env.world.object_pose(body)[0][2]
+    env.world.place_object(body, np.array([*wanted[0], height]))
+    return expert_command(space, env)

@@ -1,0 +1,188 @@
+"""What a latent says in metres: palms, box and target, and how far the robot walked between two latents.
+
+So a goal can be a state or words instead of a picture. A single latent does not know where in the world the robot is;
+steps between neighbours do, and along an imagined rollout they add up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neon_sim.world_model.dataset import Rollouts, moments_of
+from neon_sim.world_model.lewm import Distance
+from neon_sim.world_model.probe import Probe, fit_mlp_probe
+
+PLACES: Final = {"palms": slice(0, 6), "thing": slice(6, 9), "target": slice(9, 12)}  # m, pelvis frame
+_PLACE_DIM, _STEP_DIM, _HIDDEN = 12, 3, 256
+_RESTING: Final = torch.tensor([[0.14, 0.20, -0.02], [0.14, -0.20, -0.02]])  # m: where a palm that is not named waits
+
+
+class Readout(nn.Module):
+    """Two probes: latent -> places (12,) m in the pelvis frame; two neighbouring latents -> the step between, (3,)."""
+
+    def __init__(self, place: Probe, step: Probe) -> None:
+        super().__init__()
+        self.place, self.step = place, step
+
+    @classmethod
+    def empty(cls, dim: int) -> "Readout":
+        """For weights to be loaded into."""
+
+        def probe(inputs: int, outputs: int) -> Probe:
+            net = nn.Sequential(nn.Linear(inputs, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, outputs))
+            return Probe(net, torch.zeros(2, inputs), torch.zeros(2, outputs))
+
+        return cls(probe(dim, _PLACE_DIM), probe(2 * dim, _STEP_DIM))
+
+    def walked(self, start: Tensor, imagined: Tensor) -> Tensor:
+        """Pose (B, N, H, 3) x, y m and yaw rad after each step in the frame of the start: start (B, D), (B, N, H, D).
+
+        The steps are read between neighbours and put together.
+        """
+        first = start[:, None, None].expand(-1, imagined.shape[1], 1, -1).to(imagined)
+        before = torch.cat([first, imagined[:, :, :-1]], dim=2)
+        steps = self.step(torch.cat([before, imagined], dim=-1))
+        yaw = steps[..., 2].cumsum(-1)
+        heading = yaw - steps[..., 2]
+        cosine, sine = heading.cos(), heading.sin()
+        x = (cosine * steps[..., 0] - sine * steps[..., 1]).cumsum(-1)
+        y = (sine * steps[..., 0] + cosine * steps[..., 1]).cumsum(-1)
+        return torch.stack([x, y, yaw], dim=-1)
+
+    def outcome(self, task: str, start: Tensor, imagined: Tensor) -> Tensor:
+        """What a goal of the task is about, after each imagined step: (B, N, H, K, d), see `worlds.outcome`.
+
+        For navigate and push_box in the frame of the robot at the start, (ahead, left) m.
+        """
+        if task == "reach":
+            return self.place(imagined)[..., PLACES["palms"]].unflatten(-1, (2, 3))
+        pose = self.walked(start, imagined)
+        if task == "navigate":
+            return pose[..., None, :2]
+        box = self.place(imagined)[..., PLACES["thing"]]
+        cosine, sine = pose[..., 2].cos(), pose[..., 2].sin()
+        x = pose[..., 0] + cosine * box[..., 0] - sine * box[..., 1]
+        y = pose[..., 1] + sine * box[..., 0] + cosine * box[..., 1]
+        return torch.stack([x, y], dim=-1).unsqueeze(-2)
+
+
+def state_distance(readout: Readout, task: str, start: Tensor, goal: Tensor) -> Distance:
+    """Squared distance in m^2 from what an imagined latent says to a goal (B, K, d), given like `Readout.outcome`.
+
+    start: (B, D), the latent of now. For `latent_cost`.
+    """
+
+    def distance(imagined: Tensor) -> Tensor:
+        reached = readout.outcome(task, start, imagined.float())
+        return (reached - goal[:, None, None].to(reached)).square().sum((-1, -2))
+
+    return distance
+
+
+def step_labels(base: np.ndarray) -> np.ndarray:
+    """Base poses (..., T, 3) x, y, yaw in the world -> the step to the next in the frame of each, (..., T - 1, 3)."""
+    moved = np.diff(base, axis=-2)
+    yaw = base[..., :-1, 2]
+    ahead = np.cos(yaw) * moved[..., 0] + np.sin(yaw) * moved[..., 1]
+    left = -np.sin(yaw) * moved[..., 0] + np.cos(yaw) * moved[..., 1]
+    turned = np.angle(np.exp(1j * moved[..., 2]))
+    return np.stack([ahead, left, turned], axis=-1)
+
+
+def place_labels(rollouts: Rollouts) -> np.ndarray:
+    """(N, T, 12) m: palms, thing and target."""
+    return np.concatenate([rollouts["palms"], rollouts["thing"], rollouts["target"]], axis=-1)
+
+
+def step_pairs(rollouts: Rollouts, latents: Tensor) -> tuple[Tensor, Tensor]:
+    """Neighbouring latents (M, 2 D) and the steps between them (M, 3), before a fall; latents (N, T, D)."""
+    steps = torch.from_numpy(step_labels(rollouts["base"].astype(np.float64))).float()
+    seen = torch.from_numpy(np.arange(steps.shape[1]) < rollouts["length"][:, None] - 1)
+    return torch.cat([latents[:, :-1], latents[:, 1:]], dim=-1)[seen], steps[seen]
+
+
+def fit_readout(rollouts: Rollouts, latents: Tensor, generator: torch.Generator, epochs: int = 20) -> Readout:
+    """Fit both probes to recorded episodes and their latents (N, T, D)."""
+    z, places = moments_of(rollouts, latents, torch.from_numpy(place_labels(rollouts)))
+    place = fit_mlp_probe(z, places, generator, _HIDDEN, epochs)
+    return Readout(place, fit_mlp_probe(*step_pairs(rollouts, latents), generator, _HIDDEN, epochs)).eval()
+
+
+@dataclass(frozen=True)
+class ReaderConfig:
+    """Sizes of a goal reader and of its training."""
+
+    dim: int  # of a latent
+    text_dim: int  # of the words' embedding
+    hidden: int = 256
+    updates: int = 1500
+    batch: int = 256
+    learning_rate: float = 1e-3
+
+
+class GoalReader(nn.Module):
+    """What the words mean here: latent and embedded instruction -> the named target, m in the pelvis frame."""
+
+    def __init__(self, config: ReaderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.net = nn.Sequential(
+            nn.Linear(config.dim + config.text_dim, config.hidden),
+            nn.GELU(),
+            nn.Linear(config.hidden, config.hidden),
+            nn.GELU(),
+            nn.Linear(config.hidden, 4),
+        )
+
+    def forward(self, latents: Tensor, text: Tensor) -> Tensor:
+        """(B, D), (B, E) -> (B, 4): target (3,) m, and how much rather the right hand than the left (a logit)."""
+        return self.net(torch.cat([latents, text], dim=-1))
+
+    def goal(self, task: str, latents: Tensor, text: Tensor) -> Tensor:
+        """The goal (B, K, d) that the words name, given like `Readout.outcome`."""
+        found = self(latents, text)
+        if task != "reach":
+            return found[:, None, :2]
+        right = (found[:, 3:, None] > 0.0).float() * torch.tensor([[-1.0], [1.0]]) + torch.tensor([[1.0], [0.0]])
+        return right * found[:, None, :3] + (1.0 - right) * _RESTING
+
+
+def fit_reader(
+    config: ReaderConfig, rollouts: Rollouts, latents: Tensor, texts: Tensor, generator: torch.Generator
+) -> GoalReader:
+    """Teach a reader on recorded episodes: latents (N, T, D), embedded instructions (N, E). Same generator, same bits.
+
+    The named hand is taken from the words of reach; other tasks name none.
+    """
+    state = torch.get_rng_state()
+    torch.manual_seed(int(torch.randint(0, 2**31 - 1, (1,), generator=generator)))
+    reader = GoalReader(config)
+    torch.set_rng_state(state)
+    targets, lengths = torch.from_numpy(rollouts["target"]), torch.from_numpy(rollouts["length"])
+    right = torch.tensor([float("right" in words) for words in rollouts["instruction"]])
+    optimizer = torch.optim.AdamW(reader.parameters(), config.learning_rate, weight_decay=0.01)
+    for _ in range(config.updates):
+        row = torch.randint(0, len(rollouts), (config.batch,), generator=generator)
+        at = (torch.rand(config.batch, generator=generator) * lengths[row]).long()
+        found = reader(latents[row, at], texts[row])
+        place = (found[:, :3] - targets[row, at]).square().mean()
+        loss = place + 0.1 * nn.functional.binary_cross_entropy_with_logits(found[:, 3], right[row])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    return reader.requires_grad_(False).eval()
+
+
+def embed_words(instructions: Sequence[str] | np.ndarray) -> Tensor:
+    """The compact backbone's text side: (N, E) for N instructions; equal texts are encoded once."""
+    from neon_sim.model.compact import load_compact
+    from neon_sim.model.video_backbone import BackboneConfig
+
+    unique = sorted(set(map(str, instructions)))
+    with torch.no_grad():
+        vectors = load_compact(BackboneConfig()).eval().text_encoder(unique)
+    return vectors[[unique.index(str(text)) for text in instructions]].float()

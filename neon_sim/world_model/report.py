@@ -1,0 +1,138 @@
+"""How good a trained world model is, on held-out episodes: probes, rollout error, what words mean; with a picture."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from neon_sim.world_model.bundle import Bundle
+from neon_sim.world_model.dataset import Rollouts, encode_rollouts, moments_of, whole_episodes
+from neon_sim.world_model.probe import (
+    ProbeScore,
+    RolloutError,
+    fit_linear_probe,
+    fit_mlp_probe,
+    rollout_error,
+    score_probe,
+)
+from neon_sim.world_model.readout import PLACES, embed_words, place_labels, step_pairs
+
+_JOINT_VEL: Final = slice(29, 58)  # of the proprio vector
+
+
+def held_out_report(
+    bundle: Bundle, train: Rollouts, test: Rollouts, horizon: int = 25, seed: int = 0, max_episodes: int = 300
+) -> dict[str, Any]:
+    """Plain numbers. Probes are fitted on training episodes and judged on held-out ones, with and without
+    proprioception in the latent; errors in metres are medians.
+
+    Raises ValueError if no held-out episode is long enough for the rollout error.
+    """
+    train, test = (part.part(np.arange(min(max_episodes, len(part)))) for part in (train, test))
+    generator = torch.Generator().manual_seed(seed)
+    report: dict[str, Any] = {"moments": {"train": train.moments, "test": test.moments}, "probes": {}}
+    latents = {}
+    for name, felt in (("with proprio", True), ("picture alone", False)):
+        latents[name] = [encode_rollouts(bundle.model, part, felt) for part in (train, test)]
+        report["probes"][name] = _probes(train, test, latents[name], generator)
+    _, z = latents["with proprio"]
+    report["readout_cm"] = readout_error_cm(bundle, test, z)
+    report["words_cm"] = words_error_cm(bundle, test, z)
+    report["rollout"] = _rollout(bundle, test, horizon)
+    report["latent_std"] = float(z[:, 0].std(0).mean())  # near 1; near 0 is a collapse
+    return report
+
+
+def _probes(train: Rollouts, test: Rollouts, latents: list[Tensor], generator: torch.Generator) -> dict[str, Any]:
+    """R squared, correlation and rmse of linear and MLP probes: mean over the parts of each quantity."""
+    (z, labels), (z_test, labels_test) = (
+        moments_of(part, found, torch.from_numpy(_labels(part)))
+        for part, found in zip((train, test), latents, strict=True)
+    )
+    names = {**PLACES, "joint_vel": slice(12, 41)}
+    scores = {
+        "linear": score_probe(fit_linear_probe(z, labels), z_test, labels_test),
+        "mlp": score_probe(fit_mlp_probe(z, labels, generator), z_test, labels_test),
+    }
+    return {kind: {name: _mean(score, at) for name, at in names.items()} for kind, score in scores.items()}
+
+
+def _labels(rollouts: Rollouts) -> np.ndarray:
+    return np.concatenate([place_labels(rollouts), rollouts["proprio"][..., _JOINT_VEL]], axis=-1)
+
+
+def _mean(score: ProbeScore, at: slice) -> dict[str, float | None]:
+    """Mean over the entries that move; None where none does."""
+    named = {"r2": score.r2, "pearson": score.pearson, "rmse": score.rmse}
+    return {
+        name: float(np.nanmean(value[at])) if np.isfinite(value[at]).any() else None for name, value in named.items()
+    }
+
+
+def readout_error_cm(bundle: Bundle, rollouts: Rollouts, latents: Tensor) -> dict[str, float]:
+    """Median error of the readout: each place in cm, and a step of 0.1 s in cm and degrees."""
+    z, places = moments_of(rollouts, latents, torch.from_numpy(place_labels(rollouts)))
+    with torch.no_grad():
+        off = bundle.readout.place(z) - places
+        pairs, steps = step_pairs(rollouts, latents)
+        step_off = bundle.readout.step(pairs) - steps
+    found = {
+        name: 100.0 * float(off[:, at].unflatten(-1, (-1, 3)).norm(dim=-1).median()) for name, at in PLACES.items()
+    }
+    found["step"] = 100.0 * float(step_off[:, :2].norm(dim=-1).median())
+    found["turn_deg"] = float(torch.rad2deg(step_off[:, 2].abs().median()))
+    return found
+
+
+def words_error_cm(bundle: Bundle, rollouts: Rollouts, latents: Tensor) -> float | None:
+    """Median distance of the place that the words are read to mean from the named target, cm; at the first moment."""
+    if bundle.reader is None:
+        return None
+    with torch.no_grad():
+        found = bundle.reader(latents[:, 0], embed_words(rollouts["instruction"]))[:, :3]
+    return 100.0 * float((found - torch.from_numpy(rollouts["target"][:, 0])).norm(dim=-1).median())
+
+
+def _rollout(bundle: Bundle, test: Rollouts, horizon: int) -> dict[str, Any]:
+    whole = whole_episodes(test)
+    if len(whole) < 2:
+        raise ValueError(f"The rollout error wants two held-out episodes without a fall, got {len(whole)}.")
+    latents, commands = encode_rollouts(bundle.model, whole), torch.from_numpy(whole["commands"])
+    horizon = min(horizon, latents.shape[1] - bundle.model.config.history)
+    found: RolloutError = rollout_error(bundle.model, latents, commands, horizon)
+    curves = {name: getattr(found, name).tolist() for name in ("model", "no_change", "shuffled")}
+    return curves | {"spread": found.spread, "horizon": horizon}
+
+
+def draw_report(report: dict[str, Any], log: list[dict[str, float]], path: Path) -> None:
+    """Three panels in a PNG: the losses, the rollout error against the horizon, and what probes read."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, (losses, errors, probes) = plt.subplots(1, 3, figsize=(14, 4), dpi=120)
+    for name in ("prediction", "sigreg"):
+        losses.plot([row["step"] for row in log], [row[name] for row in log], label=name)
+    losses.set(xlabel="update", yscale="log", title="training losses")
+    rollout = report["rollout"]
+    for name in ("model", "no_change", "shuffled"):
+        errors.plot(np.arange(1, rollout["horizon"] + 1) * 0.1, rollout[name], label=name.replace("_", " "))
+    errors.axhline(rollout["spread"], color="#999999", linestyle=":", label="another frame at random")
+    errors.set(xlabel="s ahead", ylabel="squared latent error per entry", title="imagined against real, held out")
+    rows = {(k, p): v for k, kinds in report["probes"].items() for p, v in kinds.items()}
+    names = list(next(iter(rows.values())))
+    for i, ((kind, probe), values) in enumerate(rows.items()):
+        heights = [max(0.0, values[name]["r2"] or 0.0) for name in names]
+        probes.bar(np.arange(len(names)) + 0.2 * (i - 1.5), heights, 0.18, label=f"{probe}, {kind}")
+    probes.set_xticks(range(len(names)), names)
+    probes.set(ylim=(0, 1), title="R² of probes, held out")
+    for axes in (losses, errors, probes):
+        axes.legend(frameon=False, fontsize=7)
+        axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)

@@ -1,0 +1,113 @@
+"""The env as a world model sees it: steps of 0.1 s, one picture and one proprioception each, and the truth beside them.
+
+Worlds are seen as a `gymnasium.Env` only. The truth is for labels, for goals given as states, and for judging.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import gymnasium
+import numpy as np
+
+from neon_sim.cells import CELLS, cell_options
+from neon_sim.names import nearest
+from neon_sim.world_model.command_space import STEP_S, CommandSpace, carry_out
+
+TURNED_CAMERA: Final = "camera_pose"  # a cell of ours: the head camera shifted and turned in every episode
+WORLDS: Final = ("nominal", "unseen_scenes", "unseen_objects", TURNED_CAMERA)
+_SHIFT_M, _TURN_RAD = 0.02, 0.05  # a badly mounted camera: our choice
+_NEVER: Final = 100_000  # control steps: who plans decides when it ends
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is seen and felt at one instant, and the truth of it."""
+
+    frame: np.ndarray  # (S, S, 3) uint8
+    proprio: np.ndarray  # (125,) float32
+    base: np.ndarray  # (3,) pelvis over the floor: x, y m and yaw rad, world frame
+    palms: np.ndarray  # (6,) left and right palm, m, pelvis frame
+    thing: np.ndarray  # (3,) the box that is pushed, or else the named target, m, pelvis frame
+    target: np.ndarray  # (3,) the named target, m, pelvis frame
+
+
+def open_world(task: str, size: int, world: str = "nominal", room: int = 0) -> Any:
+    """The unwrapped NeonG1-v0 of a task with a head camera of `size` pixels at 10 Hz, on 5 ms physics.
+
+    world: "nominal", an unseen room, unseen objects, or a camera that is mounted otherwise. room: seed of the room.
+    Raises ValueError for an unknown world.
+    """
+    if world not in WORLDS:
+        raise nearest("world", world, WORLDS)
+    options = cell_options(world if world in CELLS else "nominal", ("proprio", "camera"), room)
+    camera = replace(options["camera"], width=size, height=size, rate_hz=1.0 / STEP_S)
+    if world == TURNED_CAMERA:
+        moved = replace(camera.randomization, pos_m=_SHIFT_M, angle_rad=_TURN_RAD)
+        camera = replace(camera, randomization=moved)
+    made = gymnasium.make(
+        "NeonG1-v0", task=task, **options | {"camera": camera}, max_steps=_NEVER, disable_env_checker=True
+    )
+    return made.unwrapped
+
+
+def moment(env: Any, obs: Mapping[str, np.ndarray]) -> Moment:
+    """What this observation shows, with the truth of the running episode."""
+    truth = env.privileged()
+    target = np.asarray(truth["target_pos_b"], np.float32)
+    return Moment(
+        frame=obs["camera"],
+        proprio=obs["proprio"],
+        base=base_pose(env),
+        palms=np.concatenate([obs["eef"][:3], obs["eef"][7:10]]),
+        thing=np.asarray(truth.get("box_pos_b", target), np.float32),
+        target=target,
+    )
+
+
+def base_pose(env: Any) -> np.ndarray:
+    """(3,) where the pelvis is over the floor: x, y m and yaw rad, world frame."""
+    pos_w, (w, x, y, z) = env.world.object_pose("pelvis")
+    return np.array([pos_w[0], pos_w[1], math.atan2(2.0 * (x * y + w * z), 1.0 - 2.0 * (y * y + z * z))])
+
+
+def step_world(
+    env: Any, space: CommandSpace, command: np.ndarray, obs: Mapping[str, np.ndarray]
+) -> tuple[dict[str, np.ndarray], bool]:
+    """Carry one command out for 0.1 s. Returns the observation after it, and whether the episode ended (a fall)."""
+    ended = False
+    for action in carry_out(space, command, obs["proprio"]):
+        obs, _, terminated, truncated, _ = env.step(action)
+        ended = terminated or truncated
+        if ended:
+            break
+    return dict(obs), ended
+
+
+def outcome(space: CommandSpace, seen: Moment) -> np.ndarray:
+    """What a goal of this task is about: reach both palms (2, 3) m in the pelvis frame; navigate the pelvis and
+    push_box the box, (1, 2) m over the floor of the world.
+    """
+    if space.task == "reach":
+        return seen.palms.reshape(2, 3).astype(np.float64)
+    if space.task == "navigate":
+        return seen.base[None, :2]
+    return in_world(seen.base, seen.thing[None, :2])
+
+
+def apart(one: np.ndarray, other: np.ndarray) -> float:
+    """m between two outcomes: of the part that is farthest off."""
+    return float(np.linalg.norm(one - other, axis=-1).max())
+
+
+def in_world(base: np.ndarray, places_b: np.ndarray) -> np.ndarray:
+    """Places (N, 2) m ahead and left of a base (3,) x, y, yaw -> (N, 2) m in the world."""
+    cosine, sine = math.cos(base[2]), math.sin(base[2])
+    return base[:2] + places_b @ np.array([[cosine, sine], [-sine, cosine]])
+
+
+def from_base(base: np.ndarray, places_w: np.ndarray) -> np.ndarray:
+    """The inverse of `in_world`."""
+    cosine, sine = math.cos(base[2]), math.sin(base[2])
+    return (places_w - base[:2]) @ np.array([[cosine, -sine], [sine, cosine]])

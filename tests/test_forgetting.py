@@ -1,0 +1,296 @@
+"""The forgetting benchmark on the smallest real robot: its looks, its lives, its shards, its one command."""
+
+import json
+import runpy
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_neon import open_reach, tiny_model
+
+from neon_sim.eval.regimes import REGIMES, Regime
+from neon_sim.inference.neon_policy import NeonPolicy
+from neon_sim.model.neon_vla import NeonVLA
+from neon_sim.training.forward_model import ForwardModel
+from neon_sim.training.online import save_forward_model
+from neon_sim.training.self_learner import SelfLearnerConfig
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
+import forgetting
+from forgetting_arms import (
+    ARMS,
+    LIFE_SEED,
+    PRESETS,
+    Preset,
+    all_seeds,
+    episodes_of_life,
+    learner_config,
+    life_seed,
+    stages_of,
+)
+from forgetting_calibrate import CHOOSING_SEEDS, judging_seeds
+from forgetting_life import Life, ShardJob, live_shard
+from forgetting_world import HeldLook, Looks, arrived, fault_of, judge, look, open_env
+
+BIAS = Regime("bias", "ActuatorFault", (("strength", 1.0),), "bias", ("left_elbow_joint",), 0.1, 0.5, 0.1, 0.4, "rad")
+TWO = (Regime("nominal"), BIAS)
+SHORT = Preset(
+    arms=("frozen", "naive", "lr0"),
+    seeds=(0,),
+    first_visit=2,
+    again=1,
+    judged=1,
+    steps=32,
+    window=1,
+    learner=SelfLearnerConfig(practice_noise_m=0.03, batch_size=2, updates_per_chunk=1, fisher_samples=4),
+    written=False,
+)
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random policy with its forward model."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    model = tiny_model(folder / "backbone")
+    model.save_pretrained(folder / "policy")
+    torch.manual_seed(3)
+    save_forward_model(ForwardModel.for_model(model), folder / "policy")
+    return str(folder / "policy")
+
+
+@pytest.fixture(scope="module")
+def looks(policy: str) -> Looks:
+    """Of every episode that the short preset plays."""
+    return look(NeonVLA.from_pretrained(policy), "reach", all_seeds(TWO, SHORT))
+
+
+def _job(arm: str, policy: str, out: Path, preset: Preset = SHORT) -> ShardJob:
+    return ShardJob(arm, 0, "reach", TWO, preset, policy, out)
+
+
+def test_a_held_look_is_the_first_one(policy: str, looks: Looks, tmp_path: Path) -> None:
+    """Goal and pooled features are those of a policy with open eyes at its first chunk, and survive the disk."""
+    seed = life_seed(0, 1)
+    eyes = NeonPolicy(NeonVLA.from_pretrained(policy))
+    env = open_reach()
+    obs, info = env.reset(seed=seed)
+    eyes.observe(obs, info["time_s"])
+    eyes.act()
+    env.close()
+    assert eyes.decision is not None
+    looks.save(tmp_path / "0.npz")
+    pooled, text, goal = Looks.load([tmp_path / "0.npz", tmp_path / "missing.npz"]).of(seed)
+    assert torch.equal(goal, eyes.decision.goal) and torch.equal(pooled, eyes.decision.features.pooled)
+    assert torch.equal(text, eyes.decision.features.text) and seed in looks and seed - 1 - len(looks) not in looks
+
+
+def test_an_episode_without_a_camera_is_the_same_episode() -> None:
+    with_eyes, without = open_env("reach", eyes=True), open_env("reach")
+    for seed in (5, 6):
+        infos = [env.reset(seed=seed)[1] for env in (with_eyes, without)]
+        assert infos[0]["instruction"] == infos[1]["instruction"]
+        one, other = (info["privileged"]["target_pos_b"] for info in infos)
+        np.testing.assert_array_equal(one, other)
+    with_eyes.close()
+    without.close()
+
+
+def test_what_is_practised_follows_from_the_episode_alone(policy: str, looks: Looks) -> None:
+    policies = [HeldLook(NeonVLA.from_pretrained(policy), looks, 0.03) for _ in range(2)]
+    offsets = []
+    for eyes, first in zip(policies, (0, 1), strict=True):
+        for episode in (first, 2):
+            eyes.begin(life_seed(0, episode))
+            eyes.reset()
+            offsets.append(eyes.offset_m)
+    np.testing.assert_array_equal(offsets[1], offsets[3])
+    assert np.abs(offsets[0] - offsets[2]).max() > 1e-3 and np.linalg.norm(offsets, axis=1).max() < 0.2
+    with pytest.raises(ValueError, match="Nothing was looked at yet"):
+        HeldLook(policies[0].model, looks).perceive()
+
+
+def test_arrival_is_measured_from_the_practised_place() -> None:
+    env = open_env("reach")
+    env.reset(seed=3)
+    truth = env.privileged()
+    palm_b = env._observe(env._state)["eef"][7 * truth["hand"] :][:3]
+    there = palm_b - truth["target_pos_b"]  # the offset that would make the palm's present place the goal
+    assert arrived(env, there) and arrived(env, there + [0.03, 0.0, 0.0]) and not arrived(env, there + [0.05, 0.0, 0.0])
+    env.close()
+
+
+def test_a_life_is_every_regime_twice_and_no_episode_twice() -> None:
+    stages = stages_of("sequence", REGIMES["reach"], PRESETS["benchmark"], 0)
+    assert [stage.name for stage in stages][5:8] == ["latency", "nominal again", "payload again"]
+    assert [len(stage.regimes) for stage in stages] == [80] * 6 + [40] * 6
+    assert [stage.first_episode for stage in stages][:8] == [0, 80, 160, 240, 320, 400, 480, 520]
+    assert episodes_of_life(REGIMES["reach"], PRESETS["benchmark"]) == 720
+
+
+def test_other_plans_are_made_of_the_same_episodes() -> None:
+    preset = PRESETS["benchmark"]
+    life = stages_of("sequence", REGIMES["reach"], preset, 0)
+    (mixed,) = stages_of("joint", REGIMES["reach"], preset, 0)
+    assert sorted(mixed.regimes) == sorted(regime for stage in life for regime in stage.regimes)
+    assert len(set(mixed.regimes[:40])) == 6 and mixed != stages_of("joint", REGIMES["reach"], preset, 1)[0]
+    fresh = stages_of("fresh", REGIMES["reach"], preset, 0)
+    assert [replace(stage, anew=False) for stage in fresh] == life[1:6] and all(stage.anew for stage in fresh)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_episode_is_judged_that_was_lived_and_none_is_chosen_on(name: str) -> None:
+    preset = PRESETS[name]
+    lived = {life_seed(s, e) for s in preset.seeds for e in range(episodes_of_life(REGIMES["reach"], preset))}
+    judged = {number for seed in preset.seeds for number in judging_seeds(seed, preset.judged)}
+    chosen = {number for seed in CHOOSING_SEEDS for number in judging_seeds(seed, 20)}
+    assert lived.isdisjoint(judged) and judged.isdisjoint(chosen) and min(lived) == LIFE_SEED
+    assert sorted(all_seeds(REGIMES["reach"], preset)) == sorted(lived | judged)
+    assert preset.judged * len(preset.seeds) >= 100 or not preset.written
+    assert preset.first_visit * preset.steps <= 10_000  # env steps in which the bar wants a recovery
+
+
+def test_arms_differ_in_what_their_names_say() -> None:
+    preset = PRESETS["full"]
+    naive = learner_config(preset, ARMS["naive"], 3)
+    assert naive == replace(preset.learner, seed=3, protection=ARMS["naive"].protection)
+    assert learner_config(preset, ARMS["lr0"], 3) == replace(naive, learning_rate=0.0)
+    assert learner_config(preset, ARMS["frozen"], 3).updates_per_chunk == 0
+    for arm in ("l2", "ewc", "online_ewc", "replay", "ewc_replay"):
+        assert learner_config(preset, ARMS[arm], 3) == replace(naive, protection=ARMS[arm].protection)
+    kinds = {type(ARMS[arm].protection) for arm in ("naive", "l2", "ewc", "online_ewc", "replay", "ewc_replay")}
+    assert len(kinds) == 6
+
+
+def test_lives_are_lived_judged_and_written_once(policy: str, looks: Looks, tmp_path: Path) -> None:
+    looks.save(tmp_path / "looks" / "0000.npz")
+    jobs = {arm: _job(arm, policy, tmp_path) for arm in ("frozen", "lr0", "naive")}
+    shards = {arm: json.loads(live_shard(job).read_text()) for arm, job in jobs.items()}
+    for shard in shards.values():
+        assert [stage["regime"] for stage in shard["stages"]] == [0, 1, 0, 1]
+        assert [len(stage["curve"]) for stage in shard["stages"]] == [2, 2, 1, 1]
+        assert all(cell["episodes"] == 1 for stage in shard["stages"] for cell in stage["row"])
+
+    def distances(arm: str) -> list[list[float]]:
+        return [[cell["median_distance"] for cell in stage["row"]] for stage in shards[arm]["stages"]]
+
+    assert distances("frozen") == distances("lr0") and distances("frozen")[0] == distances("frozen")[-1]
+    assert distances("naive")[-1] != distances("frozen")[-1]  # it learned something, good or bad
+    anew = [[stage["cost"]["judged_anew"] for stage in shards[arm]["stages"]] for arm in ("lr0", "naive")]
+    assert anew == [[2, 0, 0, 0], [2, 2, 0, 0]]  # weights that were judged are not judged again
+    assert not list((tmp_path / "states").glob("*"))
+    text = jobs["naive"].path.read_bytes()
+    when = jobs["naive"].path.stat().st_mtime_ns
+    assert live_shard(jobs["naive"]).stat().st_mtime_ns == when and jobs["naive"].path.read_bytes() == text
+    with pytest.raises(FileNotFoundError):
+        forgetting.report([*jobs.values(), _job("replay", policy, tmp_path)], "short")
+    assert not (tmp_path / "figures.json").exists()
+    table = forgetting.report(list(jobs.values()), "short")
+    assert "not run" in table and (tmp_path / "table.md").read_text() == table
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["seeds"] == 1 and figures["recovered_fraction"] is None  # the default arm was not run
+    assert len(list(tmp_path.glob("forgetting_*.png"))) == 3
+
+
+def test_a_life_that_was_stopped_goes_on_at_its_last_stage(
+    policy: str, looks: Looks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = stages_of("sequence", TWO, SHORT, 0)
+    job = _job("naive", policy, tmp_path)
+    whole = Life(replace(job, out=tmp_path / "whole"), looks)
+    records = whole.go_on(stages)
+
+    def stop_after_two(life: Life, total: int) -> None:
+        if len(life.records) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Life, "_tell", stop_after_two)
+        with pytest.raises(KeyboardInterrupt):
+            Life(job, looks).go_on(stages)
+    resumed = Life(job, looks)
+    again = resumed.go_on(stages)
+
+    def told(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{name: value for name, value in record.items() if name != "cost"} for record in found]
+
+    assert told(again) == told(records)
+    assert again[0]["cost"] != records[0]["cost"]  # another run
+    for name, value in whole.learner.params.items():
+        assert torch.equal(resumed.learner.params[name], value), name
+
+
+def test_judging_leaves_the_policy_alone_and_names_falls(policy: str, looks: Looks) -> None:
+    env, eyes = open_env("reach"), HeldLook(NeonVLA.from_pretrained(policy), looks)
+    seeds = judging_seeds(0, 1)
+    one, other = judge(env, eyes, TWO[0], seeds), judge(env, eyes, TWO[0], seeds)
+    assert one == other and (one.episodes, one.falls) == (1, 0)
+    assert env.world.faults == () and fault_of(BIAS)[0].bias == 0.4
+    env.close()
+
+
+def test_expected_time_by_hand(policy: str, tmp_path: Path) -> None:
+    jobs = [_job(arm, policy, tmp_path) for arm in ("naive", "frozen")]
+    # naive: 6 episodes lived, 4 stages x 2 regimes judged; frozen: 6 lived, judged once
+    assert forgetting.expected_seconds(jobs, (2.0, 10.0), 1) == pytest.approx(6 * 2 + 80 + 6 * 2 + 20)
+    assert forgetting.expected_seconds(jobs, (2.0, 10.0), 2) == pytest.approx((6 * 2 + 80 + 6 * 2 + 20) / 2)
+    jobs[0].path.parent.mkdir()
+    jobs[0].path.write_text("{}")
+    assert forgetting.expected_seconds(jobs, (2.0, 10.0), 1) == pytest.approx(6 * 2 + 20)
+
+
+def test_a_folder_of_other_settings_is_refused(policy: str, tmp_path: Path) -> None:
+    forgetting.prepare(_job("naive", policy, tmp_path))
+    forgetting.prepare(_job("frozen", policy, tmp_path, replace(SHORT, seeds=(0, 1))))  # more of the same
+    with pytest.raises(SystemExit, match="begun with other settings"):
+        forgetting.prepare(_job("naive", policy, tmp_path, replace(SHORT, steps=48)))
+
+
+def test_a_report_of_more_seeds_stays(tmp_path: Path) -> None:
+    assert forgetting.seeds_written(tmp_path / "forgetting.json") == 0
+    (tmp_path / "forgetting.json").write_text('{"figures": {"seeds": 10}}')
+    assert forgetting.seeds_written(tmp_path / "forgetting.json") == 10
+
+
+def test_the_agent_starts_the_same_thing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`agents/self_learn.py --preset benchmark` hands its flags on; a fault of its own is refused."""
+    commands: list[list[str]] = []
+
+    def note(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", note)
+    script = str(Path(__file__).resolve().parents[1] / "agents" / "self_learn.py")
+    flags = ["--preset", "benchmark", "--workers", "1", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [script, *flags])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(script, run_name="__main__")
+    assert ended.value.code == 0 and Path(commands[0][1]).samefile(forgetting.__file__)
+    asked = forgetting.parse(commands[0][2:])
+    assert (asked.preset, asked.workers, asked.out, asked.task) == ("benchmark", 1, tmp_path, "reach")
+    monkeypatch.setattr(sys, "argv", [script, *flags, "--fault-bias", "0.1"])
+    with pytest.raises(SystemExit, match="leave --fault-"):
+        runpy.run_path(script, run_name="__main__")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--preset", "tinny"), "Unknown preset 'tinny'. Did you mean 'tiny'"),
+        (("--task", "wawe"), "Did you mean 'wave'"),
+        (("--arms", "naiv"), "Unknown arm 'naiv'. Did you mean 'naive'"),
+        (("--arms", "naive"), "relative to the arm 'frozen'"),
+        (("--task", "wave"), "No policy for 'wave' is shipped"),
+    ],
+)
+def test_what_cannot_be_run_is_said_before_anything_is_written(
+    flags: tuple[str, ...], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit, match=words):
+        forgetting.main([*flags, "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()

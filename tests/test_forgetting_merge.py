@@ -1,0 +1,142 @@
+"""Shards into figures, with numbers small enough for a pencil."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
+from forgetting_arms import ARMS, NOT_BUILT
+from forgetting_merge import costs, curve_of, figures_of, first_visits, matrix_of, regimes_that_count, summary
+from forgetting_plots import plot_all
+from forgetting_table import HEADER, arm_rows, regime_lines
+
+from neon_sim.eval.regimes import Regime
+
+NAMES = ["nominal", "bias", "ice"]
+FROZEN = [10, 4, 10]  # of ten judged episodes: the bias takes 60 points, the ice nothing
+ORDER = [0, 1, 2, 0, 1, 2]
+# Judged successes after each stage of a learner that recovers 5 of 6 and forgets 2 of 10 on the way.
+LEARNED = [[10, 4, 10], [8, 9, 10], [8, 9, 10], [10, 8, 10], [9, 10, 10], [9, 9, 10]]
+FIRST, AGAIN = [0, 0, 1, 1, 1, 1], [0, 1, 1, 1]
+
+
+def _shard(arm: str, seed: int, rows: list[list[int]], curves: list[list[int]], order: list[Any]) -> dict[str, Any]:
+    stages = [
+        {
+            "name": "mixed" if regime is None else NAMES[regime],
+            "regime": regime,
+            "curve": curve,
+            "falls": 1 if regime == 2 else 0,
+            "row": [{"successes": n, "falls": 0, "episodes": 10, "median_distance": 0.01} for n in row],
+            "protection_bytes": 8,
+            "cost": {"life_cpu_s": 0.5 * len(curve), "judge_cpu_s": 6.0, "judged_anew": 30},
+        }
+        for regime, row, curve in zip(order, rows, curves, strict=True)
+    ]
+    return {"arm": arm, "seed": seed, "regimes": NAMES, "stages": stages}
+
+
+def _shards() -> dict[str, list[dict[str, Any]]]:
+    healthy = [1, 1, 1, 1]
+    still = [healthy, [0] * 6, healthy, healthy, [0] * 4, healthy]
+    moved = [healthy, FIRST, healthy, healthy, AGAIN, healthy]
+    alone = [[0, 0, 0, 0, 0, 1], healthy]
+    return {
+        "frozen": [_shard("frozen", seed, [FROZEN] * 6, still, ORDER) for seed in (0, 1)],
+        "naive": [_shard("naive", seed, [[4, 9, 8]] * 6, moved, ORDER) for seed in (0, 1)],
+        "online_ewc": [_shard("online_ewc", seed, LEARNED, moved, ORDER) for seed in (0, 1)],
+        "fresh": [_shard("fresh", seed, [[7, 10, 10], [10, 4, 10]], alone, [1, 2]) for seed in (0, 1)],
+        "joint": [_shard("joint", seed, [[10, 9, 10]], [healthy], [None]) for seed in (0, 1)],
+    }
+
+
+def test_a_matrix_pools_the_seeds() -> None:
+    shards = _shards()["online_ewc"]
+    shards[1]["stages"][0]["row"][1]["successes"] = 2
+    assert matrix_of(shards)[0].tolist() == pytest.approx([1.0, 0.3, 1.0])
+    assert matrix_of(shards).shape == (6, 3)
+
+
+def test_what_takes_nothing_counts_nowhere() -> None:
+    assert regimes_that_count(np.array([1.0, 0.4, 1.0])) == [1]
+    assert regimes_that_count(np.array([0.95, 0.85, 0.86])) == [1]
+    assert first_visits([0, 1, None, 1]) == {0: 0, 1: 1}
+
+
+def test_an_arms_figures_by_hand() -> None:
+    found = summary("online_ewc", _shards(), steps=96, window=2)
+    assert found["recovered"] == {"bias": pytest.approx(5 / 6)} and found["recovered_fraction"] == pytest.approx(5 / 6)
+    assert found["nominal_forgetting"] == pytest.approx(0.1) and found["worst_nominal_forgetting"] == pytest.approx(0.2)
+    assert found["average_performance"] == pytest.approx((0.9 + 0.9 + 1.0) / 3)
+    # nominal 1.0 -> 0.9 since its last stage, bias 1.0 -> 0.9, ice as it was
+    assert found["forgetting"] == pytest.approx(0.2 / 3)
+    # the first two successes in a row end with the fourth episode; at the second visit with the third
+    assert found["steps_to_recover_median"] == 4 * 96 and found["recoveries"] == [2, 2]
+    assert found["savings"] == pytest.approx((4 - 3) / 4) and found["savings_undefined"] == 0
+    assert found["area_lost"] == pytest.approx(2 * 96) and found["worst_dip"] == pytest.approx(1.0)
+    assert found["forward_transfer"] == pytest.approx((4 / 6 - 1 / 6) / (1 - 1 / 6))
+    assert found["falls"] == 4  # one in each of two stages on ice, of both seeds
+
+
+def test_who_never_recovers_is_no_number() -> None:
+    found = summary("frozen", _shards(), steps=96, window=2)
+    assert found["recovered_fraction"] == 0.0 and found["nominal_forgetting"] == 0.0
+    assert found["steps_to_recover_median"] is None and found["recoveries"] == [0, 2]
+    assert found["savings"] is None and found["savings_undefined"] == 2
+
+
+def test_oracle_and_ceiling_have_what_they_can_have() -> None:
+    fresh, joint = (summary(arm, _shards(), steps=96, window=2) for arm in ("fresh", "joint"))
+    assert fresh["recovered_fraction"] == pytest.approx(1.0) and "nominal_forgetting" not in fresh
+    assert joint["recovered_fraction"] == pytest.approx(5 / 6) and joint["nominal_forgetting"] == 0.0
+
+
+def test_the_figures_that_are_judged() -> None:
+    figures = figures_of(_shards(), steps=96, window=2)
+    assert figures["recovered_fraction"] == pytest.approx(5 / 6) and figures["seeds"] == 2
+    assert figures["nominal_forgetting_default"] == pytest.approx(0.1)
+    assert figures["nominal_forgetting_naive"] == pytest.approx(0.6)
+    assert figures["counting"] == ["bias"] and figures["no_loss"] == ["ice"]
+    json.dumps(figures, allow_nan=False)
+
+
+def test_costs_leave_out_what_was_not_played() -> None:
+    shards = _shards()
+    for stage in shards["frozen"][0]["stages"][1:] + shards["frozen"][1]["stages"]:
+        stage["cost"] |= {"judge_cpu_s": 0.1, "judged_anew": 0}
+    assert costs(shards)["frozen"] == {"life": pytest.approx(0.5), "judge": pytest.approx(6.0 / 30)}
+    assert costs(shards)["naive"]["judge"] == pytest.approx(6.0 / 30)
+
+
+def test_a_visit_that_was_not_made_is_none() -> None:
+    shard = _shards()["fresh"][0]
+    assert curve_of(shard, 1) == [0, 0, 0, 0, 0, 1] and curve_of(shard, 1, 1) is None and curve_of(shard, 0) is None
+
+
+def test_the_table_says_what_was_not_run_and_what_is_too_easy() -> None:
+    shards = _shards()
+    figures = figures_of(shards, steps=96, window=2)
+    rows = arm_rows(figures)
+    assert len(rows) == len(ARMS) + len(NOT_BUILT) and all(len(row) == len(HEADER) for row in rows)
+    by_arm = {row[0]: row for row in rows}
+    assert by_arm["**online_ewc** (default)"][2:5] == ["83.3", "10.0", "20.0"]
+    assert by_arm["replay"][2] == "not run" and by_arm["reward"][2] == "not built"
+    assert by_arm["frozen"][8] == "never (2 visits)" and by_arm["naive"][8] == "384 (2 of 2)"
+    bias = Regime("bias", "ActuatorFault", (), "bias", ("left_elbow_joint",), 0.1, 0.3, 0.1, 0.2, "rad")
+    ice = Regime("ice", "LowFriction", (), "friction", (), 0.3, 0.1, -0.1, 0.1, "sliding")
+    lines = regime_lines(figures, shards, (Regime("nominal"), bias, ice))
+    assert "frozen 40.0 %" in lines[1] and "online_ewc +83 %" in lines[1] and "bias 0.2, limit 0.3 rad" in lines[1]
+    assert lines[2].endswith("no loss, counts nowhere") and "Regimes that count: 1" in lines[3] and len(lines) == 4
+
+
+def test_the_pictures_are_drawn(tmp_path: Path) -> None:
+    import imageio.v2 as imageio
+
+    shards = _shards()
+    for path in plot_all(figures_of(shards, steps=96, window=2), shards, 2, tmp_path):
+        picture = np.asarray(imageio.imread(path))[..., :3]
+        assert min(picture.shape[:2]) > 200 and 0.005 < (picture < 250).any(-1).mean() < 0.98

@@ -1,0 +1,85 @@
+"""The network goes away under a running robot: a namespace of its own, whose only interface is switched off."""
+
+import fcntl
+import json
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from bridge_process import PATIENT_S, bridge_process, wait_until
+from robot_processes import drive, lateness_s, phases, running
+
+from neon_sim.real.safety_stop import Phase
+
+AGE_S = 0.3  # of a state; 0.05 on a robot, more where a test machine is shared
+UNSHARE = ["unshare", "--map-root-user", "--net"]
+SIOCSIFFLAGS, IFF_UP = 0x8914, 0x1  # linux/sockios.h, linux/if.h
+
+
+def switch_loopback(on: bool) -> None:
+    """Switch `lo` of this process's own namespace on or off."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP if on else 0))
+
+
+def cut(log: Path) -> dict[str, object]:
+    """Run a robot, cut the network, mend it, and tell what happened when (s after the cut)."""
+    switch_loopback(True)
+    with (
+        bridge_process("--start", "released", "--gantry") as bridge,
+        running(bridge.domain, log, age_s=AGE_S) as robot,
+    ):
+        cut_s = time.monotonic()
+        switch_loopback(False)
+        wait_until(lambda: robot.phase is Phase.DAMPING)
+        bite = bridge.event("watchdog", after_s=cut_s)
+        late_s, reasons = lateness_s(robot), robot.reasons
+        bridge.tell(lateness=True)
+        bridge_late_s = bridge.event("lateness")["max_us"] * 1e-6
+        switch_loopback(True)
+        drive(robot, 50)
+        return {
+            "control_s": phases(log)["damping"] - cut_s,
+            "robot_s": bite["at_s"] - cut_s,
+            "late_s": late_s,
+            "robot_late_s": bridge_late_s,
+            "reasons": reasons,
+            "phase_when_mended": robot.phase.name,
+        }
+
+
+def in_a_namespace(log: Path) -> dict[str, object]:
+    """`cut` in a network namespace of its own; skips where this machine does not permit one."""
+    try:
+        tried = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True)
+    except FileNotFoundError:
+        pytest.skip("this machine has no unshare (util-linux)")
+    if tried.returncode != 0:
+        pytest.skip(f"this machine permits no network namespace: {tried.stderr.strip()}")
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_real_network_cut as here; here.main(sys.argv[2])"
+    ran = subprocess.run(
+        [*UNSHARE, sys.executable, "-c", code, str(Path(__file__).parent), str(log)],
+        stdout=subprocess.PIPE, text=True, timeout=5 * PATIENT_S,
+    )  # fmt: skip
+    assert ran.returncode == 0
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def main(log: str) -> None:
+    """What runs in the namespace."""
+    print(json.dumps(cut(Path(log))))
+
+
+@pytest.mark.parametrize("judged", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_network_that_goes_away_damps_on_both_sides(tmp_path, judged):
+    """Judged: the state's age here, the bridge's watchdog of 0.1 s there, ten ticks and each side's own lateness."""
+    found = in_a_namespace(tmp_path)
+    print(found)
+    assert str(found["reasons"][0]).startswith("state age")
+    assert found["phase_when_mended"] == "DAMPING"
+    assert 0.0 < found["control_s"] < (AGE_S + 0.02 + found["late_s"] if judged else PATIENT_S)
+    assert 0.09 < found["robot_s"] < (0.12 + found["robot_late_s"] if judged else PATIENT_S)

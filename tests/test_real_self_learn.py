@@ -1,0 +1,153 @@
+"""Self-learning over the robot interface: the simulated robot as a process, in lock-step, and a tiny checkpoint."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from bridge_process import PATIENT_S, BridgeProcess, bridge_process, free_ports
+from tiny_neon import tiny_model
+
+from neon_sim.env import NeonG1Config
+from neon_sim.episode import NeonEpisode
+from neon_sim.model.neon_vla import NeonVLA
+from neon_sim.real.env import NeonG1RealEnv
+from neon_sim.real.robot_config import sim_bridge
+from neon_sim.real.run import main
+from neon_sim.real.safety_stop import Phase
+from neon_sim.real.self_learn import Consent, LearnConfig, RobotLearning, holds_still
+from neon_sim.real.senses import simulated_senses
+from neon_sim.shipped import asset_path
+from neon_sim.training.adoption import AdoptionConfig
+from neon_sim.training.forward_model import ForwardModel
+from neon_sim.training.online import save_forward_model
+from neon_sim.training.self_learner import SelfLearnerConfig
+
+pytest.importorskip("zmq")
+
+# Two chunks an episode: the first is held back, the second is learned from, and whatever is learned passes the check.
+ANYTHING = AdoptionConfig(trust_radius=10.0, tolerance=100.0, hold_back_every=2)
+CONFIG = LearnConfig(2, 32, SelfLearnerConfig(batch_size=2, updates_per_chunk=2, adoption=ANYTHING))
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random policy with its forward model, as agents/pretrain.py leaves one."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    model = tiny_model(folder / "backbone")
+    model.save_pretrained(folder / "policy")
+    torch.manual_seed(3)
+    save_forward_model(ForwardModel.for_model(model), folder / "policy")
+    return folder / "policy"
+
+
+@pytest.fixture(scope="module")
+def bridge() -> Iterator[tuple[BridgeProcess, int]]:
+    (port,) = free_ports(1)
+    arguments = ("--lock-step", "--lock-step-s", "0.02", "--start", "released")
+    with bridge_process(*arguments, "--senses", "camera", "--camera-port", str(port)) as running:
+        yield running, port
+
+
+@pytest.fixture
+def env(bridge: tuple[BridgeProcess, int]) -> Iterator[NeonG1RealEnv]:
+    """An armed robot."""
+    running, port = bridge
+    running.tell(faults={})
+    config = replace(sim_bridge(running.domain, clock="lock_step"), senses=simulated_senses(("camera",), port))
+    limits = replace(config.control.limits, joint_speed=100.0)  # it jumps home from where the test before left it
+    config = replace(config, control=replace(config.control, limits=limits))
+    world = NeonG1Config(sensors=("proprio", "camera"), max_steps=10**6)
+    with closing(NeonG1RealEnv(world, replace(config, wait_s=PATIENT_S), "reach the ball")) as opened:
+        opened.robot.arm()
+        yield opened
+
+
+def changed(policy: Path, learned: Path) -> set[str]:
+    """The parts of the network whose weights differ."""
+    before, after = (NeonVLA.from_pretrained(folder).state_dict() for folder in (policy, learned))
+    return {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
+
+
+def learn(policy: Path, folder: Path, env: NeonG1RealEnv, consent: Consent) -> tuple[bool, RobotLearning, list[int]]:
+    """Run with that person at the keyboard; also the lengths of the episodes that were handed out."""
+    learning, lengths = RobotLearning(policy, folder, CONFIG, consent), []
+
+    def keep(episode: NeonEpisode) -> None:
+        assert env.robot.phase is not Phase.RUNNING or not learning.learner.acts
+        lengths.append(len(episode))
+
+    return learning.run(env, keep), learning, lengths
+
+
+def test_what_was_learned_is_adopted_when_a_person_agrees_and_the_walker_never_changes(env, policy, tmp_path):
+    walker = {path: path.read_bytes() for path in asset_path("g1/walker").iterdir()}
+    asked: list[str] = []
+
+    def agrees(words: str) -> bool:
+        assert env.robot.phase is Phase.STANDING
+        asked.append(words)
+        return True
+
+    goes_on, learning, lengths = learn(policy, tmp_path, env, agrees)
+    assert goes_on and lengths == [32, 32]
+    assert [line.adopted for line in learning.record] == [False, True] and len(asked) == 1
+    assert learning.record[0].why.startswith("not enough experience") and asked[0] in learning.record[1].why
+    assert changed(policy, tmp_path / "policy") <= {"goal_embed", "action_head"} != set()
+    assert changed(policy, tmp_path / "policy")
+    assert walker == {path: path.read_bytes() for path in asset_path("g1/walker").iterdir()}
+    again = RobotLearning(policy, tmp_path, CONFIG, agrees)  # a later run goes on from here
+    assert again.record == learning.record and again.learner.episodes == 2
+    for name, value in again.learner.params.items():
+        assert torch.equal(value, learning.learner.params[name]), name
+
+
+def test_a_person_who_does_not_agree_keeps_the_old_weights_to_the_bit(env, policy, tmp_path):
+    goes_on, learning, _ = learn(policy, tmp_path, env, lambda words: False)
+    assert goes_on and not any(line.adopted for line in learning.record)
+    assert "nobody has confirmed" in learning.record[1].why
+    assert changed(policy, tmp_path / "policy") == set()
+
+
+@pytest.mark.slow
+def test_nothing_is_adopted_on_a_robot_that_does_not_stand_any_more(env, policy, tmp_path):
+    def agrees_too_late(words: str) -> bool:
+        env.robot.halt()
+        return True
+
+    goes_on, learning, _ = learn(policy, tmp_path, env, agrees_too_late)
+    assert not goes_on and "does not hold still" in learning.record[1].why
+    assert changed(policy, tmp_path / "policy") == set()
+
+
+@pytest.mark.slow
+def test_an_episode_that_was_cut_short_is_no_experience(env, bridge, policy, tmp_path):
+    endless = replace(CONFIG, steps=10**5)
+    learning, lengths = RobotLearning(policy, tmp_path, endless, lambda words: True), []
+    before_chunk = learning.learner.before_chunk
+
+    def spoil() -> None:
+        bridge[0].tell(faults={"winding_c": 130})
+        before_chunk()
+
+    learning.learner.before_chunk = spoil
+    assert not learning.run(env, lambda episode: lengths.append(len(episode)))
+    assert len(lengths) == 1 and env.robot.phase is Phase.DAMPING and not holds_still(env.robot)
+    assert learning.learner.episodes == 0 and not learning.record and not (tmp_path / "state.pt").exists()
+
+
+def test_an_update_without_a_check_is_refused():
+    with pytest.raises(ValueError, match="stand up to a check"):
+        LearnConfig(learner=SelfLearnerConfig())
+
+
+@pytest.mark.slow
+def test_the_command_line_learns_on_the_simulated_robot(policy, tmp_path, capsys):
+    arguments = ["--policy", str(policy), "--robot", "sim-bridge", "--lock-step", "--domain", "99"]
+    arguments += ["--sensors", "proprio", "camera", "--steps", "32", "--out", str(tmp_path)]
+    assert main([*arguments, "--self-learn", "--episodes", "2", "--yes"]) == 0
+    said = capsys.readouterr().out
+    assert "Episode 1: not enough experience" in said and said.count("Kept as episode") == 2
+    assert changed(policy, tmp_path / "self_learn" / "policy") == set()

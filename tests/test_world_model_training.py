@@ -1,0 +1,195 @@
+"""Training: a killed run ends with the weights of one that was not; readout, words and bundle on data known by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from neon_sim.world_model.bundle import Bundle, load_bundle, save_bundle
+from neon_sim.world_model.dataset import Rollouts, encode_rollouts, whole_episodes
+from neon_sim.world_model.parts import PartsConfig, fit_parts
+from neon_sim.world_model.probe import Probe
+from neon_sim.world_model.readout import GoalReader, ReaderConfig, Readout, state_distance, step_labels
+from neon_sim.world_model.report import draw_report, held_out_report
+from neon_sim.world_model.rollouts import RolloutConfig, save_shard, shards_of
+from neon_sim.world_model.training import (
+    STATE_FILE,
+    WorldModelTrainer,
+    WorldModelTraining,
+    model_config,
+    read_log,
+    schedule,
+)
+
+TRAINING = WorldModelTraining(size="tiny", updates=6, batch=4, checkpoint_every=2, log_every=1, held_out=0.25)
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight made-up episodes of navigate: a bright square that the commands push over the picture; one falls early."""
+    folder, rng = tmp_path_factory.mktemp("rollouts"), np.random.default_rng(0)
+    config = RolloutConfig("navigate", episodes=8, steps=STEPS, image_size=32, shard_episodes=4)
+    for shard in shards_of(config, folder):
+        save_shard(shard, [_episode(rng, 5 if shard.number == 1 and i == 0 else STEPS + 1) for i in range(shard.count)])
+    return folder
+
+
+def _episode(rng: np.random.Generator, length: int) -> dict[str, object]:
+    commands = rng.uniform(-1, 1, (STEPS, 3)).astype(np.float32)
+    place = np.vstack([[12, 12], 12 + 2 * commands[:, :2].cumsum(0)]).clip(0, 24)
+    frames = np.zeros((STEPS + 1, 32, 32, 3), np.uint8)
+    for frame, (x, y) in zip(frames, place.astype(int), strict=True):
+        frame[x : x + 8, y : y + 8] = 255
+    base = np.concatenate([place, np.zeros((STEPS + 1, 1))], axis=1).astype(np.float32)
+    three = np.tile(place[:, :1], (1, 3)).astype(np.float32) / 24
+    return {
+        "frames": frames,
+        "proprio": rng.normal(size=(STEPS + 1, 125)).astype(np.float32),
+        "commands": commands,
+        "base": base,
+        "palms": np.tile(three, (1, 2)),
+        "thing": three,
+        "target": three,
+        "length": length,
+        "instruction": "walk to the red marker",
+        "behaviour": "random",
+        "seed": 0,
+    }
+
+
+def _trainer(data: Path, folder: Path) -> WorldModelTrainer:
+    return WorldModelTrainer(model_config("navigate", TRAINING, 32), TRAINING, Rollouts(data), folder)
+
+
+def test_a_killed_run_ends_with_the_same_bits(data: Path, tmp_path: Path) -> None:
+    whole = _trainer(data, tmp_path / "whole")
+    assert whole.run() and whole.step == 6
+    assert not _trainer(data, tmp_path / "killed").run(stop_at=3)  # a checkpoint at 2; the third update is lost
+    resumed = _trainer(data, tmp_path / "killed")
+    assert resumed.run()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    assert read_log(tmp_path / "killed") == read_log(tmp_path / "whole")
+    assert [row["step"] for row in read_log(tmp_path / "whole")] == [1, 2, 3, 4, 5, 6]
+    (tmp_path / "whole" / STATE_FILE).write_bytes(b"half of")
+    with pytest.raises(ValueError, match="is damaged"):
+        _trainer(data, tmp_path / "whole").run()
+
+
+def test_other_settings_do_not_take_up_a_run(data: Path, tmp_path: Path) -> None:
+    _trainer(data, tmp_path).run(stop_at=2)
+    other = WorldModelTraining(size="tiny", updates=7, batch=4, checkpoint_every=2, log_every=1, held_out=0.25)
+    trainer = WorldModelTrainer(model_config("navigate", other, 32), other, Rollouts(data), tmp_path)
+    with pytest.raises(ValueError, match="other settings"):
+        trainer.run()
+    with pytest.raises(ValueError, match="sees 32 px"):
+        model_config("navigate", TRAINING, 64)
+
+
+def test_the_schedule_by_hand() -> None:
+    training = WorldModelTraining(updates=110, warm_up=10 / 110)
+    assert schedule(0, training) == pytest.approx(0.1) and schedule(9, training) == 1.0
+    assert schedule(60, training) == pytest.approx(0.51) and schedule(110, training) == pytest.approx(0.02)
+
+
+def test_steps_are_seen_from_the_robot() -> None:
+    base = np.array([[0.0, 0.0, np.pi / 2], [0.0, 1.0, np.pi], [-2.0, 1.0, -np.pi + 0.5]])
+    assert step_labels(base) == pytest.approx(np.array([[1.0, 0.0, np.pi / 2], [2.0, 0.0, 0.5]]))
+
+
+def _known_readout() -> Readout:
+    """Latents of 15 numbers: places in the first twelve, the step to a latent in its last three."""
+    place, step = nn.Linear(15, 12, bias=False), nn.Linear(30, 3, bias=False)
+    nn.init.zeros_(step.weight)
+    with torch.no_grad():
+        place.weight.copy_(torch.eye(15)[:12])
+        step.weight[:, 27:].copy_(torch.eye(3))
+    probes = [Probe(net, torch.zeros(2, net.in_features), torch.zeros(2, net.out_features)) for net in (place, step)]
+    return Readout(*probes)
+
+
+def test_imagined_steps_add_up_to_a_square() -> None:
+    imagined = torch.zeros(1, 1, 4, 15)
+    imagined[..., 12:] = torch.tensor([1.0, 0.0, torch.pi / 2])  # a metre ahead, then a quarter turn left, four times
+    walked = _known_readout().walked(torch.zeros(1, 15), imagined)[0, 0]
+    expected = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
+    torch.testing.assert_close(walked[:, :2], expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(walked[:, 2], torch.pi / 2 * torch.arange(1.0, 5.0))
+
+
+def test_outcomes_and_distances_by_hand() -> None:
+    readout, imagined = _known_readout(), torch.zeros(1, 1, 1, 15)
+    imagined[..., 6:8] = torch.tensor([0.5, 0.1])  # the box, ahead and left
+    imagined[..., 12:] = torch.tensor([1.0, 0.0, torch.pi / 2])
+    start = torch.zeros(1, 15)
+    box = readout.outcome("push_box", start, imagined)
+    torch.testing.assert_close(box[0, 0, 0, 0], torch.tensor([0.9, 0.5]), atol=1e-6, rtol=0)
+    assert readout.outcome("navigate", start, imagined)[0, 0, 0, 0].tolist() == [1.0, 0.0]
+    imagined[..., :6] = torch.arange(6.0)
+    assert readout.outcome("reach", start, imagined)[0, 0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]
+    goal = torch.tensor([[[1.0, 2.0]]])
+    assert state_distance(readout, "navigate", start, goal)(imagined).item() == pytest.approx(4.0)
+
+
+def test_a_reader_names_the_hand() -> None:
+    reader = GoalReader(ReaderConfig(dim=2, text_dim=2))
+    last = reader.net[-1]
+    assert isinstance(last, nn.Linear)
+    nn.init.zeros_(last.weight)
+    last.bias.data = torch.tensor([0.3, 0.0, 0.2, 5.0])
+    right = reader.goal("reach", torch.zeros(1, 2), torch.zeros(1, 2))[0]
+    torch.testing.assert_close(right, torch.tensor([[0.14, 0.20, -0.02], [0.3, 0.0, 0.2]]))
+    last.bias.data[3] = -5.0
+    left = reader.goal("reach", torch.zeros(1, 2), torch.zeros(1, 2))[0]
+    torch.testing.assert_close(left, torch.tensor([[0.3, 0.0, 0.2], [0.14, -0.20, -0.02]]))
+    torch.testing.assert_close(
+        reader.goal("navigate", torch.zeros(1, 2), torch.zeros(1, 2)), torch.tensor([[[0.3, 0.0]]])
+    )
+
+
+def test_parts_bundle_and_report(data: Path, tmp_path: Path) -> None:
+    trainer = _trainer(data, tmp_path / "run")
+    trainer.run()
+    few = PartsConfig(
+        readout_epochs=1, reader_updates=2, head_updates=2, distil_plans=4, samples=8, iterations=1, horizon=3
+    )
+    bundle = fit_parts("navigate", trainer.model, trainer.train_set, few)
+    save_bundle(bundle, tmp_path / "world")
+    loaded = load_bundle(tmp_path / "world")
+    z = torch.randn(3, 32)
+    assert loaded.task == "navigate" and loaded.space.dim == 3
+    assert torch.equal(loaded.readout.place(z), bundle.readout.place(z))
+    for name in ("cloned", "amortised"):
+        ours, theirs = getattr(bundle, name), getattr(loaded, name)
+        assert torch.equal(ours(z, z, torch.ones(3)), theirs(z, z, torch.ones(3)))
+    assert loaded.reader is not None and bundle.reader is not None
+    text = torch.randn(3, bundle.reader.config.text_dim)
+    assert torch.equal(loaded.reader(z, text), bundle.reader(z, text))
+
+    report = held_out_report(bundle, trainer.train_set, trainer.test_set, horizon=4)
+    assert report["rollout"]["horizon"] == 4 and len(report["rollout"]["model"]) == 4
+    assert report["moments"] == {"train": 70, "test": 26}  # six and two episodes of 13, one of which ends after 5
+    assert set(report["probes"]) == {"with proprio", "picture alone"}
+    draw_report(report, read_log(tmp_path / "run"), tmp_path / "report.png")
+    assert (tmp_path / "report.png").stat().st_size > 10_000
+    (tmp_path / "world" / "parts.json").write_text("{}")
+    with pytest.raises(ValueError, match="whole world model with its parts"):
+        load_bundle(tmp_path / "world")
+
+
+def test_a_bundle_may_lack_what_nobody_fitted(data: Path, tmp_path: Path) -> None:
+    model = _trainer(data, tmp_path / "run").model.eval()
+    save_bundle(Bundle("navigate", model, Readout.empty(32)), tmp_path / "world")
+    loaded = load_bundle(tmp_path / "world")
+    assert loaded.reader is None and loaded.cloned is None and loaded.amortised is None
+
+
+def test_padding_is_not_encoded(data: Path, tmp_path: Path) -> None:
+    model, rollouts = _trainer(data, tmp_path / "run").model.eval(), Rollouts(data)
+    latents = encode_rollouts(model, rollouts)
+    short = int(np.flatnonzero(rollouts["length"] == 5)[0])
+    assert bool((latents[short, 5:] == 0).all()) and bool((latents[short, :5] != 0).any())
+    assert len(whole_episodes(rollouts)) == 7
