@@ -20,6 +20,7 @@ from neon_sim.sensors.audio import Microphone
 from neon_sim.sensors.proprio import EEF_LIMIT, PROPRIO_LIMIT, eef_vector, proprio_vector
 from neon_sim.sensors.state import STATE_LIMIT, state_vector
 from neon_sim.sensors.voice import give_voice
+from neon_sim.sim.divergence import started_over
 from neon_sim.sim.scene import build_scene
 from neon_sim.sim.sim_robot import SimRobot
 from neon_sim.sim.view import View, open_view
@@ -151,12 +152,15 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """Decode, limit, write, advance, read, reward, sense, done.
 
+        An episode whose physics diverged, after which MuJoCo starts over by itself, is terminated with
+        `info["diverged"]`; what is observed then is the robot that started over.
+
         Raises:
             ValueError: for a wrong shape or a number that is not finite, before anything moves.
             gymnasium.error.ResetNeeded: before the first `reset`.
             gymnasium.error.ClosedEnvironmentError: after `close`.
         """
-        state = self._running_state()
+        before = state = self._running_state()
         target, velocity = self.action_map.decode(self._checked(action))
         mask = self.action_map.owned_mask
         target, self._velocity, report = limit(target, state.joint_target, mask, velocity, self._limits, self.robot.dt)
@@ -166,11 +170,12 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._steps += 1
         reward, terms = self._reward(state)
         obs = self._observe(state)
-        terminated = self._fallen(state) or self.task.failed
+        diverged = self.world is not None and started_over(before.time_s, state.time_s, CONTROL_DT)
+        terminated = bool(diverged or self._fallen(state) or self.task.failed)
         truncated = self._steps >= self._max_steps
         if self.render_mode == "human":
             self.render()
-        return obs, reward, terminated, truncated, self._info(state, terms, report)
+        return obs, reward, terminated, truncated, self._info(state, terms, report, diverged)
 
     def render(self) -> np.ndarray | None:
         """A (480, 640, 3) uint8 picture from beside the robot, or a live window in "human" mode."""
@@ -288,7 +293,9 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
             return True
         return self.world is not None and self.world.position("pelvis")[2] < self.config.fall_height
 
-    def _info(self, state: RobotState, terms: dict[str, float], report: SafetyReport | None) -> dict[str, Any]:
+    def _info(
+        self, state: RobotState, terms: dict[str, float], report: SafetyReport | None, diverged: bool = False
+    ) -> dict[str, Any]:
         safety = dict(_NOTHING_CLIPPED) if report is None else report.as_info()
         (vx, vy, turn), (most_x, most_y, most_turn) = self._velocity.tolist(), self.robot.max_velocity.tolist()
         safety["velocity_not_followed"] = abs(vx) > most_x or abs(vy) > most_y or abs(turn) > most_turn
@@ -297,6 +304,7 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
             "reward_terms": terms,
             "reward_available": self.world is not None,
             "safety": safety,
+            "diverged": diverged,
             "instruction": self._instruction,
             "randomization": deepcopy(self.robot.randomized) if isinstance(self.robot, SimRobot) else {},
             "privileged": {} if self.world is None else self.task.privileged(state, self.world),

@@ -460,6 +460,31 @@ def test_a_fall_ends_the_episode() -> None:
     assert reward < 0.5 and info["success"] is False
 
 
+@pytest.mark.parametrize("num_envs", [None, 3])
+def test_physics_that_diverges_ends_the_episode_and_says_so(num_envs: int | None) -> None:
+    """MuJoCo resets its data and goes on by itself: that must not pass for a robot that jumped back to its feet."""
+    options = {"task": "stand", "control_mode": "arms_only", "sensors": ("proprio",)}
+    if num_envs is None:
+        env = gymnasium.make("NeonG1-v0", disable_env_checker=True, **options)
+        robot, idle = env.unwrapped.robot, np.zeros(env.action_space.shape)
+    else:
+        env = gymnasium.make_vec("NeonG1-v0", num_envs=num_envs, **options)
+        robot, idle = env.envs[1].robot, np.zeros(env.action_space.shape)
+    env.reset(seed=0)
+    for _ in range(3):
+        terminated, info = env.step(idle)[2:5:2]
+        assert not np.any(terminated) and not np.any(info["diverged"])
+    robot.data.qvel[10] = 1e11  # MuJoCo gives up at 1e10
+    obs, reward, terminated, _, info = env.step(idle)
+    expected = True if num_envs is None else np.arange(num_envs) == 1
+    np.testing.assert_array_equal(terminated, expected)
+    np.testing.assert_array_equal(info["diverged"], expected)
+    assert np.isfinite(reward).all() and np.isfinite(obs["proprio"]).all()
+    obs, info = env.reset(seed=0)
+    assert not np.any(env.step(idle)[2])
+    env.close()
+
+
 @pytest.mark.parametrize(
     ("limits", "falls"),
     [

@@ -3,9 +3,9 @@
     make soak                              # one million steps: every task in every control mode, an equal share each
     NEON_SOAK_STEPS=20000 make soak        # fewer of them
 
-Half of the worlds do not end when the robot falls: it goes on thrashing on the floor until time is up. These run on the
-default physics of 2 ms, the others on the 5 ms of fast training, which are not made for that: a robot that thrashed on
-the floor on 5 ms made MuJoCo start over four times in 12,000 steps, and on 2 ms never in 9,000.
+Half of the worlds do not end when the robot falls: it goes on thrashing on the floor until time is up. The 5 ms of fast
+training are not made for that: MuJoCo started over four times in 12,000 such steps, and on 2 ms never in 9,000. Then
+the episode has to end, and to say why.
 """
 
 import os
@@ -55,7 +55,7 @@ SENSES = ExtraSenses(
 
 
 def make(task: str, mode: str, **more: Any) -> Any:
-    """A world with all senses, some of them slow and small, on the faster physics unless asked otherwise."""
+    """A world with all senses, some of them slow and small, on the faster physics."""
     options = {"physics_dt": 0.005, "sensors": ALL_SENSORS, "camera": _SMALL, "extra_senses": SENSES, **more}
     return gymnasium.make("NeonG1-v0", task=task, control_mode=mode, disable_env_checker=True, **options).unwrapped
 
@@ -130,7 +130,8 @@ def check(env: Any, obs: dict[str, np.ndarray], reward: float, info: dict[str, A
     """Everything is a number, and within its bounds."""
     assert outside(env.observation_space, obs) == []
     assert np.isfinite(reward) and not_finite(info) == []
-    assert [env.robot.data.warning[kind].number for kind in BROKEN] == [0] * len(BROKEN)
+    broken = sum(env.robot.data.warning[kind].number for kind in BROKEN)
+    assert (broken > 0) == info["diverged"]
 
 
 def soak(env: Any, steps: int, rng: np.random.Generator) -> tuple[float, float]:
@@ -146,6 +147,7 @@ def soak(env: Any, steps: int, rng: np.random.Generator) -> tuple[float, float]:
             env.world.apply_fault([fault for fault in (random_fault(rng), random_fault(rng)) if fault is not None])
         obs, reward, terminated, truncated, info = env.step(next(stream))
         check(env, obs, reward, info)
+        assert terminated or not info["diverged"]
         if terminated or truncated:
             obs, info = env.reset()
             check(env, obs, 0.0, info)
@@ -155,7 +157,7 @@ def soak(env: Any, steps: int, rng: np.random.Generator) -> tuple[float, float]:
 @pytest.mark.parametrize(("task", "mode"), WORLDS)
 def test_a_world_stands_everything(task: str, mode: str) -> None:
     index = WORLDS.index((task, mode))
-    thrashing = {"fall_height": -10.0, "fall_tilt": 3.2, "physics_dt": 0.002} if index % 2 else {}
+    thrashing = {"fall_height": -10.0, "fall_tilt": 3.2} if index % 2 else {}
     with closing(make(task, mode, noise=SensorNoise(), randomization=DomainRandomization(), **thrashing)) as env:
         warm_mb, end_mb = soak(env, -(-STEPS // len(WORLDS)), np.random.default_rng(index))
     assert end_mb <= MOST_GROWN * warm_mb, f"{task} in {mode} grew from {warm_mb:.0f} to {end_mb:.0f} MB"

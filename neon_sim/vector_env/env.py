@@ -20,6 +20,7 @@ from gymnasium.vector.utils import batch_space
 
 from neon_sim.env import CONTROL_DT, NeonG1Config, NeonG1Env
 from neon_sim.safety import SafetyLimits, SafetyReport, all_finite, limit
+from neon_sim.sim.divergence import started_over
 from neon_sim.sim.sim_robot import SimRobot
 from neon_sim.vector_env.fleet import Fleet, infos_of
 from neon_sim.vector_env.rewards import Moment, reward_batch
@@ -182,13 +183,14 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         target, velocity, report = limit(target, before, mask, velocity, self._limits, CONTROL_DT)
         self._velocity[rows] = velocity
         height = np.full((len(rows), 1), self.config.height)
+        before_s = self._fleet.time_s.copy()
         self._fleet.step(rows, target, np.concatenate([velocity, height], axis=1))
         self._steps[rows] += 1
         self._fleet.look()
-        return self._judge(rows, report) if self.batched else self._judge_each(rows, actions)
+        return self._judge(rows, report, before_s) if self.batched else self._judge_each(rows, actions)
 
     def _judge(
-        self, rows: np.ndarray, report: SafetyReport
+        self, rows: np.ndarray, report: SafetyReport, before_s: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Rewards, endings and infos of all in one go, and the observation; rows that did not move get zeros."""
         fleet, count = self._fleet, self.num_envs
@@ -198,6 +200,7 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         fallen = (-fleet.sensed.gravity_b[:, 2] < self._fall_cosine) | (now.pos_w[:, 2] < self.config.fall_height)
         moved = np.zeros(count, dtype=bool)
         moved[rows] = True
+        diverged = started_over(before_s, fleet.time_s, CONTROL_DT) & moved
         self._sense()
         clipped = np.zeros(count, dtype=bool)
         clipped[rows] = (report.position_mask | report.speed_mask).any(axis=1) | report.velocity_mask.any(axis=1)
@@ -209,10 +212,12 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
                 "clipped": clipped,
                 "velocity_not_followed": (np.abs(self._velocity) > self._robots[0].max_velocity).any(axis=1),
             },
+            "diverged": diverged,
             "instruction": self._words.copy(),
             "time_s": fleet.time_s.copy(),
         }
-        return reward * moved, fallen & moved, (self._steps >= self._max_steps) & moved, infos_of(infos, rows, count)
+        terminated, truncated = (fallen | diverged) & moved, (self._steps >= self._max_steps) & moved
+        return reward * moved, terminated, truncated, infos_of(infos, rows, count)
 
     def _sense(self) -> None:
         """The observation of all."""
