@@ -5,8 +5,8 @@
 """Measure a policy on recorded episodes with the documents' command line.
 
     python scripts/eval_neon.py --model YOUR_USERNAME/neon-g1-v1 --dataset lerobot/xvla-agibot-world --trajs 10
-    python scripts/eval_neon.py --model runs/compact_reach/best --dataset runs/data/reach --dataset-type neon_sim \\
-        --trajs 500 --baselines --plot
+    python scripts/eval_neon.py --model runs/compact_reach/best --dataset runs/data/reach/dataset \\
+        --dataset-type neon_sim --trajs 500 --baselines --plot
 
 Prints the total and each joint group's mean squared error, with --baselines beside a zero and a random action, and
 writes OUT/offline.json (and OUT/trajectory_*.png with --plot).

@@ -6,7 +6,7 @@
 
     python scripts/train_neon.py --backbone Qwen/Qwen2.5-VL-3B-Instruct --mode arms_only --epochs 3 \\
         --batch-size 4 --dataset lerobot/xvla-agibot-world --output YOUR_USERNAME/neon-g1-v1
-    torchrun --nproc-per-node 2 scripts/train_neon.py --preset compact_reach --dataset runs/data/reach
+    torchrun --nproc-per-node 2 scripts/train_neon.py --preset compact_reach --dataset runs/data/reach/dataset
     hf jobs uv run --flavor a100-large --secrets HF_TOKEN --timeout 8h scripts/train_neon.py --audio --output ME/neon
 
 --output OWNER/NAME is a repository of the hub, pushed to privately when the training ends; a path with more or fewer

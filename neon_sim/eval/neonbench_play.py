@@ -48,7 +48,8 @@ class Player:
 def find_player(policy: str, sensors: tuple[str, ...] | None = None) -> Player:
     """A reference by its name, or a checkpoint or a run of agents/train_ppo.py by its folder.
 
-    sensors: what a checkpoint is given; None = all that it has encoders for, and the camera.
+    sensors: what a checkpoint is given; None = all that it has encoders for, and the camera unless one of
+    them is for the privileged state.
 
     Raises:
         ValueError: no such reference or folder, naming the nearest; a folder without a whole checkpoint.
@@ -65,11 +66,13 @@ def find_player(policy: str, sensors: tuple[str, ...] | None = None) -> Player:
         return Player(name, policy, run.sensors, run.control_mode, run.action_center, mark, run.task)
     model = _checkpoint(policy).model
     known = tuple(name for name in model.senses if name != "eef")  # it comes with proprio
+    if "state" not in known:  # who knows the truth needs no eyes
+        known = ("camera", *known)
     space = model.action_space
     return Player(
         label=folder.resolve().name,
         policy=policy,
-        reads=(WORDS, *(("camera", *known) if sensors is None else sensors)),
+        reads=(WORDS, *(known if sensors is None else sensors)),
         control_mode=str(space.control_mode),
         action_center=space.action_center,
         mark=_fingerprint(path for path in folder.iterdir() if path.is_file()),

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from neon_sim.model.compact import CompactBackbone, save_compact
 from neon_sim.training.captions import caption, describe, direction
+from neon_sim.training.precision import mixed_precision
 
 COLORS = ("red", "green", "blue", "yellow", "purple")
 QUERIES = (
@@ -145,7 +146,7 @@ class BackboneTrainer:
         frames = torch.from_numpy(self.films.frames[rows])
         batch, length = frames.shape[:2]
         pretext, backbone = self.pretext, self.backbone
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision(torch.device("cpu")):
             cells = backbone.encode_frames(frames)
             hidden = torch.rand(*cells.shape[:3], 1) < MASKED_SHARE
             seen = torch.where(hidden & (torch.rand(batch, 1, 1, 1) < 0.5), pretext.mask_cell.to(cells.dtype), cells)

@@ -14,6 +14,7 @@ from neon_sim.model.action_heads import masked_mse
 from neon_sim.model.goal import goal_loss, goal_position, goal_token, make_goal
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.training.demos import Demos
+from neon_sim.training.precision import mixed_precision
 
 BODY_SENSES = ("proprio", "eef")
 ALL_SENSES = (*BODY_SENSES, "lidar", "audio")
@@ -95,7 +96,7 @@ class HeadTrainer:
             group["lr"] = rate
 
     def _update(self, rows: Tensor) -> float:
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision(torch.device("cpu")):
             action_loss, reading_loss = self._losses(rows)
         loss = self.config.action_weight * action_loss + reading_loss
         self.optimizer.zero_grad(set_to_none=True)

@@ -8,7 +8,7 @@ import io
 import json
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from neon_sim.training.distributed import join_team
 from neon_sim.training.input_statistics import set_statistics
 from neon_sim.training.interrupt import deferred_interrupt
 from neon_sim.training.optim import make_optimizer, rate_at
+from neon_sim.training.precision import mixed_precision
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.train_config import TrainConfig
 
@@ -244,7 +245,7 @@ class NeonTrainer:
         return time.monotonic() - saved > self.config.save_every_s
 
     def _precision(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.team.device.type, torch.bfloat16) if self.config.bf16 else nullcontext()
+        return mixed_precision(self.team.device, self.config.bf16)
 
     def _push(self) -> None:
         config = self.config

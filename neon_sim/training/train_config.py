@@ -31,7 +31,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     warmup_ratio: float = 0.1  # share of the steps
     max_grad_norm: float = 0.3
-    bf16: bool = True
+    bf16: bool = True  # where the device has it
     ema_decay: float = 0.0  # of an average of the weights that is saved in their place; 0 = none
     goal_weight: float = 0.05  # of reading the goal, in samples that say what it was
     group_weights: dict[str, float] = field(default_factory=dict)  # loss weight of a joint group; 1 where not named
