@@ -85,24 +85,28 @@ def summary(arm: str, shards: Shards, steps: int, window: int) -> dict[str, Any]
     return found | _course(arm, shards, counts, steps, window)
 
 
+def _whole(curve: list[float] | None) -> list[float]:
+    assert curve is not None  # `life_order` visits each trouble twice, and a merge takes whole lives only
+    return curve
+
+
 def _course(arm: str, shards: Shards, counts: Sequence[int], steps: int, window: int) -> dict[str, Any]:
     """What the learning curves say: means over seeds and over the regimes that count."""
     times: list[int | None] = []
     saved, areas, dips, transfers = [], [], [], []
     fresh = {shard["seed"]: shard for shard in shards.get("fresh", ())}
-    nominal = {shard["seed"]: float(np.mean(curve_of(shard, 0))) for shard in shards["frozen"]}
+    nominal = {shard["seed"]: float(np.mean(_whole(curve_of(shard, 0)))) for shard in shards["frozen"]}
     for shard in shards[arm]:
         level = nominal[shard["seed"]]
         for regime in counts:
-            first, again = curve_of(shard, regime), curve_of(shard, regime, 1)
-            assert first is not None and again is not None  # `life_order` visits each trouble twice
+            first, again = _whole(curve_of(shard, regime)), _whole(curve_of(shard, regime, 1))
             took = [time_to_recover(curve, level, window, steps_per_episode=steps) for curve in (first, again)]
             times.append(took[0])
             saved.append(savings(*took))
             areas.append(area_lost(first, level, steps))
             dips.append(worst_dip(first, level, window))
             if shard["seed"] in fresh:
-                reference = curve_of(fresh[shard["seed"]], regime)
+                reference = _whole(curve_of(fresh[shard["seed"]], regime))
                 transfers.append(forward_transfer(np.array([np.mean(first)]), np.array([np.mean(reference)]))[0])
     reached = [took for took in times if took is not None]
     return {

@@ -94,7 +94,7 @@ def look(model: NeonVLA, task: str, seeds: Iterable[int]) -> Looks:
             goal = goal_token(model.goal_reader(features))
         for name, value in (("pooled", features.pooled[0]), ("text", features.text[0]), ("goal", goal[0])):
             rows[name].append(value.numpy())
-        rows["seed"].append(np.int64(seed))
+        rows["seed"].append(np.array(seed, np.int64))
     env.close()
     return Looks({name: np.stack(values) for name, values in rows.items()} if rows["seed"] else None)
 

@@ -15,7 +15,7 @@ from neon_sim.g1.action_space import G1ActionSpace
 from neon_sim.instruction import INSTRUCTION_BYTES, decode_instruction, encode_instruction, instruction_option
 from neon_sim.names import nearest
 from neon_sim.robot import Robot, RobotCommand, RobotState, World
-from neon_sim.safety import SafetyLimits, SafetyReport, all_finite, limit
+from neon_sim.safety import CUT, SafetyLimits, SafetyReport, all_finite, limit
 from neon_sim.sensors.audio import Microphone
 from neon_sim.sensors.proprio import EEF_LIMIT, PROPRIO_LIMIT, eef_vector, proprio_vector
 from neon_sim.sensors.state import STATE_LIMIT, state_vector
@@ -40,7 +40,7 @@ __all__ = [
     "observation_space",
 ]
 
-_NOTHING_CLIPPED = {"clipped": False, "position": (), "speed": (), "velocity": ()}
+_NOTHING_CLIPPED = {"clipped": False, **dict.fromkeys(CUT, ())}
 
 # The keys that the env works out itself, by sensor: the largest size of each entry, and how it is read.
 _Entry = tuple[np.ndarray, Callable[["NeonG1Env", RobotState], np.ndarray]]

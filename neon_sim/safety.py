@@ -7,12 +7,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from neon_sim.g1 import joints
 from neon_sim.g1.action_space import VELOCITY_NAMES, checked_max_velocity
+from neon_sim.g1.self_distance import keep_apart
+
+MOST_SELF_DISTANCE: Final = 0.03  # m; in the home pose the upper arms hang 0.033 m from the chest
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,8 @@ class SafetyConfig:
     arm_speed, waist_speed: rad/s (2.0 for the arms is the documents' default). leg_speed: rad/s, None for each joint's
     URDF speed: legs that balance must be quick. position_margin: rad kept free at both ends of every range.
     max_velocity: m/s, m/s, rad/s that the walker may be asked for (the documents' 0.5 m/s and 1.0 rad/s).
+    self_distance: m that targets keep between an arm and the rest of the robot (`g1.self_distance`), 0 = not watched.
+    0.01 is what its shapes need in order to foresee every touch, and the default on the robot; it takes 0.3 ms a step.
     """
 
     arm_speed: float = 2.0
@@ -29,6 +34,7 @@ class SafetyConfig:
     leg_speed: float | None = None
     position_margin: float = 0.0
     max_velocity: tuple[float, float, float] = (0.5, 0.5, 1.0)
+    self_distance: float = 0.0
 
 
 class SafetyLimits:
@@ -67,16 +73,17 @@ class SafetyLimits:
 
 @dataclass(frozen=True)
 class SafetyReport:
-    """What `limit` cut off one command. The masks are (..., 29), (..., 29) and (..., 3) bool."""
+    """What `limit` cut off one command. The masks are (..., 29), (..., 29), (..., 3) and (..., 29) bool."""
 
     position_mask: np.ndarray
     speed_mask: np.ndarray
     velocity_mask: np.ndarray
+    distance_mask: np.ndarray
 
     @property
     def clipped(self) -> bool:
         """True when anything was cut."""
-        return bool(self.position or self.speed or self.velocity)
+        return bool(self.position or self.speed or self.velocity or self.self_distance)
 
     @property
     def position(self) -> tuple[str, ...]:
@@ -93,11 +100,18 @@ class SafetyReport:
         """Names of the velocity entries asked for too much (in any row of a batch)."""
         return _named(self.velocity_mask, VELOCITY_NAMES)
 
+    @property
+    def self_distance(self) -> tuple[str, ...]:
+        """Names of the joints whose step would have brought an arm too near to the robot (in any row of a batch)."""
+        return _named(self.distance_mask, joints.JOINT_NAMES)
+
     def as_info(self) -> dict[str, Any]:
-        """The plain dict for `info["safety"]`: clipped (bool), and position, speed, velocity (tuples of names)."""
-        position, speed, velocity = self.position, self.speed, self.velocity
-        clipped = bool(position or speed or velocity)
-        return {"clipped": clipped, "position": position, "speed": speed, "velocity": velocity}
+        """The plain dict for `info["safety"]`: clipped (bool), and what was cut, by its name here (tuples of names)."""
+        cut = {name: getattr(self, name) for name in CUT}
+        return {"clipped": any(cut.values()), **cut}
+
+
+CUT: Final = ("position", "speed", "velocity", "self_distance")  # what `limit` looks after
 
 
 def limit(
@@ -112,7 +126,8 @@ def limit(
 
     target, previous_target: (..., 29) rad, hardware order: what is asked now, and what was really sent last time.
     owned_mask: (29,) bool; joints that the walker owns pass untouched. velocity: (..., 3). dt: s between the commands.
-    Position is cut first and speed second: a joint that starts outside its range walks back in, it never jumps.
+    Position is cut first and speed second: a joint that starts outside its range walks back in, it never jumps. Last
+    comes the distance of the arms from the robot, which only shortens steps.
     Returns new arrays and the report. Raises ValueError, before anything moves, when a number is not finite.
     """
     if not all_finite(target, previous_target, velocity):
@@ -121,7 +136,19 @@ def limit(
     within = np.minimum(np.maximum(target, lower), upper)
     slow = np.minimum(np.maximum(within, previous_target - step), previous_target + step)
     safe_velocity = np.minimum(np.maximum(velocity, limits.lowest_velocity), limits.velocity)
-    return slow, safe_velocity, SafetyReport(within != target, slow != within, safe_velocity != velocity)
+    apart, held = _apart(slow, previous_target, owned_mask, limits.config.self_distance)
+    return apart, safe_velocity, SafetyReport(within != target, slow != within, safe_velocity != velocity, held)
+
+
+def _apart(
+    target: np.ndarray, previous_target: np.ndarray, owned_mask: np.ndarray, margin: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """`keep_apart` for (..., 29), if it is wanted at all."""
+    if margin == 0.0:
+        return target, np.zeros(target.shape, dtype=bool)
+    rows = zip(target.reshape(-1, joints.NUM_JOINTS), previous_target.reshape(-1, joints.NUM_JOINTS), strict=True)
+    kept, held = zip(*[keep_apart(row, before, owned_mask, margin) for row, before in rows], strict=True)
+    return np.reshape(kept, target.shape), np.reshape(held, target.shape)
 
 
 def all_finite(*arrays: np.ndarray) -> bool:
@@ -154,6 +181,9 @@ def _check(config: SafetyConfig) -> None:
     wrong = {name: value for name, value in rates.items() if value is not None and not 0.0 < value < np.inf}
     if wrong:
         raise ValueError(f"Safety speeds must be positive and finite, got {wrong}. To hold still, keep the target.")
+    if not 0.0 <= config.self_distance <= MOST_SELF_DISTANCE:
+        wanted = f"in [0, {MOST_SELF_DISTANCE}] m, so that the home pose stays free"
+        raise ValueError(f"self_distance must be {wanted}, got {config.self_distance}.")
     room = float(np.minimum(joints.HOME - joints.LOWER, joints.UPPER - joints.HOME).min())
     if not 0.0 <= config.position_margin < room:
         wanted = f"in [0, {room:.4f}) rad, so that the home pose stays inside"

@@ -11,7 +11,7 @@ from neon_sim.safety import SafetyConfig
 
 CONTROL_DT: Final = 0.02  # s; the walker and the env's commands
 INTERPOLATIONS: Final = ("owned", "all", "none")
-MOST_SELF_DISTANCE: Final = 0.03  # m; in the home pose the upper arms hang 0.033 m from the chest
+SELF_DISTANCE: Final = 0.01  # m, of `SafetyConfig`; on a robot no less
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,7 @@ class ControlConfig:
     "owned", "all", or "none". The walker was trained with targets that are held, so its own are held by default.
     lead_s: how long before a control step the env is told that it is time: what it decides within that counts in it.
     stall_s: a control that got no processor for so long damps the robot instead of going on where it was; the robot's
-    own watchdog may have done so already. self_distance: m that targets keep between an arm and the rest of the robot,
-    0 = none; 0.01 is what the shapes of `self_distance` need in order to foresee every touch.
+    own watchdog may have done so already.
     """
 
     path: str = "low_level"
@@ -32,8 +31,7 @@ class ControlConfig:
     interpolate: str = "owned"
     lead_s: float = 0.008
     stall_s: float = 0.1
-    self_distance: float = 0.01
-    safety: SafetyConfig = field(default_factory=SafetyConfig)
+    safety: SafetyConfig = field(default_factory=lambda: SafetyConfig(self_distance=SELF_DISTANCE))
     limits: StateLimits = field(default_factory=StateLimits)
     stop: StopConfig = field(default_factory=StopConfig)
 
@@ -48,9 +46,6 @@ class ControlConfig:
             raise ValueError(f"lead_s must be in [0, {CONTROL_DT}) s, got {self.lead_s}.")
         if not self.stall_s > CONTROL_DT:
             raise ValueError(f"stall_s must be longer than a control step of {CONTROL_DT} s, got {self.stall_s}.")
-        if not 0.0 <= self.self_distance <= MOST_SELF_DISTANCE:
-            wanted = f"in [0, {MOST_SELF_DISTANCE}] m, so that the home pose stays free"
-            raise ValueError(f"self_distance must be {wanted}, got {self.self_distance}.")
 
     @property
     def ticks(self) -> int:

@@ -9,7 +9,6 @@ import numpy as np
 
 from neon_sim.g1 import joints
 from neon_sim.g1.geometry import gravity_in_body
-from neon_sim.g1.self_distance import keep_apart
 from neon_sim.real import safety_stop
 from neon_sim.real.command_paths import CommandPath, Outgoing, Plan, make_path
 from neon_sim.real.control_config import CONTROL_DT, ControlConfig
@@ -23,6 +22,7 @@ from neon_sim.walker import HEIGHT_RANGE, Walker
 _NOT_LEGS: Final = np.isin(np.arange(joints.NUM_JOINTS), joints.GROUPS["legs"], invert=True)
 _ARMS: Final = np.isin(np.arange(joints.NUM_JOINTS), joints.GROUPS["arms"])
 _WAIST: Final = _NOT_LEGS & ~_ARMS
+_NEAR_HOME: Final = 0.1  # rad; a step of a target that no motor answers with a leap
 MAX_KP: Final = 500.0  # N m/rad; the stiffest that anybody gives a G1 (Menagerie), and in simulation
 MAX_KD: Final = 50.0  # N m s/rad; our own choice
 
@@ -180,7 +180,12 @@ class ControlCore:
             self._path = make_path(self.config.path, int(record["mode_machine"]), self.config.stop.ramp_s)
             self._wish = _REST
         if before is Phase.RAMPING and stop.phase is Phase.STANDING:
-            self._target, self._from = joints.HOME.copy(), joints.HOME.copy()
+            self._target = joints.HOME.copy()
+            if record is not None:  # without a ramp arms may be astray: they begin there, and `reset` moves them
+                measured = record["motor_state"]["q"][: joints.NUM_JOINTS].astype(np.float64)
+                astray = _ARMS & (np.abs(measured - joints.HOME) > _NEAR_HOME)
+                self._target[astray] = measured[astray]
+            self._from = self._target.copy()
             self._walker.reset()
             self._ticks = 0  # the first control step is now, as it is after a reset in simulation
         if before in safety_stop.STOPPED and stop.phase is Phase.STANDING and not self._walks and record is not None:
@@ -208,10 +213,7 @@ class ControlCore:
         mask = wish.owned_mask if self._walks else wish.owned_mask | _WAIST
         target, velocity, report = limit(wish.target, self._target, mask, wish.velocity, self._limits, CONTROL_DT)
         self._status["position_mask"], self._status["speed_mask"] = report.position_mask, report.speed_mask
-        self._status["velocity_mask"], self._status["distance_mask"] = report.velocity_mask, False
-        if self.config.self_distance > 0.0:
-            apart = keep_apart(target, self._target, mask, self.config.self_distance)
-            target, self._status["distance_mask"] = apart
+        self._status["velocity_mask"], self._status["distance_mask"] = report.velocity_mask, report.distance_mask
         self._wish = wish._replace(velocity=velocity)
         if self._walks:
             if before.owned_mask[joints.GROUPS["legs"]].any() and not wish.owned_mask[joints.GROUPS["legs"]].any():

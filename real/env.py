@@ -20,7 +20,7 @@ from neon_sim.real.errors import VectorWrapperError
 from neon_sim.real.g1_robot import UnitreeRobot
 from neon_sim.real.robot_config import RobotConfig
 from neon_sim.robot import RobotCommand
-from neon_sim.safety import SafetyReport, limit
+from neon_sim.safety import CUT, SafetyReport, limit
 
 _WRAPPERS = ("gymnasium.vector", "stable_baselines3.common.vec_env")
 
@@ -59,7 +59,9 @@ class NeonG1RealEnv(NeonG1Env):
             raise ValueError(f"Only a simulated robot can be rendered, got render_mode {render_mode!r}. Leave it out.")
         config = replace(config or NeonG1Config(), **overrides)
         where = robot or RobotConfig()
-        where = replace(where, control=replace(where.control, safety=config.safety))
+        apart = max(config.safety.self_distance, where.control.safety.self_distance)
+        safety = replace(config.safety, self_distance=apart)
+        where = replace(where, control=replace(where.control, safety=safety))
         body = UnitreeRobot(where, config.sensor_configs())
         with ExitStack() as undo:
             undo.callback(body.close)
@@ -114,9 +116,8 @@ class NeonG1RealEnv(NeonG1Env):
     def _add_safety(self, info: dict[str, Any]) -> None:
         """The control's own account beside the env's: it cuts what the env let pass, if anything."""
         mine, its = info["safety"], self.robot.safety()
-        cut = {key: tuple(dict.fromkeys((*mine[key], *its[key]))) for key in ("position", "speed", "velocity")}
-        clipped = any(cut.values()) or bool(its["self_distance"])
-        info["safety"] = {**mine, **its, **cut, "clipped": clipped}
+        cut = {key: tuple(dict.fromkeys((*mine[key], *its[key]))) for key in CUT}
+        info["safety"] = {**mine, **its, **cut, "clipped": any(cut.values())}
 
 
 def refuse_vector(*_: Any, **__: Any) -> NoReturn:

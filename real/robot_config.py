@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from neon_sim.names import nearest
-from neon_sim.real.control_config import ControlConfig
+from neon_sim.real.control_config import SELF_DISTANCE, ControlConfig
 from neon_sim.real.safety_stop import StopConfig
 from neon_sim.real.senses import SenseSources, simulated_senses
 from neon_sim.real.sport import LONGEST_VELOCITY_S
@@ -69,8 +69,8 @@ class RobotConfig:
             wrong.append(f"stop.ramp_s {self.control.stop.ramp_s} (at least {_SHORTEST_RAMP_S})")
         if self.control.stall_s > ControlConfig.stall_s:
             wrong.append(f"stall_s {self.control.stall_s} (at most {ControlConfig.stall_s})")
-        if self.control.self_distance < ControlConfig.self_distance:
-            wrong.append(f"self_distance {self.control.self_distance} (at least {ControlConfig.self_distance})")
+        if self.control.safety.self_distance < SELF_DISTANCE:
+            wrong.append(f"safety.self_distance {self.control.safety.self_distance} (at least {SELF_DISTANCE})")
         if self.clock != "real_time":
             wrong.append(f"clock {self.clock!r} (real_time)")
         if wrong:

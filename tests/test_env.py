@@ -372,7 +372,7 @@ def test_info_has_the_same_keys_in_reset_and_step() -> None:
     _, reward, _, _, at_step = env.step(np.zeros(17))
     assert set(at_reset) == set(at_step) == {
         "success", "reward_terms", "reward_available", "safety", "instruction", "randomization", "privileged",
-        "time_s",
+        "time_s", "diverged",
     }  # fmt: skip
     assert set(at_reset["safety"]) == set(at_step["safety"])
     assert at_reset["time_s"] == 0.0 and at_step["time_s"] == pytest.approx(0.02)

@@ -19,6 +19,7 @@ from neon_sim.real.errors import NotArmedError
 from neon_sim.real.idl.unitree_hg import LowCmd, LowState
 from neon_sim.real.safety_stop import Phase, StopConfig
 from neon_sim.robot import RobotCommand
+from neon_sim.safety import SafetyConfig
 
 TICK = 0.002
 ARMS = joints.GROUPS["arms"]
@@ -319,7 +320,7 @@ def test_an_arm_that_is_sent_into_the_trunk_stops_beside_it_and_is_named(path):
     goal[15:22] = -0.3, -0.2, 0.9, 0.6, 0.0, 0.0, 0.0
     nearest = {}
     for margin in (0.01, 0.0):
-        robot = Standing(no_ramp(path, self_distance=margin))
+        robot = Standing(no_ramp(path, safety=SafetyConfig(self_distance=margin)))
         robot.arm()
         distance, named = [], set()
         for _ in range(100):
@@ -380,8 +381,6 @@ def test_a_fault_on_high_level_asks_the_robot_itself_to_damp():
         ({"tick_s": 0.0}, "divide 0.02"),
         ({"lead_s": 0.02}, "lead_s"),
         ({"stall_s": 0.01}, "stall_s"),
-        ({"self_distance": 0.05}, "self_distance"),
-        ({"self_distance": -0.01}, "self_distance"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(values, words):

@@ -23,6 +23,7 @@ from neon_sim.real.safety_log import commands, read_events, replay
 from neon_sim.real.safety_stop import Phase
 from neon_sim.real.transport import LinkConfig
 from neon_sim.robot import RobotCommand, RobotState
+from neon_sim.safety import SafetyConfig
 from neon_sim.sim.model import build_spec
 from neon_sim.sim.sim_robot import SimRobot, _Order
 from neon_sim.tasks import make_task
@@ -108,8 +109,8 @@ def test_500_commands_do_the_same_in_simulation_and_over_the_wire():
     worst: dict[str, float] = {}
     with bridge_process(*LOCK_STEP) as bridge:
         config = sim_bridge(bridge.domain, clock="lock_step")
-        # What keeps an arm off the robot is the control's own: at this seam a simulated robot has no such limit.
-        config = replace(config, control=replace(config.control, self_distance=0.0))
+        # Limits are the env's in simulation: at this seam a simulated robot has none, so here nothing keeps arms off.
+        config = replace(config, control=replace(config.control, safety=SafetyConfig()))
         robot, sim = UnitreeRobot(config), sim_like_the_bridge()
         robot.arm()
         robot.reset(np.random.default_rng(0))
@@ -265,7 +266,8 @@ def test_an_arm_that_would_hit_the_robot_is_held_beside_it_and_that_is_told(conf
             assert info["safety"]["clipped"]
             named |= set(info["safety"]["self_distance"])
     assert named and named <= {name for name in joints.JOINT_NAMES if name.startswith("left_")}
-    assert self_distances(env.robot.read().joint_target).min() >= 0.01 - 1e-6
+    # The walker's own joints are taken to stay for a step; what they move meanwhile is less than a millimetre.
+    assert self_distances(env.robot.read().joint_target).min() >= 0.01 - 1e-3
     env.reset()  # the way home is free
     env.close()
     told = [event["self_distance"] for event in read_events(tmp_path / "commands.jsonl") if event["event"] == "safety"]
@@ -328,7 +330,7 @@ def test_stable_baselines_wrappers_are_refused_too():
         ({}, "limits.leg_speed 40.0"),
         ({}, "stop.ramp_s 0.0"),
         ({}, "stall_s 1.0"),
-        ({"control": ControlConfig(self_distance=0.0)}, "self_distance 0.0"),
+        ({"control": ControlConfig(safety=SafetyConfig())}, "safety.self_distance 0.0"),
         ({"clock": "lock_step"}, "clock 'lock_step'"),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from neon_sim.g1 import joints
 from neon_sim.g1.action_space import G1ActionSpace
+from neon_sim.g1.self_distance import self_distances
 from neon_sim.safety import SafetyConfig, SafetyLimits, limit
 
 ALL = np.ones(29, dtype=bool)
@@ -51,7 +52,8 @@ def test_a_target_out_of_range_stops_at_the_limit() -> None:
     assert report.position == ("left_elbow_joint",) and report.speed == ()
     kept, _, report = limit(target, previous, ALL, STILL, SafetyLimits(SafetyConfig(position_margin=0.01)), DT)
     assert kept[ELBOW] == pytest.approx(2.0844)
-    assert report.as_info() == {"clipped": True, "position": ("left_elbow_joint",), "speed": (), "velocity": ()}
+    cut = {"position": ("left_elbow_joint",), "speed": (), "velocity": (), "self_distance": ()}
+    assert report.as_info() == {"clipped": True, **cut}
 
 
 def test_a_joint_outside_its_range_walks_back_and_never_jumps() -> None:
@@ -72,7 +74,7 @@ def test_a_command_within_limits_passes_to_the_bit() -> None:
     velocity = np.array([0.1, 0.0, -0.3])
     sent, sent_velocity, report = limit(target, joints.HOME, ALL, velocity, SafetyLimits(), DT)
     assert np.array_equal(sent, target) and np.array_equal(sent_velocity, velocity)
-    assert report.as_info() == {"clipped": False, "position": (), "speed": (), "velocity": ()}
+    assert report.as_info() == {"clipped": False, "position": (), "speed": (), "velocity": (), "self_distance": ()}
 
 
 def test_joints_of_the_walker_pass_untouched_and_unreported() -> None:
@@ -107,6 +109,27 @@ def test_a_batch_is_cut_as_its_rows() -> None:
     assert set(report.speed) <= set(joints.JOINT_NAMES[15:])
 
 
+def test_an_arm_that_is_sent_into_the_trunk_stops_beside_it_and_is_named() -> None:
+    """The left hand is sent through the belly for two seconds, in the first row of two; the other one rests."""
+    goal = np.stack([joints.HOME, joints.HOME])
+    goal[0, 15:22] = -0.3, -0.2, 0.9, 0.6, 0.0, 0.0, 0.0
+    for margin, named in ((0.01, set(joints.JOINT_NAMES[15:22])), (0.0, set())):
+        sent, limits, held = (
+            np.stack([joints.HOME, joints.HOME]),
+            SafetyLimits(SafetyConfig(self_distance=margin)),
+            set(),
+        )
+        for _ in range(100):
+            sent, _, report = limit(goal, sent, ARMS, np.zeros((2, 3)), limits, DT)
+            held |= set(report.self_distance)
+            assert not report.distance_mask[1].any()
+        nearest = self_distances(sent).min(axis=1)
+        assert held <= named and bool(held) == bool(named) and report.clipped == bool(named)
+        assert report.as_info()["self_distance"] == report.self_distance
+        assert nearest[0] >= 0.01 - 1e-6 if margin else nearest[0] < 0.0
+        assert np.array_equal(sent[1], joints.HOME)
+
+
 def test_inputs_are_not_written_to() -> None:
     target, previous, velocity = np.full(29, 5.0), joints.HOME.copy(), np.full(3, 5.0)
     sent, sent_velocity, _ = limit(target, previous, ALL, velocity, SafetyLimits(), DT)
@@ -134,6 +157,8 @@ def test_numbers_that_are_none_are_refused_by_name(bad: float) -> None:
         (SafetyConfig(max_velocity=(0.5, -0.5, 1.0)), "max_velocity"),
         (SafetyConfig(position_margin=0.3), "home pose stays inside"),
         (SafetyConfig(position_margin=-0.1), "home pose stays inside"),
+        (SafetyConfig(self_distance=0.05), "home pose stays free"),
+        (SafetyConfig(self_distance=-0.01), "home pose stays free"),
     ],
 )
 def test_limits_that_are_none_are_refused(config: SafetyConfig, message: str) -> None:

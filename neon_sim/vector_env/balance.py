@@ -103,8 +103,8 @@ class BalanceBatch:
             height: (R,) m.
         """
         single = Balance(self.config)
-        for row, *sensed, commanded in zip(rows, joint_pos, gravity_b, height, strict=True):
-            single.take_over(*sensed, float(commanded))
+        for row, posture, down_b, commanded in zip(rows, joint_pos, gravity_b, height, strict=True):
+            single.take_over(posture, down_b, float(commanded))
             self.load(int(row), single.get_state())
 
     def load(self, row: int, state: Mapping[str, Any]) -> None:

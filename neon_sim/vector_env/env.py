@@ -203,7 +203,8 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         diverged = started_over(before_s, fleet.time_s, CONTROL_DT) & moved
         self._sense()
         clipped = np.zeros(count, dtype=bool)
-        clipped[rows] = (report.position_mask | report.speed_mask).any(axis=1) | report.velocity_mask.any(axis=1)
+        by_joint = report.position_mask | report.speed_mask | report.distance_mask
+        clipped[rows] = by_joint.any(axis=1) | report.velocity_mask.any(axis=1)
         infos = {
             "success": success,
             "reward_terms": terms,
