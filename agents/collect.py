@@ -6,12 +6,17 @@
     python agents/collect.py --preset tiny --out runs/tiny          # a few seconds
     python agents/collect.py --task standing --as-judged --policy noisy_expert --sensors state proprio \
         --episodes 500 --out runs/multitask/state                   # what the preset multitask_state learns from
+    python agents/collect.py --policy teleop --task walk --sensors proprio camera --episodes 5 --seconds 30
     python agents/collect.py --ray auto --episodes 100000 --out /shared/reach   # needs pip install 'neon-sim[cluster]'
 
 Policies: expert, noisy_expert (its own wish is kept as info.expert_action), random, zero, or a checkpoint's folder.
 Stop with Ctrl-C, or lose the machine: the same line goes on, and a larger --episodes adds to what is there. An episode
 depends on its seed alone, so the data set is the same for any number of workers. With --ray, OUT is on a disk that
 every machine of the cluster sees.
+
+With --policy teleop you drive, in real time and in one process, by the keys of agents/play.py --teleop or with
+--gamepad; arms stay at home. An episode ends with --seconds, a fall, or --stop-on-success; x or Ctrl-C stops, and the
+episode in flight is not kept. --window shows the robot where there is a display.
 
 Several tasks may be named: "standing" is all that need no walking, "all" is all. --as-judged makes episodes like those
 of NeonBench: of the task's own length, ended by success, and a noisy expert disturbed by as much as the task bears.
@@ -25,11 +30,15 @@ import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.data.lerobot import LeRobotReader, merge
@@ -39,16 +48,19 @@ from neon_sim.data.lerobot.whole_file import whole_lines
 from neon_sim.env import ALL_SENSORS
 from neon_sim.eval.statistics import format_rate
 from neon_sim.inference.references import REFERENCES
+from neon_sim.inference.teleop import TeleopPolicy, gamepad, key_by_key, keyboard, typed_keys
 from neon_sim.names import nearest
 from neon_sim.tasks import TASKS
 from neon_sim.training.multitask import STANDING
-from neon_sim.training.recording import RATE_HZ, Collecting, Recorder, Shard, as_judged
+from neon_sim.training.recording import RATE_HZ, TELEOP, Collecting, Recorder, Shard, as_judged
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import cpu_count, parallel_map
+from neon_sim.walker import HEIGHT_RANGE
 
 FIRST_SEED = 4_000_000  # no other script trains or is judged on seeds from here to 10 million
 SHARD = 4  # episodes; how finely work is shared out, and never what is recorded
 MANY = {"standing": STANDING, "all": tuple(TASKS)}  # words for several tasks
+Driver = Callable[[Any], TeleopPolicy]  # who follows a person in an env
 _WORKER: dict[str, Any] = {}
 
 
@@ -103,20 +115,61 @@ def ray_map(config: Collecting, shards: list[Shard], address: str) -> Iterator[i
         ray.shutdown()
 
 
+@contextmanager
+def person(args: argparse.Namespace) -> Iterator[Driver | None]:
+    """Whoever drives: None for a policy that needs nobody. The terminal hands over single keys meanwhile.
+
+    Raises:
+        ValueError: keys are to come from something that is no terminal, or no gamepad is connected.
+        ImportError: a gamepad without pygame.
+    """
+    if args.policy != TELEOP:
+        yield None
+    elif args.gamepad:
+        gamepad(np.zeros(3), HEIGHT_RANGE)  # now, and not after a folder was made
+        yield lambda env: TeleopPolicy(env, gamepad(velocity_limit(env), HEIGHT_RANGE))
+    elif not sys.stdin.isatty():
+        raise ValueError("--policy teleop reads keys from a terminal, and stdin is none. Use ssh -t, or --gamepad.")
+    else:
+        fd = sys.stdin.fileno()
+        with key_by_key(fd):
+            yield lambda env: TeleopPolicy(env, keyboard(typed_keys(fd), velocity_limit(env), HEIGHT_RANGE))
+
+
+def velocity_limit(env: Any) -> np.ndarray:
+    """(3,) m/s, m/s, rad/s that both the walker and the action can say."""
+    limit: np.ndarray = np.minimum(env.robot.max_velocity, env.action_map.max_velocity)
+    return limit
+
+
 def collect(
-    config: Collecting, episodes: int, out: Path, workers: int, version: str, ray_address: str | None = None
+    config: Collecting, episodes: int, out: Path, args: argparse.Namespace, driver: Driver | None = None
 ) -> Path:
     """Record what is missing, merge everything, and print what there is. Returns the data set's folder."""
     shards = shards_of(config, episodes, out.resolve() / "shards")
     work, start_s = missing(shards), time.monotonic()
-    if ray_address is not None:
-        new = sum(ray_map(config, work, ray_address))
+    if driver is not None:
+        new = record_driven(config, work, driver, args.window)
+    elif args.ray is not None:
+        new = sum(ray_map(config, work, args.ray))
     else:
-        new = sum(parallel_map(record_shard, work, min(workers, max(1, len(work))), "shards", open_worker, (config,)))
+        workers = min(args.workers, max(1, len(work)))
+        new = sum(parallel_map(record_shard, work, workers, "shards", open_worker, (config,)))
     elapsed_s = time.monotonic() - start_s
-    dataset = merge([shard.folder for shard in shards], out / "dataset", version)
+    dataset = merge([shard.folder for shard in shards], out / "dataset", args.version)
     print(f"{new} new episodes in {elapsed_s:.1f} s ({60.0 * new / max(elapsed_s, 1e-9):.0f} a minute)")
     return dataset
+
+
+def record_driven(config: Collecting, work: list[Shard], driver: Driver, window: bool) -> int:
+    """What a person drives, one episode after the other; returns how many were new."""
+    if not work:
+        return 0
+    recorder = Recorder(config, driver, window)
+    try:
+        return sum(recorder.record(shard) for shard in work)
+    finally:
+        recorder.env.close()
 
 
 def success_line(dataset: Path) -> str:
@@ -131,7 +184,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="default", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument("--task", nargs="+", help=f"some of {', '.join(TASKS)}, or one of {', '.join(MANY)}")
-    parser.add_argument("--policy", help="expert, noisy_expert, random, zero, or a checkpoint's folder")
+    parser.add_argument("--policy", help="expert, noisy_expert, random, zero, teleop, or a folder")
     parser.add_argument("--episodes", type=int)
     parser.add_argument("--seconds", type=float, help="of an episode at most")
     parser.add_argument("--sensors", nargs="+", help=f"some of {', '.join(ALL_SENSORS)}")
@@ -142,6 +195,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--version", default="v3.0", help=f"of the data set: {' or '.join(VERSIONS)}")
     parser.add_argument("--workers", type=int, default=cpu_count())
+    parser.add_argument("--gamepad", action="store_true", help="with --policy teleop: instead of the keyboard")
+    parser.add_argument("--window", action="store_true", help="with --policy teleop: show the robot live")
     parser.add_argument("--ray", metavar="ADDRESS", help='of a Ray cluster, "auto", or "local"')
     parser.add_argument("--discard-shards", action="store_true", help="when the data set is whole; ends resuming")
     parser.add_argument("--out", type=Path, default=Path("runs/collect"))
@@ -163,13 +218,24 @@ def settings(args: argparse.Namespace) -> tuple[list[Collecting], int]:
     episodes = episodes if args.episodes is None else args.episodes
     if args.version not in VERSIONS:
         raise nearest("version", args.version, VERSIONS)
-    if config.policy not in (*REFERENCES, "noisy_expert") and not Path(config.policy).is_dir():
-        raise nearest("policy (nor is it a folder)", config.policy, [*REFERENCES, "noisy_expert"])
+    known = [*REFERENCES, "noisy_expert", TELEOP]
+    if config.policy not in known and not Path(config.policy).is_dir():
+        raise nearest("policy (nor is it a folder)", config.policy, known)
+    check_driving(args, config)
     if episodes < 1 or config.seconds * RATE_HZ < 1 or args.workers < 1:
         raise ValueError(f"Episodes, seconds and workers must be positive, got {episodes}, {config.seconds}, "
                          f"{args.workers}.")  # fmt: skip
     configs = [replace(config, task=task) for task in tasks]
     return [as_judged(one) for one in configs] if args.as_judged else configs, episodes
+
+
+def check_driving(args: argparse.Namespace, config: Collecting) -> None:
+    """Raise ValueError for flags that do not go with each other where a person drives, or does not."""
+    driven = config.policy == TELEOP
+    if not driven and (args.gamepad or args.window):
+        raise ValueError(f"--gamepad and --window go with --policy {TELEOP}, not with {config.policy}.")
+    if driven and (args.ray is not None or config.control_mode == "whole_body"):
+        raise ValueError("A person drives on this machine and by velocities: leave out --ray, and use arms_only.")
 
 
 def tasks_of(names: list[str]) -> tuple[str, ...]:
@@ -184,14 +250,14 @@ def tasks_of(names: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(task for name in names for task in MANY.get(name, (name,))))
 
 
-def record_task(config: Collecting, episodes: int, out: Path, args: argparse.Namespace) -> None:
+def record_task(config: Collecting, episodes: int, out: Path, args: argparse.Namespace, driver: Driver | None) -> None:
     """Record, merge and report one task.
 
     Raises:
         ValueError: the folder belongs to other settings.
     """
     claim_folder(out, asdict(config))
-    dataset = collect(config, episodes, out, args.workers, args.version, args.ray)
+    dataset = collect(config, episodes, out, args, driver)
     print(f"{config.task}: {success_line(dataset)}")
     if args.discard_shards:
         shutil.rmtree(out / "shards")
@@ -203,9 +269,10 @@ def main() -> None:
     args = parse()
     try:
         configs, episodes = settings(args)
-        for config in configs:
-            record_task(config, episodes, args.out / config.task if len(configs) > 1 else args.out, args)
-    except ValueError as error:
+        with person(args) as driver:
+            for config in configs:
+                record_task(config, episodes, args.out / config.task if len(configs) > 1 else args.out, args, driver)
+    except (ValueError, ImportError) as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(f"\nStopped; what was recorded is in {args.out}. The same line goes on.") from None

@@ -6,11 +6,15 @@
     python agents/self_learn.py --preset benchmark   # the long life of benchmarks/forgetting.py; goes on where it was
     python agents/self_learn.py --resume             # go on after Ctrl-C
     python agents/self_learn.py --fault-joint left_elbow_joint --fault-bias 0.3
+    python agents/self_learn.py --explain            # and say in words what was learned, protected and rolled back
+    python agents/self_learn.py --page               # and show robot, camera, LiDAR and plots on http://127.0.0.1:8080
+    python agents/self_learn.py --drift --adoption   # learn only when the body drifts; check every update
     tensorboard --logdir runs/self_learn
 
 Arms: frozen (never learns), naive (learns, no protection), ewc (learns, protected by EWC), lr0 (the whole cycle with
 learning rate 0: must show no gain), and the ceiling (trained with labels on both robots together).
-Writes OUT/table.md, OUT/results.json, OUT/self_learn.png and OUT/self_learn.mp4.
+Each life is a row that moves on a terminal, and a line for each phase elsewhere. Writes OUT/table.md,
+OUT/results.json, OUT/self_learn.png and OUT/self_learn.mp4.
 """
 
 import argparse
@@ -29,14 +33,22 @@ from tqdm import tqdm
 
 import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.eval.evaluate import EVALUATION_SEED, EpisodeResult, EvaluationJob, evaluate
+from neon_sim.eval.explain import explain, explain_judgement
+from neon_sim.eval.learner_watch import LifeRecord
+from neon_sim.eval.live_page import PageFeed, Progress, ServedPage, serve_page
+from neon_sim.eval.live_table import HEADER, LiveLine, format_row, phase_rows, scalars_of
 from neon_sim.eval.self_learning import Cell, format_table, plot_results, record_video
+from neon_sim.eval.watched_life import live_watched, open_life
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.names import nearest
 from neon_sim.sensors.camera import CameraConfig
+from neon_sim.sensors.lidar import LidarConfig
 from neon_sim.shipped import asset_path
 from neon_sim.sim.faults import ActuatorFault
+from neon_sim.training.adoption import AdoptionConfig
 from neon_sim.training.ceiling import record_both, train_jointly
-from neon_sim.training.online import LifeConfig, LifeEpisode, live
+from neon_sim.training.drift import DriftConfig
+from neon_sim.training.online import LifeConfig, LifeEpisode
 from neon_sim.training.self_learner import SelfLearnerConfig
 from neon_sim.training.workers import cpu_count, parallel_map
 
@@ -80,10 +92,15 @@ class ArmJob:
 
     arm: str
     seed: int
-    position: int  # of its progress bar
+    position: int  # of its row
     preset: Preset
     policy: str
     folder: Path
+
+    @property
+    def label(self) -> str:
+        """What it is called in tables."""
+        return f"{self.arm}, seed {self.seed}"
 
 
 def learner_config(preset: Preset, arm: str, seed: int) -> SelfLearnerConfig:
@@ -94,8 +111,16 @@ def learner_config(preset: Preset, arm: str, seed: int) -> SelfLearnerConfig:
     return replace(config, learning_rate=0.0) if arm == "lr0" else config
 
 
+_page: dict[str, Any] = {}  # label of the life that is shown -> queue to its page; set in each worker
+
+
+def connect_page(label: str, messages: Any) -> None:
+    """Tell this worker which life is shown, and where."""
+    _page[label] = messages
+
+
 def run_arm(job: ArmJob) -> list[LifeEpisode]:
-    """Live through one arm's episodes, with a progress bar and TensorBoard."""
+    """Live through one arm's episodes, with a row that moves, TensorBoard, and the page if it is the one shown."""
     from torch.utils.tensorboard import SummaryWriter
 
     torch.set_num_threads(1)
@@ -105,20 +130,40 @@ def run_arm(job: ArmJob) -> list[LifeEpisode]:
     life = job.preset.life
     writer = SummaryWriter(str(job.folder / "tensorboard"))
     total = life.healthy_episodes + life.faulty_episodes
-    with tqdm(total=total, desc=f"{job.arm} seed {job.seed}", position=job.position, leave=False) as bar:
+    moving = sys.stdout.isatty()
+    with tqdm(total=total, bar_format="{desc}", position=job.position, leave=False, disable=not moving) as row:
 
-        def on_episode(line: LifeEpisode, losses: dict[str, float]) -> None:
-            bar.n = line.episode + 1
-            bar.set_postfix(robot="faulty" if line.faulty else "healthy", cm=f"{100 * line.final_distance:.1f}")
-            writer.add_scalar("reach/final_distance_m", line.final_distance, line.episode)
-            writer.add_scalar("reach/success", float(line.success), line.episode)
-            for name, value in losses.items():
-                writer.add_scalar(f"loss/{name}", value, line.episode)
+        def on_episode(lines: list[LiveLine]) -> None:
+            row.set_description_str(format_row(job.label, lines, total))
+            if len(lines) in (life.healthy_episodes, total) and not moving:
+                print(format_row(job.label, lines, total), flush=True)
+            for name, value in scalars_of(lines[-1]).items():
+                writer.add_scalar(name, value, lines[-1].curve.episode)
+            if isinstance(policy, PageFeed):
+                policy.send(Progress(job.label, lines[-1]), wait_s=10.0)
 
         config = learner_config(job.preset, job.arm, job.seed)
-        curve = live(env, Path(job.policy), config, life, job.folder, on_episode)
+        learner, watch = open_life(Path(job.policy), config, job.folder, job.arm)
+        policy = shown(env, learner.policy, job)
+        record = live_watched(env, watch, life, job.folder, policy, on_episode)
     writer.close()
-    return curve
+    env.close()
+    return [line.curve for line in record.lines]
+
+
+def shown(env: Any, policy: Any, job: ArmJob) -> Any:
+    """The policy itself, or one that also feeds the page if this life is the one that is shown."""
+    if job.label not in _page:
+        return policy
+    lidar, data = LidarConfig().build(env.world.model), env.world.data
+    lidar.reset(np.random.default_rng(job.seed))  # its own: the env's sensors draw what they would have drawn
+
+    def scan() -> np.ndarray:
+        points = lidar.capture(data, float(data.time)).reshape(-1, 3)
+        torso = data.body(lidar.config.frame_body)
+        return (points[np.abs(points).max(axis=1) > 0.0] @ torso.xmat.reshape(3, 3).T + torso.xpos).astype(np.float32)
+
+    return PageFeed(env, policy, _page[job.label], scan)
 
 
 def _run_ceiling(job: ArmJob, env: Any) -> list[LifeEpisode]:
@@ -194,6 +239,10 @@ def main() -> None:
     parser.add_argument("--fault-joint", default=FAULT.joint)
     parser.add_argument("--fault-strength", type=float, default=FAULT.strength, help="share of the motor that is left")
     parser.add_argument("--fault-bias", type=float, default=FAULT.bias, help="rad beside every target")
+    parser.add_argument("--drift", action="store_true", help="learn only while the forward model says that it is due")
+    parser.add_argument("--adoption", action="store_true", help="check every update on held-back experience")
+    parser.add_argument("--explain", action="store_true", help="say what happened in words at the end")
+    parser.add_argument("--page", type=int, nargs="?", const=8080, metavar="PORT", help="show the life of ewc live")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--workers", type=int, default=cpu_count())
     args = parser.parse_args()
@@ -207,21 +256,54 @@ def main() -> None:
     except ValueError as error:
         raise SystemExit(str(error)) from None
     preset = PRESETS[args.preset]
-    preset = replace(preset, life=replace(preset.life, fault=fault))
-    prepare(
-        args.out, args.resume, json.dumps({"preset": args.preset, "policy": args.policy, "fault": asdict(fault)}) + "\n"
+    learner = replace(
+        preset.learner,
+        drift=DriftConfig() if args.drift else None,
+        adoption=AdoptionConfig() if args.adoption else None,
     )
+    preset = replace(preset, life=replace(preset.life, fault=fault), learner=learner)
+    settings = {"preset": args.preset, "policy": args.policy, "fault": asdict(fault)}
+    settings |= {"drift": args.drift, "adoption": args.adoption}
+    prepare(args.out, args.resume, json.dumps(settings) + "\n")
     try:
-        run(preset, args.policy, args.out, args.workers)
+        with serve_page(args.page, f"ewc, seed {preset.seeds[0]}") as served:
+            run(preset, args.policy, args.out, args.workers, served)
+            if args.explain:
+                print(explain_all(preset, args.out))
+            if served is not None and sys.stdin.isatty():
+                input(f"The page stays on {served.page.address} until you press Enter. ")
     except KeyboardInterrupt:
         raise SystemExit(f"\nStopped; what was learned is in {args.out}. Go on with --resume.") from None
 
 
-def run(preset: Preset, policy: str, out: Path, workers: int) -> None:
+def explain_all(preset: Preset, out: Path) -> str:
+    """Every life in words, then what frozen copies of each arm are worth."""
+    texts = [explain(record) for record in read_records(preset, out)]
+    cells = json.loads((out / "results.json").read_text())["cells"]
+
+    def pair(arm: str) -> tuple[Cell, Cell]:
+        return Cell(**cells[f"{arm} healthy"]), Cell(**cells[f"{arm} faulty"])
+
+    return "\n".join([*texts, *(explain_judgement(arm, pair("frozen"), pair(arm)) for arm in LEARNING_ARMS)])
+
+
+def read_records(preset: Preset, out: Path) -> list[LifeRecord]:
+    """What each life has left."""
+    folders = [out / f"{arm}_{seed}" for seed in preset.seeds for arm in LEARNING_ARMS]
+    return [LifeRecord.from_json((folder / "life.json").read_text()) for folder in folders]
+
+
+def run(preset: Preset, policy: str, out: Path, workers: int, served: ServedPage | None = None) -> None:
     """The whole experiment into `out`."""
     work = [(arm, seed) for seed in preset.seeds for arm in (*LEARNING_ARMS, "ceiling")]
     jobs = [ArmJob(arm, seed, i + 1, preset, policy, out / f"{arm}_{seed}") for i, (arm, seed) in enumerate(work)]
-    curves = dict(zip(work, parallel_map(run_arm, jobs, workers, "lives"), strict=True))
+    print(HEADER, flush=True)
+    connect = (None, ()) if served is None else (connect_page, (served.label, served.messages))
+    curves = dict(zip(work, parallel_map(run_arm, jobs, workers, "lives", *connect), strict=True))
+    if sys.stdout.isatty():  # the rows that moved are gone
+        total = preset.life.healthy_episodes + preset.life.faulty_episodes
+        for record in read_records(preset, out):
+            print("\n".join(phase_rows(f"{record.arm}, seed {record.seed}", record.lines, total)))
     results = evaluate(evaluation_jobs(preset, policy, out), workers)
     cells = collect_cells(results, preset)
     table = format_table(cells, ARMS, preset.life)
@@ -234,6 +316,8 @@ def run(preset: Preset, policy: str, out: Path, workers: int) -> None:
     (out / "results.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
     plot_results(cells, curves, ARMS, preset.life, out / "self_learn.png")
     pair = (policy, str(out / f"ewc_{preset.seeds[0]}" / "policy"))
+    if served is not None:
+        served.page.show_report(out / "self_learn.png", table)
     record_video(pair, preset.life.fault, ENV, out / "self_learn.mp4")
     print(f"\n{table}\nWrote table.md, results.json, self_learn.png and self_learn.mp4 to {out}")
 

@@ -28,6 +28,7 @@ from neon_sim.world_model.bundle import save_bundle
 from neon_sim.world_model.command_space import COMMAND_SPACES
 from neon_sim.world_model.config import SIZES, lewm_config
 from neon_sim.world_model.dataset import Rollouts
+from neon_sim.world_model.expectation import expectation_report
 from neon_sim.world_model.parts import PartsConfig, fit_parts
 from neon_sim.world_model.report import draw_report, held_out_report
 from neon_sim.world_model.rollouts import RolloutConfig, missing, open_worker, record_shard, shards_of
@@ -41,6 +42,7 @@ class Run:
     rollouts: RolloutConfig = field(default_factory=RolloutConfig)
     training: WorldModelTraining = field(default_factory=WorldModelTraining)
     parts: PartsConfig = field(default_factory=PartsConfig)
+    violations: int = 40  # episodes that the report violates expectations in
 
 
 PRESETS = {
@@ -49,6 +51,7 @@ PRESETS = {
         RolloutConfig(episodes=24, steps=20, image_size=32, shard_episodes=4),
         WorldModelTraining(size="tiny", updates=60, batch=16, learning_rate=1e-3),
         PartsConfig(episodes=24, readout_epochs=5, reader_updates=100, head_updates=100, distil_plans=32, iterations=2),
+        violations=4,
     ),
 }
 
@@ -85,11 +88,15 @@ def settings(args: argparse.Namespace) -> Run:
         run = replace(run, rollouts=replace(run.rollouts, image_size=size))
     given = vars(args)
 
-    def with_flags(config: Any) -> Any:
-        named = {name: given[name] for name in asdict(config) if given.get(name) is not None}
-        return replace(config, **named)
+    def with_flags(config: Any, *names: str) -> Any:
+        return replace(config, **{name: given[name] for name in names if given[name] is not None})
 
-    return Run(with_flags(run.rollouts), with_flags(run.training), with_flags(run.parts))
+    return Run(
+        with_flags(run.rollouts, "task", "episodes"),
+        with_flags(run.training, "size", "updates", "batch", "seed"),
+        with_flags(run.parts, "seed"),
+        run.violations,
+    )
 
 
 def main() -> None:
@@ -132,12 +139,15 @@ def make(task: str, run: Run, out: Path, args: argparse.Namespace) -> None:
     bundle = fit_parts(task, trainer.model, trainer.train_set, run.parts)
     save_bundle(bundle, out / "world_model")
     report = held_out_report(bundle, trainer.train_set, trainer.test_set)
+    report["expectation"] = expectation_report(bundle, run.violations)
     report |= {"task": task, "run": asdict(run), "parameters": trainer.model.parameter_table(), "hours_last_run": hours}
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     draw_report(report, read_log(out), out / "report.png")
     rollout = report["rollout"]
     print(f"imagined {0.1 * rollout['horizon']:.1f} s ahead: error {rollout['model'][-1]:.3f}, if nothing changed "
           f"{rollout['no_change'][-1]:.3f}, a random frame {rollout['spread']:.3f}")  # fmt: skip
+    told = {k: (row["normal"], row["violated"], row["p_value"]) for k, row in report["expectation"].items()}
+    print(f"surprise without, with, p of the difference: {json.dumps(told)}")
     print(f"read off a latent, median cm: {json.dumps({k: round(v, 1) for k, v in report['readout_cm'].items()})}")
     print(f"Wrote {out}/world_model and {out}/report.png")
 

@@ -1,13 +1,15 @@
 """How often plans succeed: cells of task, controller, kind of goal, distance and world, played in shards that stay."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from neon_sim.training.workers import parallel_map
 from neon_sim.world_model.controllers import PlanningConfig
-from neon_sim.world_model.judging import TrialJob, run_job, summary
+from neon_sim.world_model.judging import RankJob, TrialJob, run_job, run_rank_job, summary
 
 TASKS: Final = ("navigate", "reach", "push_box")
 SHARD: Final = 5  # episodes
@@ -48,6 +50,7 @@ def cells(tasks: tuple[str, ...]) -> list[Cell]:
     for task in tasks:
         main = Cell(task)
         rows += [main, *(replace(main, controller=name) for name in ("oracle", "expert", "random"))]
+        rows += [Cell(task, "expert", "instruction")]  # what of those goals can be reached in time at all
         rows += [Cell(task, name, "observation") for name in ("cem", "cloned", "amortised")]
         rows += [replace(main, goal=goal) for goal in ("image", "instruction")]
         rows += [replace(main, controller=name) for name in ("icem", "mppi", "gradient")]
@@ -120,3 +123,37 @@ def success_figures(found: Mapping[Cell, Mapping[str, Any]]) -> dict[str, Any]:
             figures[f"episodes_{name}_{task}"] = row["episodes"] if row is not None else 0
     figures["episodes"] = min((row["episodes"] for c, row in found.items() if c == Cell(c.task)), default=0)
     return figures
+
+
+def measure_ranks(
+    models: Mapping[str, Path], folder: Path, seeds: tuple[int, ...], problems: int, workers: int
+) -> tuple[dict[str, Any], list[list[str]]]:
+    """Spearman's rho between predicted and true cost of 64 random plans, at the start of `problems` problems a task.
+
+    A problem whose plans all cost the same in the world (a box that none of them touches) has none: those are counted.
+    """
+    each = -(-problems // len(seeds))
+    config = Plan().planning
+    jobs = [
+        RankJob(str(folder / f"{task}-ranks" / f"seed{seed}.json"), str(model), config, seed=seed, count=each)
+        for task, model in models.items()
+        for seed in seeds
+    ]
+    played = list(zip(jobs, parallel_map(run_rank_job, jobs, workers, "ranks"), strict=True))
+    figures, rows = {}, []
+    for task, model in models.items():
+        figures[f"rank_{task}"] = found = rank_figures(
+            [row for job, r in played if job.model == str(model) for row in r]
+        )
+        median = "none" if found["median"] is None else f"{found['median']:.2f}, quartiles {found['quartiles']}"
+        label = f"{task}, rank correlation of predicted and true cost of {RankJob.plans} random plans, median"
+        rows.append([label, f"{median}, {found['problems']} problems", f"{found['undefined']} undefined", "", ""])
+    return figures, rows
+
+
+def rank_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Plain numbers of rows of `run_rank_job`."""
+    rho = np.array([row["rho"] for row in rows if row["rho"] is not None])
+    low, median, high = np.quantile(rho, (0.25, 0.5, 0.75)).round(3).tolist() if len(rho) else (None, None, None)
+    undefined = len(rows) - len(rho)
+    return {"problems": len(rows), "undefined": undefined, "median": median, "quartiles": [low, high]}

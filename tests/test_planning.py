@@ -1,5 +1,7 @@
 """Planning in the live env: problems that can be solved, an oracle that solves one, trials counted as they went."""
 
+import time
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,9 @@ from neon_sim.world_model.judging import TrialJob, rank_of_plans, run_job, summa
 from neon_sim.world_model.lewm import LeWM
 from neon_sim.world_model.problems import Problem, find_problem, seen_from_base, worded
 from neon_sim.world_model.readout import Readout
+from neon_sim.world_model.rollouts import JUDGED_FROM, RolloutConfig
 from neon_sim.world_model.trial import run_trial
-from neon_sim.world_model.worlds import apart, moment, open_world, outcome
+from neon_sim.world_model.worlds import Moment, apart, moment, open_world, outcome
 
 SPACE = command_space("reach")
 QUICK = PlanningConfig(samples=6, iterations=2, horizon=3, hold=2, execute=2, goal_steps=12, budget_steps=4)
@@ -72,6 +75,49 @@ def test_the_words_name_another_goal(env: Any, problem: Problem) -> None:
     assert told.wanted[truth["hand"]] == pytest.approx(truth["target_pos_b"], abs=1e-3)
     assert not np.array_equal(told.wanted, problem.wanted)
     assert seen_from_base(SPACE, np.ones(3), told.wanted) is told.wanted
+
+
+def test_a_told_goal_is_far_from_the_start_and_no_recording_has_its_seed(env: Any) -> None:
+    farther = replace(SPACE, goal_move=0.28)  # the first start of seed 1 is 0.26 m from what its words name
+    told = find_problem(env, farther, 1, 12, told=True)
+    assert apart(outcome(SPACE, told.start), told.wanted) >= 0.28
+    assert told.wanted[env.privileged()["hand"]] == pytest.approx(env.privileged()["target_pos_b"], abs=1e-3)
+    assert env.np_random_seed >= JUDGED_FROM
+    with pytest.raises(ValueError, match="judging has those above"):
+        RolloutConfig(episodes=2, first_seed=JUDGED_FROM - 1)
+
+
+class _Still:
+    """Stays where it is, and looks for 20 ms."""
+
+    def begin(self, problem: Problem) -> None:
+        pass
+
+    def see(self, seen: Moment, command: np.ndarray | None) -> None:
+        time.sleep(0.02)
+
+    def decide(self) -> np.ndarray:
+        return SPACE.from_units(np.array([0.14, 0.20, -0.02, 0.14, -0.20, -0.02]))[None]
+
+
+def test_a_decision_includes_its_look_and_a_fall_is_no_success(env: Any, problem: Problem) -> None:
+    there = replace(problem, wanted=outcome(SPACE, problem.start))  # solved at the start: three steps hold it
+    done = run_trial(env, replace(SPACE, goal_near=1.0), there, _Still(), QUICK)
+    assert done.success and done.steps == 3 and min(done.decide_ms) >= 20.0
+    env.set_state(problem.state)
+    most, env._max_steps = env._max_steps, env._steps + 12  # it ends within the third step
+    try:
+        ended = run_trial(env, replace(SPACE, goal_near=1.0), there, _Still(), QUICK)
+    finally:
+        env._max_steps = most
+    assert ended.fell and not ended.success and ended.steps == 3
+
+
+def test_a_model_that_feels_nothing_plans_by_pictures(env: Any, problem: Problem) -> None:
+    torch.manual_seed(0)
+    blind = Bundle("reach", LeWM(lewm_config("tiny", action_dim=6, proprio_dim=0)).eval(), Readout.empty(32).eval())
+    trial = run_trial(env, SPACE, problem, LatentController(blind, QUICK), QUICK)
+    assert trial.steps == 4 and len(trial.decide_ms) == 2
 
 
 def test_the_script_gets_there_and_chance_does_not(env: Any, bundle: Bundle, problem: Problem) -> None:
@@ -142,6 +188,12 @@ def test_episodes_are_kept_and_not_played_twice(bundle: Bundle, tmp_path: Path) 
     assert run_job(job) == rows and (tmp_path / "rows.json").stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="other settings"):
         run_job(replace(job, count=3))
+    other = replace(bundle, model=deepcopy(bundle.model))
+    with torch.no_grad():
+        other.model.predictor.places.add_(1.0)
+    save_bundle(other, tmp_path / "world")
+    with pytest.raises(ValueError, match="or weights"):  # the rows are not about this model
+        run_job(job)
 
 
 def test_a_summary_by_hand() -> None:

@@ -8,9 +8,16 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import planning_adaptation as adaptation
 import planning_speed as speed
 import planning_success as success
 from planning_patch_tokens import PatchTokenConfig, PatchTokenPredictor
+
+from neon_sim.world_model.bundle import Bundle, save_bundle
+from neon_sim.world_model.config import lewm_config
+from neon_sim.world_model.judging import played_once
+from neon_sim.world_model.lewm import LeWM
+from neon_sim.world_model.readout import Readout
 
 SMALL = PatchTokenConfig(patches=4, dim=8, layers=2, heads=2, head_dim=4, mlp=16, action_dim=3)
 
@@ -83,6 +90,49 @@ def test_a_cells_episodes_are_shared_out_over_the_seeds() -> None:
     assert sum(job.count for job in oracle) == 4 and oracle[0].config.samples == plan.planning.samples
     names = [c.name for c in success.cells(("reach", "navigate"))]
     assert len(set(names)) == len(names)
+
+
+def test_ranks_by_hand() -> None:
+    found = success.rank_figures([{"rho": rho} for rho in (0.2, 0.4, 0.6, None)])
+    assert found == {"problems": 4, "undefined": 1, "median": 0.4, "quartiles": [0.3, 0.5]}
+    assert success.rank_figures([{"rho": None}])["median"] is None
+
+
+def test_lives_taken_together_by_hand() -> None:
+    row = {"success": True, "start_distance": 0.3, "nearest": 0.02, "final": 0.04, "fell": False, "decide_ms": [1.0]}
+    lives = [
+        {"trials": [row], "learned": {"gain": 0.5, "forgetting": 0.1, "updates": 3}},
+        {"trials": [row | {"success": False}], "learned": {"gain": 0.3, "forgetting": 0.3, "updates": 4}},
+    ]
+    found = adaptation.arm_figures(lives)
+    assert (found["episodes"], found["rate"], found["lives"], found["updates"]) == (2, 0.5, 2, 7)
+    assert found["gain"] == pytest.approx(0.4) and found["forgetting"] == pytest.approx(0.2)
+    assert found["forgetting_worst"] == 0.3
+
+
+def test_rows_of_lives_that_were_lived(tmp_path: Path) -> None:
+    world, runs = tmp_path / "world", tmp_path / "runs"
+    save_bundle(Bundle("reach", LeWM(lewm_config("tiny", action_dim=6)), Readout.empty(32)), world)
+    row = {"success": True, "start_distance": 0.3, "nearest": 0.02, "final": 0.04, "fell": False, "decide_ms": [20.0]}
+    for job in adaptation.lives("reach", world, runs, (100,), 1):
+        learned = {"gain": 0.25, "forgetting": 0.5, "updates": 3}
+        played_once(job, lambda bundle, learned=learned: [{"trials": [row], "learned": learned}])
+    figures, rows = adaptation.measure_adaptation({"reach": world}, runs, (100,), 1, 1)
+    assert list(figures["adaptation"]) == [f"reach-{arm}" for arm in adaptation.ARMS]
+    assert rows[0][0] == "reach, cem in actuator_bias, world model frozen" and len(rows) == 4
+    assert rows[3][2:] == ["error here -25.0 %, at home +50.0 %", "30 to 4.0 cm", "20 ms"]
+
+
+def test_every_arm_lives_with_every_seed() -> None:
+    jobs = adaptation.lives("reach", Path("m"), Path("f"), (0, 1), 7)
+    assert [(job.arm, job.seed) for job in jobs] == [(arm, seed) for arm in adaptation.ARMS for seed in (0, 1)]
+    assert len({job.path for job in jobs}) == 8 and {job.episodes for job in jobs} == {7}
+    assert {job.arm: job.life.protection for job in jobs} == {
+        "frozen": "none",
+        "none": "none",
+        "l2": "l2",
+        "ewc": "ewc",
+    }
 
 
 def test_figures_have_the_names_that_others_look_for() -> None:

@@ -123,6 +123,13 @@ def test_walking_is_in_the_direction_of_the_command(walking_env: Any) -> None:
         assert not ended
     ahead, left = from_base(start, base_pose(walking_env)[None, :2])[0]
     assert 0.4 < ahead < 0.9 and abs(left) < 0.2  # 0.8 m if it were at speed from the start
+    seen, truth = moment(walking_env, obs), walking_env.privileged()
+    marker_w = in_world(seen.base, seen.target[None, :2])[0]
+    assert marker_w == pytest.approx(truth["target_pos_w"][:2], abs=1e-5)  # however the pelvis is tilted
+    tilted = in_world(seen.base, np.array(truth["target_pos_b"])[None, :2])[0]
+    assert np.linalg.norm(tilted - marker_w) > 0.005  # the pelvis frame's x and y are not those of the floor
+    height = truth["target_pos_w"][2] - walking_env.world.position("pelvis")[2]
+    assert seen.target[2] == pytest.approx(height, abs=1e-5)
 
 
 @given(st.floats(-3, 3), st.floats(-3, 3), st.floats(-3.1, 3.1))

@@ -1,5 +1,8 @@
 """Training: a killed run ends with the weights of one that was not; readout, words and bundle on data known by hand."""
 
+import argparse
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +10,14 @@ import pytest
 import torch
 from torch import nn
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "agents"))
+
+import train_world_model as script
+
 from neon_sim.world_model.bundle import Bundle, load_bundle, save_bundle
+from neon_sim.world_model.config import lewm_config
 from neon_sim.world_model.dataset import Rollouts, encode_rollouts, whole_episodes
+from neon_sim.world_model.lewm import LeWM
 from neon_sim.world_model.parts import PartsConfig, fit_parts
 from neon_sim.world_model.probe import Probe
 from neon_sim.world_model.readout import GoalReader, ReaderConfig, Readout, state_distance, step_labels
@@ -173,6 +182,10 @@ def test_parts_bundle_and_report(data: Path, tmp_path: Path) -> None:
     assert report["rollout"]["horizon"] == 4 and len(report["rollout"]["model"]) == 4
     assert report["moments"] == {"train": 70, "test": 26}  # six and two episodes of 13, one of which ends after 5
     assert set(report["probes"]) == {"with proprio", "picture alone"}
+    report["expectation"] = {
+        "vanished": {"pairs": 2, "normal": 2.0, "violated": 3.0, "effect_size": 1.0, "p_value": 0.5},
+        "recoloured": {"pairs": 0, "normal": None, "violated": None, "effect_size": None, "p_value": None},
+    }
     draw_report(report, read_log(tmp_path / "run"), tmp_path / "report.png")
     assert (tmp_path / "report.png").stat().st_size > 10_000
     (tmp_path / "world" / "parts.json").write_text("{}")
@@ -185,6 +198,24 @@ def test_a_bundle_may_lack_what_nobody_fitted(data: Path, tmp_path: Path) -> Non
     save_bundle(Bundle("navigate", model, Readout.empty(32)), tmp_path / "world")
     loaded = load_bundle(tmp_path / "world")
     assert loaded.reader is None and loaded.cloned is None and loaded.amortised is None
+
+
+def test_flags_go_to_the_part_that_they_name() -> None:
+    names = ("size", "episodes", "updates", "batch", "seed")
+    given = argparse.Namespace(preset="tiny", task="navigate", **dict.fromkeys(names))
+    tiny = script.PRESETS["tiny"]
+    assert script.settings(given) == replace(tiny, rollouts=replace(tiny.rollouts, task="navigate"))
+    given.episodes, given.seed = 77, 5
+    run = script.settings(given)
+    assert run.rollouts.episodes == 77 and run.parts.episodes == tiny.parts.episodes  # recorded, and encoded for parts
+    assert run.training.seed == run.parts.seed == 5
+
+
+def test_a_model_without_proprioception_encodes_pictures(data: Path) -> None:
+    torch.manual_seed(0)
+    model, rollouts = LeWM(lewm_config("tiny", action_dim=3, proprio_dim=0)).eval(), Rollouts(data)
+    some = rollouts.part(np.arange(2))
+    assert torch.equal(encode_rollouts(model, some), encode_rollouts(model, some, proprio=False))
 
 
 def test_padding_is_not_encoded(data: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ from neon_sim.rollout import rollout
 
 RATE_HZ = 50
 ORPHAN_WAIT_S = 120.0  # a worker whose run was killed ends with its episode
+TELEOP = "teleop"  # the policy's name where a person drives
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,20 @@ class Witness:
 
 
 class Recorder:
-    """One worker: a simulator, a policy, and one shard after the other."""
+    """One worker: a simulator, a policy, and one shard after the other.
 
-    def __init__(self, config: Collecting) -> None:
+    Args:
+        config: what is recorded.
+        driver: makes the policy that follows a person in an env; for the policy "teleop", which needs one.
+        window: show the robot live.
+
+    Raises:
+        ValueError: "teleop" without a driver.
+    """
+
+    def __init__(self, config: Collecting, driver: Callable[[Any], Any] | None = None, window: bool = False) -> None:
+        if config.policy == TELEOP and driver is None:
+            raise ValueError("The policy 'teleop' is a person. Say how it drives: agents/collect.py --policy teleop.")
         self.config = config
         self.env: Any = gymnasium.make(
             "NeonG1-v0",
@@ -141,10 +153,13 @@ class Recorder:
             sensors=config.sensors,
             physics_dt=config.physics_dt,
             max_steps=round(config.seconds * RATE_HZ),
+            render_mode="human" if window else None,
             disable_env_checker=True,
         ).unwrapped
-        if config.policy == "noisy_expert":
-            policy: Any = NoisyExpert(self.env, config.noise_rad, config.noisy_share)
+        if driver is not None:
+            policy: Any = driver(self.env)
+        elif config.policy == "noisy_expert":
+            policy = NoisyExpert(self.env, config.noise_rad, config.noisy_share)
         else:
             policy = build_policy(EvaluationJob("collect", config.policy, ()), self.env)
         self.policy = Witness(policy, self.env)

@@ -262,8 +262,9 @@ class RandomController:
 
 
 def encode_moment(bundle: Bundle, seen: Moment, proprio: bool = True) -> Tensor:
-    """Latent (1, D) of what is seen, with or without what is felt."""
-    felt = torch.from_numpy(np.asarray(seen.proprio, np.float32))[None, None] if proprio else None
+    """Latent (1, D) of what is seen, with or without what is felt; without if the model has no input for it."""
+    feels = proprio and bundle.model.config.proprio_dim > 0
+    felt = torch.from_numpy(np.asarray(seen.proprio, np.float32))[None, None] if feels else None
     with torch.no_grad():
         return bundle.model.encode(torch.from_numpy(seen.frame.copy())[None, None], felt)[:, 0]
 
@@ -284,7 +285,7 @@ def make_controller(name: str, env: Any, bundle: Bundle, config: PlanningConfig,
     if name in ("amortised", "cloned"):
         head = getattr(bundle, name)
         if head is None:
-            raise ValueError(f"This world model has no {name} head. Add it with agents/train_world_model.py --distil.")
+            raise ValueError(f"This world model has no {name} head. Fit it with agents/train_world_model.py.")
         return HeadController(bundle, head, config)
     simple: dict[str, Callable[[], Controller]] = {
         "oracle": lambda: OracleController(env, bundle.space, config, seed=seed),

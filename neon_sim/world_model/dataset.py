@@ -83,19 +83,17 @@ class Rollouts:
 
 
 @torch.no_grad()
-def encode_rollouts(model: LeWM, rollouts: Rollouts, proprio: bool = True, chunk: int = 4) -> Tensor:
+def encode_rollouts(model: LeWM, rollouts: Rollouts, proprio: bool = True) -> Tensor:
     """Latents (N, T, D) of whole episodes on the CPU, zeros after a fall; the model in eval mode.
 
-    proprio False: from pictures alone. chunk: episodes that are encoded at once.
+    proprio False, or a model without such an input: from pictures alone.
     """
-    device = model.predictor.places.device
+    device, feels = model.predictor.places.device, proprio and model.config.proprio_dim > 0
     found = torch.zeros(*rollouts["proprio"].shape[:2], model.config.dim)
-    for start in range(0, len(rollouts), chunk):
-        for row in range(start, min(start + chunk, len(rollouts))):
-            length = int(rollouts["length"][row])
-            felt = torch.from_numpy(rollouts["proprio"][row, :length])[None].to(device) if proprio else None
-            frames = torch.from_numpy(rollouts.frames(row))[None].to(device)
-            found[row, :length] = model.encode(frames, felt)[0].float().cpu()
+    for row, length in enumerate(rollouts["length"].tolist()):
+        felt = torch.from_numpy(rollouts["proprio"][row, :length])[None].to(device) if feels else None
+        frames = torch.from_numpy(rollouts.frames(row))[None].to(device)
+        found[row, :length] = model.encode(frames, felt)[0].float().cpu()
     return found
 
 

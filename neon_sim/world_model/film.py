@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neon_sim.world_model.dataset import Rollouts
+from neon_sim.world_model.dataset import Rollouts, encode_rollouts, moments_of
 from neon_sim.world_model.lewm import LeWM
 from neon_sim.world_model.trial import Trial
 
@@ -26,14 +26,9 @@ class Memory:
     @classmethod
     def of(cls, model: LeWM, rollouts: Rollouts, episodes: int = 60) -> "Memory":
         """Encode the pictures of the first episodes, with what was felt; the model in eval mode."""
-        latents, frames = [], []
-        for row in range(min(episodes, len(rollouts))):
-            pictures = rollouts.frames(row)
-            felt = torch.from_numpy(rollouts["proprio"][row, : len(pictures)])[None]
-            with torch.no_grad():
-                latents.append(model.encode(torch.from_numpy(pictures)[None], felt)[0].float())
-            frames.append(pictures)
-        return cls(torch.cat(latents), np.concatenate(frames))
+        some = rollouts.part(np.arange(min(episodes, len(rollouts))))
+        (latents,) = moments_of(some, encode_rollouts(model, some))
+        return cls(latents, np.concatenate([some.frames(row) for row in range(len(some))]))
 
     def nearest(self, latent: np.ndarray) -> np.ndarray:
         """The picture (S, S, 3) whose latent is nearest to this one (D,)."""

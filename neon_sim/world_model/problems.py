@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from neon_sim.world_model.command_space import CommandSpace, expert_command, palm_command
-from neon_sim.world_model.rollouts import Behaviour, RolloutConfig
+from neon_sim.world_model.rollouts import JUDGED_FROM, Behaviour, RolloutConfig
 from neon_sim.world_model.worlds import Moment, apart, from_base, in_world, moment, outcome, step_world
 
 GOALS: Final = ("state", "image", "observation", "instruction")
@@ -33,27 +33,37 @@ class Problem:
     instruction: str
 
 
-def find_problem(env: Any, space: CommandSpace, seed: int, goal_steps: int) -> Problem:
+def find_problem(env: Any, space: CommandSpace, seed: int, goal_steps: int, told: bool = False) -> Problem:
     """A start and a goal `goal_steps` model steps of behaviour away; the env is left at the start.
 
+    told: the goal is what the instruction names instead (`worded`), at least as far from the start as any other goal.
     The same env options and seed give the same problem. Raises ValueError if nothing moves far enough.
     """
-    config = RolloutConfig(space.task)
     for attempt in range(_ATTEMPTS):
-        rng = np.random.default_rng([seed, 29, attempt])
-        obs, info = env.reset(seed=int(rng.integers(2**31)))
-        behaviour = Behaviour(config, rng, "noisy")
-        obs, ended = _play(env, space, behaviour, obs, int(rng.integers(*_LEAD_IN)))
-        if ended:
+        found = _drawn(env, space, seed, attempt, goal_steps)
+        if found is None:
             continue
-        state, start, first = env.get_state(), moment(env, obs), obs
-        obs, ended = _play(env, space, behaviour, obs, goal_steps)
-        goal = moment(env, obs)
-        wanted = outcome(space, goal)
-        if not ended and apart(outcome(space, start), wanted) >= space.goal_move:
-            env.set_state(state)
-            return Problem(seed, state, first, start, goal, wanted, info["instruction"])
+        problem = worded(env, space, found) if told else found
+        if apart(outcome(space, problem.start), problem.wanted) >= space.goal_move:
+            env.set_state(problem.state)
+            return problem
     raise ValueError(f"No goal of {space.task} {goal_steps} steps away is {space.goal_move} m off. Look further ahead.")
+
+
+def _drawn(env: Any, space: CommandSpace, seed: int, attempt: int, goal_steps: int) -> Problem | None:
+    """A start and where behaviour got to from there; None if it fell."""
+    rng = np.random.default_rng([seed, 29, attempt])
+    obs, info = env.reset(seed=int(rng.integers(JUDGED_FROM, 2 * JUDGED_FROM)))
+    behaviour = Behaviour(RolloutConfig(space.task), rng, "noisy")
+    obs, ended = _play(env, space, behaviour, obs, int(rng.integers(*_LEAD_IN)))
+    if ended:
+        return None
+    state, start, first = env.get_state(), moment(env, obs), obs
+    obs, ended = _play(env, space, behaviour, obs, goal_steps)
+    if ended:
+        return None
+    goal = moment(env, obs)
+    return Problem(seed, state, first, start, goal, outcome(space, goal), info["instruction"])
 
 
 def _play(

@@ -16,13 +16,13 @@ from neon_sim.world_model.dataset import Rollouts, moments_of
 from neon_sim.world_model.lewm import Distance
 from neon_sim.world_model.probe import Probe, fit_mlp_probe
 
-PLACES: Final = {"palms": slice(0, 6), "thing": slice(6, 9), "target": slice(9, 12)}  # m, pelvis frame
+PLACES: Final = {"palms": slice(0, 6), "thing": slice(6, 9), "target": slice(9, 12)}  # m, see `Moment`
 _PLACE_DIM, _STEP_DIM, _HIDDEN = 12, 3, 256
 _RESTING: Final = torch.tensor([[0.14, 0.20, -0.02], [0.14, -0.20, -0.02]])  # m: where a palm that is not named waits
 
 
 class Readout(nn.Module):
-    """Two probes: latent -> places (12,) m in the pelvis frame; two neighbouring latents -> the step between, (3,)."""
+    """Two probes: latent -> places (12,) m, framed as in `Moment`; two neighbouring latents -> the step, (3,)."""
 
     def __init__(self, place: Probe, step: Probe) -> None:
         super().__init__()
@@ -125,7 +125,7 @@ class ReaderConfig:
 
 
 class GoalReader(nn.Module):
-    """What the words mean here: latent and embedded instruction -> the named target, m in the pelvis frame."""
+    """What the words mean here: latent and embedded instruction -> the named target, m, framed as in `Moment`."""
 
     def __init__(self, config: ReaderConfig) -> None:
         super().__init__()

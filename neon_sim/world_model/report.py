@@ -107,13 +107,15 @@ def _rollout(bundle: Bundle, test: Rollouts, horizon: int) -> dict[str, Any]:
 
 
 def draw_report(report: dict[str, Any], log: list[dict[str, float]], path: Path) -> None:
-    """Three panels in a PNG: the losses, the rollout error against the horizon, and what probes read."""
+    """Panels in a PNG: the losses, the rollout error against the horizon, what probes read, and what surprised (if the
+    report has `expectation`, from `expectation_report`).
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, (losses, errors, probes) = plt.subplots(1, 3, figsize=(14, 4), dpi=120)
+    figure, (losses, errors, probes, surprises) = plt.subplots(1, 4, figsize=(18, 4), dpi=120)
     for name in ("prediction", "sigreg"):
         losses.plot([row["step"] for row in log], [row[name] for row in log], label=name)
     losses.set(xlabel="update", yscale="log", title="training losses")
@@ -129,10 +131,24 @@ def draw_report(report: dict[str, Any], log: list[dict[str, float]], path: Path)
         probes.bar(np.arange(len(names)) + 0.2 * (i - 1.5), heights, 0.18, label=f"{probe}, {kind}")
     probes.set_xticks(range(len(names)), names)
     probes.set(ylim=(0, 1), title="R² of probes, held out")
-    for axes in (losses, errors, probes):
-        axes.legend(frameon=False, fontsize=7)
+    _draw_expectation(report.get("expectation", {}), surprises)
+    for axes in (losses, errors, probes, surprises):
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
+
+
+def _draw_expectation(expectation: dict[str, Any], axes: Any) -> None:
+    """A bar for each violation: mean surprise with it over that without, and how sure the difference is."""
+    found = {kind: row for kind, row in expectation.items() if row["p_value"] is not None}
+    for place, row in enumerate(found.values()):
+        ratio = row["violated"] / row["normal"]
+        axes.bar(place, ratio, 0.6, color="#4477aa")
+        axes.text(place, ratio, f"p {row['p_value']:.2g}\nn {row['pairs']}", ha="center", va="bottom", fontsize=7)
+    axes.axhline(1.0, color="#999999", linestyle=":")
+    axes.set_xticks(range(len(found)), list(found))
+    axes.set(title="surprise over the undisturbed one")

@@ -15,6 +15,7 @@ from neon_sim.world_model.command_space import CommandSpace, command_space, expe
 from neon_sim.world_model.worlds import Moment, moment, open_world, step_world
 
 BEHAVIOURS: Final = ("expert", "noisy", "random")
+JUDGED_FROM: Final = 2**31  # seeds of the env: recordings, and so training, have those below, judging the others
 _HELD_STEPS: Final = (3, 16)  # model steps that a random command lasts: from, below
 _REACH_STEPS: Final = (8, 25)  # that the expert of reach stays with one ball
 
@@ -35,6 +36,8 @@ class RolloutConfig:
 
     def __post_init__(self) -> None:
         command_space(self.task)
+        if not 0 <= self.first_seed <= JUDGED_FROM - self.episodes:
+            raise ValueError(f"Recordings have seeds from 0 to 2**31 - 1, judging has those above, got {self}.")
         if min(self.episodes, self.steps, self.shard_episodes) < 1:
             raise ValueError(f"Recording wants an episode, a step and a shard of one or more, got {self}.")
         if min(self.expert_share, self.noisy_share) < 0.0 or self.expert_share + self.noisy_share > 1.0:

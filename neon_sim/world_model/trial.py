@@ -22,7 +22,7 @@ class Trial:
     nearest: float  # m, the smallest distance on the way
     final: float  # m
     fell: bool
-    decide_ms: list[float] = field(default_factory=list)  # of each decision
+    decide_ms: list[float] = field(default_factory=list)  # of each decision, with the look that it rests on
     frames: list[np.ndarray] = field(default_factory=list)  # what was seen, if it was asked for
     imagined: list[np.ndarray | None] = field(default_factory=list)  # (D,) latent that was imagined for each frame
 
@@ -34,7 +34,7 @@ def run_trial(
     env.set_state(problem.state)
     obs, seen = dict(problem.obs), problem.start
     controller.begin(problem)
-    controller.see(seen, None)
+    looked_ms = _timed_see(controller, seen, None)
     distances, decide_ms, frames = [_off(space, seen, problem)], [], [seen.frame]
     imagined: list[np.ndarray | None] = [None]
     held, steps, fell = 0, 0, False
@@ -44,15 +44,15 @@ def run_trial(
         if not queue:
             began = time.perf_counter()
             queue = list(controller.decide())
-            decide_ms.append(1e3 * (time.perf_counter() - began))
+            decide_ms.append(looked_ms + 1e3 * (time.perf_counter() - began))
             told = _told(controller, len(queue))
         command, told_now = queue.pop(0), told.pop(0)
         obs, fell = step_world(env, space, command, obs)
         seen = moment(env, obs)
         steps += 1
         distances.append(_off(space, seen, problem))
-        held = held + 1 if distances[-1] <= space.goal_near else 0
-        controller.see(seen, command)
+        held = held + 1 if distances[-1] <= space.goal_near and not fell else 0
+        looked_ms = _timed_see(controller, seen, command)
         if film:
             frames.append(seen.frame)
             imagined.append(told_now)
@@ -67,6 +67,12 @@ def run_trial(
         frames=frames if film else [],
         imagined=imagined if film else [],
     )
+
+
+def _timed_see(controller: Controller, seen: Moment, command: np.ndarray | None) -> float:
+    began = time.perf_counter()
+    controller.see(seen, command)
+    return 1e3 * (time.perf_counter() - began)
 
 
 def _off(space: CommandSpace, seen: Moment, problem: Problem) -> float:

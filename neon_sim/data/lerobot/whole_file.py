@@ -45,7 +45,7 @@ def whole_lines(path: Path) -> list[str]:
 
 def sync_file(path: Path) -> None:
     """Wait until the file is on the disk, or a power cut could leave its name on nothing."""
-    with open(path, "rb") as file:
+    with open(path, "r+b" if os.name == "nt" else "rb") as file:  # Windows flushes what may be written to only
         os.fsync(file.fileno())
 
 

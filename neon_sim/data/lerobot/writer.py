@@ -4,12 +4,10 @@ Each episode has its own files, in v3.0 as well; `neon_sim.data.lerobot.merge` p
 as recorded is the episode's line in meta/episodes.jsonl, or its file in meta/episodes; both come after the data.
 """
 
-import fcntl
 import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +19,13 @@ import pyarrow as pa
 from neon_sim.data.lerobot import episodes as meta
 from neon_sim.data.lerobot.columns import meta_of, to_columns
 from neon_sim.data.lerobot.features import Feature, features_of
+from neon_sim.data.lerobot.folder_lock import take_lock
 from neon_sim.data.lerobot.info import FILES_PER_CHUNK, INFO, DatasetInfo, new_info, read_info, write_info
 from neon_sim.data.lerobot.parquet import make_table, tasks_table, write_table
 from neon_sim.data.lerobot.stats import Stats, combine_stats, episode_stats, stats_to_json
 from neon_sim.data.lerobot.whole_file import append_line, clear_unfinished, whole_file, write_text
 from neon_sim.data.video import VideoConfig, encode_video
 from neon_sim.episode import NeonEpisode
-
-_LOCK = ".lock"
 
 
 class LeRobotWriter:
@@ -56,7 +53,7 @@ class LeRobotWriter:
         self.folder, self.version = Path(folder), version
         self._video, self._use_videos = video or VideoConfig(), use_videos
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _take_lock(self.folder, wait_s)
+        self._lock = take_lock(self.folder, wait_s)
         self.info: DatasetInfo | None = None
         self._tasks: list[str] = []
         self._frames = self._episodes = self._next_file = 0
@@ -247,21 +244,6 @@ def _require_equal(folder: Path, had: Mapping[str, Feature], got: Mapping[str, F
         before, now = had.get(name), got.get(name)
         if before is None or now is None or (before.dtype, before.shape) != (now.dtype, now.shape):
             raise ValueError(f"{folder} has {name!r} as {before}, this episode has {now}. Record it elsewhere.")
-
-
-def _take_lock(folder: Path, wait_s: float) -> int:
-    """Lock the folder until the process ends, however it ends; returns the open file."""
-    descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return descriptor
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(descriptor)
-                raise ValueError(f"Another process is writing to {folder}. Wait for it, or choose another.") from None
-            time.sleep(0.1)
 
 
 def file_number(path: str) -> int:

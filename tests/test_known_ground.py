@@ -1,0 +1,103 @@
+"""The known-ground benchmark: its digits, the written-out EWC beside ours, and the lives through permuted tasks."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from neon_sim.training.ewc import EWC
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "benchmarks"))  # scripts, not a package
+
+import known_ground  # noqa: E402
+
+SMALL = replace(known_ground.PRESETS["tiny"], hidden=12)
+
+
+def test_a_digit_is_its_glyph_somewhere() -> None:
+    x, y = known_ground.draw_digits(400, np.random.default_rng(0))
+    again, _ = known_ground.draw_digits(400, np.random.default_rng(0))
+    assert torch.equal(x, again) and x.shape == (400, 144) and set(y.tolist()) == set(range(10))
+    pictures = x.reshape(-1, 12, 12)
+    dots = [sum(row.count("1") for row in glyph.split()) for glyph in known_ground.GLYPHS]
+    for digit in (1, 8):  # 9 in 10 of its dots are there
+        ink = pictures[y == digit].sum((1, 2)).mean()
+        assert float(ink) == pytest.approx(0.9 * dots[digit], rel=0.1)
+    assert abs(float(pictures[:, :2].mean())) < 0.02  # no digit reaches the upper edge
+
+
+def test_tasks_are_shufflings_of_pixels_and_the_first_is_none() -> None:
+    one, other = known_ground.make_tasks(SMALL, 3), known_ground.make_tasks(SMALL, 3)
+    assert all(torch.equal(a.train["x"], b.train["x"]) for a, b in zip(one, other, strict=True))
+    edges = [task.train["x"].reshape(-1, 12, 12)[:, 0].mean().item() for task in one]
+    assert abs(edges[0]) < 0.02 < edges[1]  # the shuffled one has ink everywhere
+
+
+def test_both_fishers_are_the_same_numbers() -> None:
+    net = known_ground.make_net(SMALL, 0)
+    x, _ = known_ground.draw_digits(20, np.random.default_rng(1))
+    y = known_ground.sampled_labels(net, x, np.random.default_rng(2))
+    plain, ours = known_ground.plain_fisher(net, x, y), known_ground.our_fisher(net, x, y)
+    for name, value in plain.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-9)
+
+
+def test_both_penalties_are_the_same_after_three_tasks() -> None:
+    """Ours keeps one parabola for any number of anchors; with equal strengths for unit Fishers it is their sum."""
+    net = known_ground.make_net(SMALL, 0)
+    params = dict(net.named_parameters())
+    plain, ours = known_ground.PlainEWC(net, 7.0), EWC(params, strength=7.0)
+    generator = torch.Generator().manual_seed(0)
+    count = sum(param.numel() for param in params.values())
+    for _ in range(3):
+        with torch.no_grad():
+            for param in params.values():
+                param += 0.1 * torch.randn(param.shape, generator=generator)
+        fisher = {name: torch.rand(param.shape, generator=generator) for name, param in params.items()}
+        mean = sum(float(value.sum()) for value in fisher.values()) / count
+        anchor = {name: param.detach().clone() for name, param in params.items()}
+        plain.anchors.append((anchor, {name: value / mean for name, value in fisher.items()}))
+        ours.add_anchor(anchor, fisher)
+    wanted = plain.penalty().item()
+    assert ours.penalty().item() == pytest.approx(wanted, rel=1e-4) and wanted > 1.0
+
+
+def test_labels_are_drawn_from_what_the_net_believes() -> None:
+    net = torch.nn.Linear(144, 10)
+    with torch.no_grad():
+        net.weight.zero_()
+        net.bias.copy_(torch.tensor([0.7, 0.3] + [1e-9] * 8).log())
+    y = known_ground.sampled_labels(net, torch.zeros(4000, 144), np.random.default_rng(0))
+    assert float((y == 0).double().mean()) == pytest.approx(0.7, abs=0.03) and int(y.max()) <= 1
+
+
+def test_a_huge_spring_holds_the_first_task_and_learns_no_second() -> None:
+    preset = replace(SMALL, train=1000, epochs=4, hidden=40, learning_rate=1e-2)
+    free = known_ground.live("fine-tuning", known_ground.ARMS["fine-tuning"], preset, 0)
+    for arm, strength in (("l2", 1e5), (known_ground.PLAIN, 1e7)):
+        held = known_ground.live(arm, replace(known_ground.ARMS[arm], strength=strength), preset, 0)
+        assert held[0, 0] == free[0, 0] > 0.5  # the first task is learned alike
+        assert held[1, 0] > free[1, 0] and held[1, 1] < free[1, 1]
+
+
+def _written() -> bytes | None:
+    path = ROOT / "benchmarks" / "results" / "known_ground.json"
+    return path.read_bytes() if path.exists() else None
+
+
+def test_the_tiny_preset_compares_all_arms_and_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    before = _written()
+    figures = known_ground.run("tiny", replace(SMALL, train=128, test=50, epochs=1))
+    assert set(figures) == set(known_ground.ARMS) and _written() == before
+    assert all(0.0 <= found["average_accuracy"] <= 1.0 for found in figures.values())
+    assert figures["ewc"]["strength"] in known_ground.GRID["ewc"]
+    assert "| replay | - |" in capsys.readouterr().out
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(SystemExit, match="Did you mean 'tiny'"):
+        known_ground.main(["--preset", "tinny"])
