@@ -86,9 +86,12 @@ def test_a_faulty_state_is_answered_by_damping_and_by_nothing_else(robot, talker
 
 def test_an_env_whose_interpreter_is_held_is_not_followed_again(robot, talker):
     talker.spoil("")
-    run(robot)
-    _, gap_s = drive_beside(hog(SILENCE_S + 1.0), robot)
-    assert gap_s > SILENCE_S
+    for wanted_s in (SILENCE_S + 1.0, 3.0 * SILENCE_S, 9.0 * SILENCE_S):  # a machine whose speed changes needs more
+        run(robot)
+        _, gap_s = drive_beside(hog(wanted_s), robot)
+        if gap_s > SILENCE_S + 0.5:
+            break
+    assert gap_s > SILENCE_S + 0.5
     assert robot.phase is Phase.HOLDING and robot.reasons[0].startswith("stale action")
     elbow = robot.read().joint_target[18]
     drive(robot, 20)
