@@ -230,8 +230,8 @@ def benchmark_command(args: argparse.Namespace) -> list[str]:
     return [sys.executable, str(FORGETTING), *flags]
 
 
-def main() -> None:
-    """Live, evaluate, report."""
+def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="default", help=f"one of {', '.join((*PRESETS, BENCHMARK))}")
     parser.add_argument("--policy", default=str(asset_path("g1/demo_heads")))
@@ -245,12 +245,17 @@ def main() -> None:
     parser.add_argument("--page", type=int, nargs="?", const=8080, metavar="PORT", help="show the life of ewc live")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--workers", type=int, default=cpu_count())
-    args = parser.parse_args()
-    if args.preset == BENCHMARK:
-        raise SystemExit(subprocess.run(benchmark_command(args), check=False).returncode)
+    return parser.parse_args()
+
+
+def chosen_preset(args: argparse.Namespace) -> Preset:
+    """The preset with the flags put in.
+
+    Raises:
+        SystemExit: no such preset, naming the nearest, or a fault that cannot be.
+    """
     if args.preset not in PRESETS:
         raise SystemExit(str(nearest("preset", args.preset, (*PRESETS, BENCHMARK))))
-    args.out = args.out or Path("runs/self_learn")
     try:
         fault = ActuatorFault(args.fault_joint, args.fault_strength, args.fault_bias)
     except ValueError as error:
@@ -261,8 +266,17 @@ def main() -> None:
         drift=DriftConfig() if args.drift else None,
         adoption=AdoptionConfig() if args.adoption else None,
     )
-    preset = replace(preset, life=replace(preset.life, fault=fault), learner=learner)
-    settings = {"preset": args.preset, "policy": args.policy, "fault": asdict(fault)}
+    return replace(preset, life=replace(preset.life, fault=fault), learner=learner)
+
+
+def main() -> None:
+    """Live, evaluate, report."""
+    args = parse()
+    if args.preset == BENCHMARK:
+        raise SystemExit(subprocess.run(benchmark_command(args), check=False).returncode)
+    preset = chosen_preset(args)
+    args.out = args.out or Path("runs/self_learn")
+    settings = {"preset": args.preset, "policy": args.policy, "fault": asdict(preset.life.fault)}
     settings |= {"drift": args.drift, "adoption": args.adoption}
     prepare(args.out, args.resume, json.dumps(settings) + "\n")
     try:

@@ -19,7 +19,7 @@ import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.eval.regimes import Regime
 from neon_sim.g1.geometry import points_in_frame
 from neon_sim.inference.neon_policy import NeonPolicy
-from neon_sim.model.goal import GOAL_SCALE_M, HANDS, goal_token
+from neon_sim.model.goal import goal_token
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.model.video_backbone import BackboneFeatures
 from neon_sim.rollout import rollout
@@ -120,11 +120,6 @@ class HeldLook(PractisingPolicy):
         """The next episode is this seed's."""
         self._seen = self.looks.of(seed)
         self.rng = np.random.default_rng([seed, 7])
-
-    @property
-    def offset_m(self) -> np.ndarray:
-        """(3,) m, pelvis frame: how far beside the ball this episode's goal is."""
-        return self.offset[0, HANDS:].numpy() * GOAL_SCALE_M
 
     def observe(self, obs: Mapping[str, np.ndarray], now_s: float) -> None:
         """Keep the body's senses."""

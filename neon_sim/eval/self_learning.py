@@ -103,7 +103,7 @@ def plot_results(
     label = f"episode (the shoulder breaks after {life.healthy_episodes})"
     colors = dict(zip(arms, COLORS, strict=False))  # as in the bars
     curve_path = path.with_name(path.stem + "_curve.png")
-    line_plot(curve_path, episodes, lines, label, "palm to ball, cm (goals are practised off it)", colors=colors)
+    line_plot(curve_path, episodes, lines, label, "palm to where it was sent, cm", colors=colors)
 
 
 def _running_mean(values: np.ndarray) -> list[float]:

@@ -13,7 +13,7 @@ from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.rollout import ActsInChunks, rollout
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.learning_state import load_learning_state, save_learning_state
-from neon_sim.training.online import LifeConfig, LifeEpisode, load_forward_model
+from neon_sim.training.online import LifeConfig, line_of, load_forward_model
 from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
 
 HEALTHY, FAULTY = PHASES = ("healthy", "faulty")
@@ -65,11 +65,9 @@ def live_watched(
             _end_healthy(watch)
         env.world.apply_fault(life.fault if faulty else None)
         seed = life.first_seed + 10_000 * learner.config.seed + episode
-        played = rollout(env, policy or learner.policy, life.steps, seed, keep=(), on_chunk=before_chunk)
+        rollout(env, policy or learner.policy, life.steps, seed, keep=(), on_chunk=before_chunk)
         learner.end_episode()
-        truth = env.privileged()  # for the record only: the learner never sees it
-        curve = LifeEpisode(episode, faulty, played.success, float(truth["distance"]), int(truth["hand"]))
-        watch.after_episode(PHASES[faulty], curve)
+        watch.after_episode(PHASES[faulty], line_of(env, learner, episode, faulty))
         save_learning_state(folder / "state.pt", learner, {"record": record.to_json()})
         if on_episode is not None:
             on_episode(record.lines)

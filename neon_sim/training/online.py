@@ -11,6 +11,7 @@ import torch
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.rollout import rollout
 from neon_sim.training.forward_model import ForwardModel
+from neon_sim.training.practice import missed_by
 from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
 
 
@@ -31,8 +32,8 @@ class LifeEpisode:
 
     episode: int
     faulty: bool
-    success: bool
-    final_distance: float  # m
+    success: bool  # whether the palm ended within the task's distance of where it was sent, practice included
+    final_distance: float  # m from there
     hand: int
 
 
@@ -83,12 +84,18 @@ def live(
 
 def _one_episode(env: Any, learner: NeonSelfLearner, life: LifeConfig, episode: int, faulty: bool) -> LifeEpisode:
     seed = life.first_seed + 10_000 * learner.config.seed + episode
-    played = rollout(
+    rollout(
         env, learner.policy, life.steps, seed, keep=(), on_chunk=lambda _: learner.before_chunk(), stop_on_success=False
     )
     learner.end_episode()
-    truth = env.privileged()  # for the record only: the learner never sees it
-    return LifeEpisode(episode, faulty, played.success, float(truth["distance"]), int(truth["hand"]))
+    return line_of(env, learner, episode, faulty)
+
+
+def line_of(env: Any, learner: NeonSelfLearner, episode: int, faulty: bool) -> LifeEpisode:
+    """The line of an episode that has just ended; it is for the record only, the learner never sees it."""
+    missed = missed_by(env, learner.policy)
+    hand = int(env.privileged()["hand"])
+    return LifeEpisode(episode, faulty, missed <= env.task.config.success_distance, missed, hand)
 
 
 def save_forward_model(forward_model: ForwardModel, folder: Path) -> None:

@@ -1,11 +1,14 @@
 """A policy that practises beside what it was asked for, so that it has something to learn from."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from neon_sim.g1.kinematics import palm_poses
 from neon_sim.inference.neon_policy import NeonPolicy
-from neon_sim.model.goal import HANDS, make_goal
+from neon_sim.model.goal import GOAL_SCALE_M, HANDS, make_goal
 from neon_sim.model.neon_vla import NeonVLA
 
 
@@ -27,3 +30,15 @@ class PractisingPolicy(NeonPolicy):
     def choose_goal(self, goal: Tensor) -> Tensor:
         """The read goal plus this episode's offset."""
         return goal + self.offset
+
+    @property
+    def offset_m(self) -> np.ndarray:
+        """(3,) m, pelvis frame: how far beside the ball this episode's goal is."""
+        return self.offset[0, HANDS:].numpy() * GOAL_SCALE_M
+
+
+def missed_by(env: Any, policy: PractisingPolicy) -> float:
+    """m from the palm to where it was sent: the ball, moved by what was practised. Simulation only, for the record."""
+    truth = env.privileged()
+    palm_b = palm_poses(env.robot.read().joint_pos)[0][truth["hand"]]
+    return float(np.linalg.norm(palm_b - truth["target_pos_b"] - policy.offset_m))
