@@ -117,11 +117,11 @@ def drive_beside(work: Callable[[], None], robot: UnitreeRobot) -> tuple[float, 
     thread, times = threading.Thread(target=work), [time.monotonic()]
     robot.write(command())
     thread.start()
-    while thread.is_alive():
+    more = 5  # afterwards, and one by one: on a busy machine five steps together may take as long as the work
+    while thread.is_alive() or (more := more - 1) >= 0:
         drive(robot, 1)
         times.append(time.monotonic())
-    drive(robot, 5)
-    gaps = np.diff([*times, time.monotonic()])
+    gaps = np.diff(times)
     longest = int(gaps.argmax())
     return times[longest], float(gaps[longest])
 
