@@ -23,7 +23,7 @@ __all__ = ["CONTROL_DT", "HEIGHT_RANGE", "Walker", "crouch"]
 
 WEIGHTS: Final = "g1/walker/walker.npz"  # under assets/
 
-# Who has the robot. It steps when one of these is exceeded, and stands again after a while within the second set.
+# Who has the robot. It steps when one of these is exceeded, and stands again as soon as all of the second set hold.
 STEP_COMMAND: Final = 0.05  # m/s, rad/s; less is nobody's wish to go anywhere
 STEP_SPEED: Final = 0.25  # m/s
 STEP_LEAN: Final = 0.15  # sine of the tilt
