@@ -34,6 +34,7 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/dds_loop.py
 	$(BIN)/python benchmarks/forward.py
+	$(BIN)/python benchmarks/parameter_table.py
 	$(BIN)/python benchmarks/known_ground.py
 
 # -qq keeps this run's one line from being read as the summary of the whole test suite.

@@ -2,6 +2,7 @@
 
     python agents/collect.py --task reach --policy expert --episodes 500
     python agents/collect.py --policy noisy_expert --sensors proprio camera lidar audio --out runs/all_senses
+    python agents/collect.py --sensors proprio lidar --full-lidar   # info.lidar_full: x, y, z, reflectivity, 8 MB/s
     python agents/collect.py --policy runs/pretrain/policy --sensors proprio camera --version v2.1
     python agents/collect.py --preset tiny --out runs/tiny          # a few seconds
     python agents/collect.py --task standing --as-judged --policy noisy_expert --sensors state proprio \
@@ -48,11 +49,11 @@ from neon_sim.data.lerobot.whole_file import whole_lines
 from neon_sim.env import ALL_SENSORS
 from neon_sim.eval.statistics import format_rate
 from neon_sim.inference.references import REFERENCES
-from neon_sim.inference.teleop import TeleopPolicy, gamepad, key_by_key, keyboard, typed_keys
+from neon_sim.inference.teleop import TeleopPolicy, gamepad, key_by_key, keyboard, typed_keys, velocity_limit
 from neon_sim.names import nearest
 from neon_sim.tasks import TASKS
 from neon_sim.training.multitask import STANDING
-from neon_sim.training.recording import RATE_HZ, TELEOP, Collecting, Recorder, Shard, as_judged
+from neon_sim.training.recording import RATE_HZ, TELEOP, Collecting, Recorder, Shard, as_judged, check_lidar
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import cpu_count, parallel_map
 from neon_sim.walker import HEIGHT_RANGE
@@ -91,8 +92,10 @@ def missing(shards: list[Shard]) -> list[Shard]:
     return [s for s in shards if len(whole_lines(Path(s.folder) / EPISODES_V2)) < s.count]
 
 
-def ray_map(config: Collecting, shards: list[Shard], address: str) -> Iterator[int]:
+def ray_map(config: Collecting, shards: list[Shard], address: str, workers: int) -> Iterator[int]:
     """The same workers as actors on a Ray cluster, one per CPU; yields like `parallel_map`.
+
+    address: of a cluster that is there, and all its CPUs are used; "local" starts one of `workers` CPUs.
 
     Raises:
         SystemExit: ray is not installed.
@@ -104,7 +107,13 @@ def ray_map(config: Collecting, shards: list[Shard], address: str) -> Iterator[i
         raise SystemExit("--ray needs Ray. Install it: pip install 'neon-sim[cluster]'") from None
     from tqdm import tqdm
 
-    ray.init(address=None if address == "local" else address, log_to_driver=False)
+    local = address == "local"
+    ray.init(
+        address=None if local else address,
+        num_cpus=workers if local else None,
+        include_dashboard=False if local else None,
+        log_to_driver=False,
+    )
     try:
         cpus = max(1, int(ray.cluster_resources().get("CPU", 1)))
         worker = ray.remote(num_cpus=1)(Recorder)
@@ -136,12 +145,6 @@ def person(args: argparse.Namespace) -> Iterator[Driver | None]:
             yield lambda env: TeleopPolicy(env, keyboard(typed_keys(fd), velocity_limit(env), HEIGHT_RANGE))
 
 
-def velocity_limit(env: Any) -> np.ndarray:
-    """(3,) m/s, m/s, rad/s that both the walker and the action can say."""
-    limit: np.ndarray = np.minimum(env.robot.max_velocity, env.action_map.max_velocity)
-    return limit
-
-
 def collect(
     config: Collecting, episodes: int, out: Path, args: argparse.Namespace, driver: Driver | None = None
 ) -> Path:
@@ -151,7 +154,7 @@ def collect(
     if driver is not None:
         new = record_driven(config, work, driver, args.window)
     elif args.ray is not None:
-        new = sum(ray_map(config, work, args.ray))
+        new = sum(ray_map(config, work, args.ray, args.workers))
     else:
         workers = min(args.workers, max(1, len(work)))
         new = sum(parallel_map(record_shard, work, workers, "shards", open_worker, (config,)))
@@ -188,6 +191,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--episodes", type=int)
     parser.add_argument("--seconds", type=float, help="of an episode at most")
     parser.add_argument("--sensors", nargs="+", help=f"some of {', '.join(ALL_SENSORS)}")
+    parser.add_argument("--full-lidar", action="store_true", default=None, help="all 20,000 points, with reflectivity")
     parser.add_argument("--control-mode")
     parser.add_argument("--physics-dt", type=float, help="s")
     parser.add_argument("--stop-on-success", action="store_true", default=None)
@@ -219,9 +223,12 @@ def settings(args: argparse.Namespace) -> tuple[list[Collecting], int]:
     if args.version not in VERSIONS:
         raise nearest("version", args.version, VERSIONS)
     known = [*REFERENCES, "noisy_expert", TELEOP]
-    if config.policy not in known and not Path(config.policy).is_dir():
-        raise nearest("policy (nor is it a folder)", config.policy, known)
+    if config.policy not in known:
+        if not Path(config.policy).is_dir():
+            raise nearest("policy (nor is it a folder)", config.policy, known)
+        config = replace(config, policy=str(Path(config.policy).resolve()))  # workers may run in another folder
     check_driving(args, config)
+    check_lidar(config)
     if episodes < 1 or config.seconds * RATE_HZ < 1 or args.workers < 1:
         raise ValueError(f"Episodes, seconds and workers must be positive, got {episodes}, {config.seconds}, "
                          f"{args.workers}.")  # fmt: skip
@@ -256,7 +263,10 @@ def record_task(config: Collecting, episodes: int, out: Path, args: argparse.Nam
     Raises:
         ValueError: the folder belongs to other settings.
     """
-    claim_folder(out, asdict(config))
+    chosen = asdict(config)
+    if not config.full_lidar:
+        del chosen["full_lidar"]  # so that runs begun before there was this choice go on
+    claim_folder(out, chosen)
     dataset = collect(config, episodes, out, args, driver)
     print(f"{config.task}: {success_line(dataset)}")
     if args.discard_shards:

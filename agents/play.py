@@ -2,6 +2,7 @@
 
     python agents/play.py                                  # the shipped demo heads reach for balls
     python agents/play.py --policy expert --task reach --seed 3
+    python agents/play.py --real-time linear --latency-ms 50   # chunks that blend while they are late, without a jump
     python agents/play.py --policy runs/reach_ppo          # what agents/train_ppo.py trained, on its own task
     python agents/play.py --policy random --task stand --window   # live, where there is a display
     python agents/play.py --task walk --teleop             # from the keyboard, in any terminal, over ssh too
@@ -15,13 +16,9 @@ Writes OUT/play.mp4 and OUT/play.png (the robot, its head camera, its LiDAR from
 """
 
 import argparse
-import os
-import select
 import sys
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import replace
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +30,21 @@ from PIL import Image, ImageDraw
 import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.env_config import SENSORS
 from neon_sim.eval.evaluate import EvaluationJob, build_policy
-from neon_sim.g1 import joints
+from neon_sim.inference.chunking import BLEND_SCHEDULES, ChunkingConfig, delay_steps
+from neon_sim.inference.real_time import RealTimeConfig, RealTimePolicy
+from neon_sim.inference.references import STEPS
 from neon_sim.inference.sb3_policy import find_run, load_model
+from neon_sim.inference.teleop import (
+    KEYS,
+    NOTHING,
+    QUIT,
+    STOP,
+    TeleopPolicy,
+    key_by_key,
+    keyboard,
+    typed_keys,
+    velocity_limit,
+)
 from neon_sim.shipped import asset_path
 from neon_sim.walker import HEIGHT_RANGE
 
@@ -42,20 +52,6 @@ PANEL = 240  # px, side of a sense's panel
 LIDAR_RANGE_M = 4.0
 EVERY = 2  # control steps per video frame: 25 pictures a second
 ENDLESS = ("stand", "walk")  # tasks that go on after success, until time is up
-KEY_STEPS = 5  # control steps per look at the keys: 0.1 s
-QUIT, STOP, NOTHING = "x", " ", "."
-# What a key changes: an entry of the command vx, vy, yaw rate, height, and by how much (m/s, m/s, rad/s, m).
-KEYS = {
-    "w": (0, 0.1),
-    "s": (0, -0.1),
-    "a": (1, 0.1),
-    "d": (1, -0.1),
-    "q": (2, 0.2),
-    "e": (2, -0.2),
-    "r": (3, 0.02),
-    "f": (3, -0.02),
-}
-ARROWS = {"A": "w", "B": "s", "C": "e", "D": "q"}  # up, down, right, left: the last letter of what a terminal sends
 
 
 class Film:
@@ -117,7 +113,7 @@ def play(env: Any, policy: Any, seed: int, episodes: int, film: Film) -> None:
         policy.reset()
         obs, info = env.reset(seed=seed + episode)
         policy.observe(obs, info["time_s"])
-        over, step, used = False, 0, 0
+        over, step, used, slowed = False, 0, 0, 0
         chunk = np.empty((0, env.action_map.dim))
         while not over:
             if used == len(chunk):
@@ -126,83 +122,34 @@ def play(env: Any, policy: Any, seed: int, episodes: int, film: Film) -> None:
                 film.add(compose(env.render(), obs, f'"{info["instruction"]}"'))
             obs, _, terminated, truncated, info = env.step(chunk[used])
             used += 1
+            slowed += bool(info["safety"]["speed"])
             policy.observe(obs, info["time_s"])
             over, step = terminated or truncated or (info["success"] and env.config.task not in ENDLESS), step + 1
-        print(f'"{info["instruction"]}": {"done" if info["success"] else "not done"} after {step / 50:.1f} s')
-
-
-def press(command: np.ndarray, key: str, limit: np.ndarray) -> np.ndarray:
-    """The command (4,) vx, vy, yaw rate, height after a key; velocities stay within +-`limit` (3,)."""
-    if key == STOP:
-        return np.array((0.0, 0.0, 0.0, command[3]))
-    if key not in KEYS:
-        return command
-    entry, change = KEYS[key]
-    command = command.copy()
-    command[entry] = round(command[entry] + change, 3)  # so that three times 0.1 is 0.3
-    low, high = HEIGHT_RANGE
-    return np.clip(command, np.append(-limit, low), np.append(limit, high))
-
-
-def plain_keys(typed: str) -> str:
-    """Letters of KEYS out of what a terminal sends: arrows are three characters, and capitals count as small."""
-    for arrow, key in ARROWS.items():
-        typed = typed.replace(f"\x1b[{arrow}", key).replace(f"\x1bO{arrow}", key)
-    return typed.lower()
-
-
-@contextmanager
-def key_by_key(fd: int) -> Iterator[None]:
-    """Let the terminal hand over each key at once and unseen; whatever happens, leave it as it was."""
-    import termios  # not on Windows: there --keys is the way
-    import tty
-
-    before = termios.tcgetattr(fd)
-    try:
-        tty.setcbreak(fd)
-        yield
-    finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
-
-
-def typed_keys(fd: int) -> Iterator[str]:
-    """What was typed since the last look, every 0.1 s by the clock on the wall; a closed terminal quits."""
-    due_s = time.monotonic()
-    while True:
-        ready, _, _ = select.select([fd], [], [], 0.0)
-        raw = os.read(fd, 256) if ready else b"."
-        yield plain_keys(raw.decode(errors="ignore")) if raw else QUIT
-        due_s = max(due_s + KEY_STEPS / 50, time.monotonic() - KEY_STEPS / 50)  # a slow machine does not catch up
-        time.sleep(max(due_s - time.monotonic(), 0.0))
+        end = "done" if info["success"] else "not done"
+        print(f'"{info["instruction"]}": {end} after {step / 50:.1f} s; safety slowed {slowed} of {step} steps')
 
 
 def drive(env: Any, keys: Iterable[str], seed: int, film: Film) -> None:
     """Follow the keys until they end or say quit; after a fall the robot is put back on its feet."""
-    limit = np.minimum(env.robot.max_velocity, env.action_map.max_velocity)
+    limit = velocity_limit(env)
     if not limit.any():
         print("This robot's walker only stands: every velocity stays at zero.")
-    rest = np.array((0.0, 0.0, 0.0, env.config.height))
-    command, step, said = rest, 0, ""
+    driver, step = TeleopPolicy(env, keyboard(keys, limit, HEIGHT_RANGE)), 0
     obs, _ = env.reset(seed=seed)
-    for pressed in keys:
-        if QUIT in pressed:
+    while True:
+        try:
+            chunk = driver.act()[0]
+        except KeyboardInterrupt:
             break
-        for key in pressed:
-            command = press(command, key, limit)
-        env.config = replace(env.config, height=float(command[3]))
-        action = env.action_map.encode(joints.HOME, command[:3])
-        words = "vx {:+.1f} m/s   vy {:+.1f} m/s   turn {:+.1f} rad/s   height {:.2f} m".format(*command)
-        if words != said:
-            print(words, flush=True)
-            said = words
-        for _ in range(KEY_STEPS):
+        for action in chunk:
             if env.render_mode == "rgb_array" and step % EVERY == 0:
-                film.add(compose(env.render(), obs, words))
+                film.add(compose(env.render(), obs, driver.words))
             obs, _, terminated, truncated, _ = env.step(action)
             step += 1
             if terminated or truncated:
                 print("It fell; on its feet again." if terminated else "Time is up; from the start again.")
-                command, (obs, _) = rest, env.reset()
+                driver.reset()
+                obs, _ = env.reset()
                 break
     x, y, _ = env.world.position("pelvis")
     print(f"Drove for {step / 50:.1f} s; now {x:+.2f} m ahead and {y:+.2f} m left of the start.")
@@ -221,6 +168,33 @@ def teleoperate(env: Any, keys: str | None, seed: int, film: Film) -> None:
             print("Stopped.")
 
 
+def parse_real_time(
+    blend: str | None, horizon: int | None, latency_ms: float | None, policy: str
+) -> RealTimeConfig | None:
+    """How chunks take over from each other; None where each is carried out as it comes.
+
+    Raises:
+        ValueError: a schedule that does not exist, numbers that make no sense, a policy that has no chunks, or a
+            horizon or a latency without a schedule.
+    """
+    if blend is None:
+        if horizon is not None or latency_ms is not None:
+            raise ValueError("--horizon and --latency-ms go with --real-time BLEND: say how chunks blend, e.g. linear.")
+        return None
+    if find_run(Path(policy)) is not None:
+        raise ValueError("A run of train_ppo acts step by step and has no chunks to blend: leave out --real-time.")
+    chunking = ChunkingConfig(blend, ChunkingConfig.execution_horizon if horizon is None else horizon)
+    config = RealTimeConfig(chunking, delay_steps((latency_ms or 0.0) / 1e3))
+    config.check_length(STEPS)
+    return config
+
+
+def build_player(policy: str, env: Any, real_time: RealTimeConfig | None) -> Any:
+    """The policy of that name or folder, its chunks blended if asked for."""
+    player = build_policy(EvaluationJob("play", policy, ()), env)
+    return player if real_time is None else RealTimePolicy(player, real_time, env.action_map)
+
+
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -229,12 +203,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--task", help="default: reach, or what a run of train_ppo was trained on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=4)
+    parser.add_argument("--real-time", metavar="BLEND", help=f"real-time chunking: {', '.join(BLEND_SCHEDULES)}")
+    parser.add_argument("--horizon", type=int, help="with --real-time: steps from one chunk to the next (default: 10)")
+    parser.add_argument("--latency-ms", type=float, help="with --real-time: how late a chunk is (default: 0)")
     parser.add_argument("--window", action="store_true", help="show it live and write nothing")
     parser.add_argument("--teleop", action="store_true", help="drive from the keyboard instead of by a policy")
     parser.add_argument("--keys", help="drive by these keys, one per 0.1 s, instead of the keyboard")
     parser.add_argument("--out", type=Path, default=Path("runs/play"))
     args = parser.parse_args()
     args.teleop = args.teleop or args.keys is not None
+    if args.teleop and args.real_time is not None:
+        parser.error("--real-time is for a policy's chunks; a driver's wishes are sent as they are.")
     unknown = sorted(set(args.keys or "") - {*KEYS, STOP, NOTHING, QUIT})
     if unknown:
         parser.error(f"--keys has unknown keys {''.join(unknown)!r}. Valid: {''.join((*KEYS, STOP, NOTHING, QUIT))!r}.")
@@ -260,6 +239,7 @@ def main() -> None:
     """Play or drive, and write."""
     args = parse()
     try:
+        real_time = parse_real_time(args.real_time, args.horizon, args.latency_ms, args.policy)
         options = {"task": args.task or "reach"} if args.teleop else world_options(args.policy, args.task)
     except ValueError as error:
         raise SystemExit(str(error)) from None
@@ -271,7 +251,7 @@ def main() -> None:
         if args.teleop:
             teleoperate(env, args.keys, args.seed, film)
         else:
-            play(env, build_policy(EvaluationJob("play", args.policy, ()), env), args.seed, args.episodes, film)
+            play(env, build_player(args.policy, env, real_time), args.seed, args.episodes, film)
 
 
 if __name__ == "__main__":

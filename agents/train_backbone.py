@@ -3,12 +3,17 @@
     python agents/train_backbone.py                      # the shipped weights: about 40 minutes on two cores
     python agents/train_backbone.py --preset tiny        # two minutes, prints the same report
     python agents/train_backbone.py --out runs/bb        # stop with Ctrl-C, run the same line to go on
+    apt-get install wordnet-base
+    python agents/train_backbone.py --words /usr/share/wordnet --out runs/words   # the text side alone: a minute
 
-Writes OUT/compact_backbone (config.json, backbone.safetensors) and OUT/probes.json.
+Writes OUT/compact_backbone (config.json, backbone.safetensors) and OUT/probes.json. With --words it writes
+OUT/compact_words, the shipped backbone with a text side that knows words by their meaning, and OUT/wordings.json, what
+it makes of wordings that are held back. The eyes stay the same to the bit: BackboneConfig(weights="compact_words").
 """
 
 import argparse
 import json
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +21,20 @@ from typing import Any
 import gymnasium
 
 import neon_sim
-from neon_sim.model.compact import load_compact
+from neon_sim.model.compact import CompactBackbone, load_compact, read_compact, save_compact
 from neon_sim.model.video_backbone import BackboneConfig
 from neon_sim.names import nearest
 from neon_sim.sensors.camera import CameraConfig
-from neon_sim.training.backbone import BackboneTrainer, load_films
+from neon_sim.tasks import follow_voice, lift_box, look_at, navigate, press, push_box, reach, stand, track, wave
+from neon_sim.tasks.wording import Wording
+from neon_sim.training.backbone import BackboneTrainer, Films, load_films
 from neon_sim.training.clips import FRAME_STEPS, MOTION_PROBE, ClipConfig, film_paths, record_film, save_films
+from neon_sim.training.multitask import STANDING
 from neon_sim.training.probes import probe_backbone
 from neon_sim.training.run_folder import claim_folder
+from neon_sim.training.wording_probes import judge_finding, judge_wordings, text_in_pooled
+from neon_sim.training.wordings import Phrase, WordingTraining, teach_wordings
+from neon_sim.training.wordnet import WordVectorConfig, read_wordnet, word_vectors, wordnet_license
 from neon_sim.training.workers import cpu_count, parallel_map
 
 
@@ -45,6 +56,20 @@ PRESETS = {
     "tiny": BackboneTraining(films=60, test_films=20, motion_films=100, minutes=0.7, batch_films=12),
 }
 SHARD = 50  # films in one file
+FOUND_FILMS = 40  # films in which phrases are to find balls
+NAMES = (Phrase("name", "{color}"), Phrase("name", "the {color} ball"))  # what a picture is asked for
+WORDINGS: dict[str, Wording] = {
+    "reach": reach.WORDING,
+    "track": track.WORDING,
+    "press": press.WORDING,
+    "press/either_hand": press.EITHER_HAND,
+    "lift_box": lift_box.WORDING,
+    "look_at": look_at.WORDING,
+    "follow_voice": follow_voice.WORDING,
+    "stand": stand.WORDING,
+    "navigate": navigate.WORDING,
+    "push_box": push_box.WORDING,
+} | {f"wave/{name}": gesture.wording for name, gesture in wave.GESTURES.items()}
 _ENV: Any = None
 
 
@@ -79,6 +104,39 @@ def record(folder: Path, count: int, seed: int, workers: int, config: ClipConfig
     return film_paths(folder)[: len(jobs)]
 
 
+def phrases_of(split: str) -> list[Phrase]:
+    """All wordings of a split; walk's are numbers, which a mean of words does not keep in order."""
+    return [Phrase(meaning, template) for meaning, wording in WORDINGS.items() for template in wording.of(split)]
+
+
+def judge(backbone: CompactBackbone, reference: CompactBackbone, films: Films) -> dict[str, Any]:
+    """What a text side makes of held-out wordings: which task, by its own features and through a black clip's."""
+    train, test = ([p for p in phrases_of(split) if p.task in STANDING] for split in ("train", "test"))
+    asked = {name: [p for p in said if p.task == "reach"] for name, said in (("seen", train), ("held_out", test))}
+    return {
+        "text": judge_wordings(backbone.text_encoder, train, test),
+        "pooled": judge_wordings(lambda texts: text_in_pooled(backbone, texts), train, test),
+        "finds": {split: judge_finding(reference, backbone, films, p) for split, p in asked.items()},
+    }
+
+
+def train_words(folder: Path, out: Path, test_films: int, seed: int, workers: int) -> dict[str, Any]:
+    """Compute word vectors, teach the text side, and judge it beside the hashed one."""
+    begun = time.perf_counter()
+    vectors = word_vectors(read_wordnet(folder), WordVectorConfig(), seed)
+    hashed = load_compact(BackboneConfig()).eval()
+    training = WordingTraining(seed=seed)
+    save_compact(teach_wordings(hashed, vectors, [*phrases_of("train"), *NAMES], training), out / "compact_words")
+    minutes = (time.perf_counter() - begun) / 60.0
+    (out / "compact_words" / "LICENSE-WordNet.txt").write_text(wordnet_license(folder))
+    films = load_films(record(out / "test_films", test_films, 2_000_000 + seed, workers))
+    taught = read_compact(out / "compact_words").eval()
+    report: dict[str, Any] = {"hashed": judge(hashed, hashed, films), "meanings": judge(taught, hashed, films)}
+    report |= {"training": asdict(training), "minutes": minutes, "version": neon_sim.__version__}
+    (out / "wordings.json").write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
 def main() -> None:
     """Record, train, probe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -86,6 +144,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/backbone"))
     parser.add_argument("--workers", type=int, default=cpu_count())
     parser.add_argument("--minutes", type=float, help="training time in place of the preset's")
+    parser.add_argument("--words", type=Path, help="folder of WordNet's database: train the text side alone")
     parser.add_argument("--probe-only", action="store_true", help="train nothing: probe the shipped backbone")
     args = parser.parse_args()
     if args.preset not in PRESETS:
@@ -93,8 +152,12 @@ def main() -> None:
     preset = PRESETS[args.preset]
     minutes = args.minutes or preset.minutes
     try:
-        claim_folder(args.out, {"preset": args.preset, "minutes": minutes})
-    except ValueError as error:
+        claim_folder(args.out, {"preset": args.preset} | ({"words": True} if args.words else {"minutes": minutes}))
+        if args.words:
+            report = train_words(args.words, args.out, min(FOUND_FILMS, preset.test_films), preset.seed, args.workers)
+            print(json.dumps({side: report[side] for side in ("hashed", "meanings")}, indent=2))
+            return
+    except (ValueError, FileNotFoundError) as error:
         raise SystemExit(str(error)) from None
     train = record(args.out / "films", preset.films, 1_000_000 + preset.seed, args.workers)
     test = record(args.out / "test_films", preset.test_films, 2_000_000 + preset.seed, args.workers)

@@ -1,6 +1,6 @@
 """Train the walker: the base gait's gains by cross-entropy search, then a policy on top of it by PPO.
 
-    python agents/train_walker.py                       # the whole run: 3 to 4 hours on two cores
+    python agents/train_walker.py                       # the whole run: about three hours on two cores
     python agents/train_walker.py --preset tiny         # two minutes, shows learning
     python agents/train_walker.py --out runs/walker     # stopped? The same command goes on exactly where it was
 
@@ -41,8 +41,8 @@ SIZES = (OBSERVATION_SIZE, CRITIC_SIZE, ACTION_SIZE)
 class Settling:
     """The end of a training: it explores less and steps more carefully, as the walker that is shipped will."""
 
-    from_m: float = 65.0  # million control steps
-    to_m: float = 85.0
+    from_m: float = 25.0  # million control steps
+    to_m: float = 62.0
     std: tuple[float, float] = (0.3, 0.15)  # upper bound of the exploration, before and after
     target_kl: float = 1.0 / 3.0  # of PPO's own, after; the entropy bonus is gone by then
 
@@ -51,7 +51,7 @@ class Settling:
 class TrainConfig:
     """One training."""
 
-    steps_m: float = 90.0  # million control steps of all robots together
+    steps_m: float = 75.0  # million control steps of all robots together
     horizon: int = 24
     seed: int = 0
     save_every_s: float = 180.0

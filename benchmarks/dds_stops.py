@@ -4,13 +4,14 @@
 # (real/ is neon_sim.real only when installed, and mypy looks in neon_sim/)
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dds_wire import FAULTS, NEVER, SimulatedRobot, TalkingRobot
+from dds_wire import FAULTS, NEVER, TalkingRobot
 
 from neon_sim.g1 import joints
 from neon_sim.real.errors import NotArmedError, RobotError
@@ -50,21 +51,29 @@ def drive(robot: UnitreeRobot, steps: int) -> None:
         robot.advance()
 
 
-def arm(robot: UnitreeRobot, steps: int = 15) -> int:
-    """Arm and drive until commands are followed; how often the machine alone stopped the robot meanwhile.
+def arm(robot: UnitreeRobot, steps: int = 15, prepare: Callable[[], None] | None = None) -> list[str]:
+    """Arm and drive until commands are followed. prepare: what comes before each arming.
+
+    Returns:
+        Why it did not come to that, in words, for each time at which the machine alone stopped the robot again.
 
     Raises:
         NotArmedError: it stops every time.
     """
-    for tries in range(ARM_TRIES):
+    reasons: list[str] = []
+    while len(reasons) < ARM_TRIES:
+        if prepare is not None:
+            prepare()
         try:
             robot.arm(gantry=True)
             drive(robot, steps)
-        except RobotError:  # stopped again, or the machine gave the control no time for half a second
+        except RobotError as error:  # stopped again, or the machine gave the control no time for half a second
+            reasons.append(str(error))
             continue
         if robot.phase is Phase.RUNNING:
-            return tries
-    raise NotArmedError(robot.reasons, f"measure: it was stopped {ARM_TRIES} times")
+            return reasons
+        reasons.append("; ".join(robot.reasons))
+    raise NotArmedError(reasons[-1:], f"measure: it was stopped {ARM_TRIES} times")
 
 
 def state_faults(domain: int, repeats: int, age_s: float) -> dict[str, Any]:
@@ -76,7 +85,7 @@ def state_faults(domain: int, repeats: int, age_s: float) -> dict[str, Any]:
         for fault in FAULTS * repeats:
             talker.spoil("")
             time.sleep(0.3)
-            false_stops += arm(robot)
+            false_stops += len(arm(robot))
             talker.spoil(fault)
             spoilt_s = damped_s = NEVER
             deadline_s = time.monotonic() + ANSWER_S
@@ -114,32 +123,3 @@ def stale_holds(domain: int, repeats: int) -> list[float]:
 def holds(log: Path) -> list[float]:
     """When the arms were held because the env was silent, by a log of stops."""
     return [event["time_s"] for event in read_events(log / "stops.jsonl") if event.get("phase") == "holding"]
-
-
-def link_cuts(domain: int, repeats: int) -> list[float]:
-    """From the death of the control process (kill -9) to the simulated robot's own damping, ms each."""
-    cuts = []
-    with closing(SimulatedRobot(domain, *GANTRY)) as robot:
-        for _ in range(repeats):
-            with closing(UnitreeRobot(config_for(domain, PATIENT_S))) as client:
-                arm(client)
-                killed_s = time.monotonic()
-                client._client.process.kill()
-                client._client.process.wait()
-                cuts.append(1e3 * (watchdog_s(robot, killed_s) - killed_s))
-    return cuts
-
-
-def watchdog_s(robot: SimulatedRobot, after_s: float) -> float:
-    """When its watchdog bit for the first time after a moment.
-
-    Raises:
-        TimeoutError: it did not.
-    """
-    deadline_s = time.monotonic() + ANSWER_S
-    while time.monotonic() < deadline_s:
-        bites = [e["at_s"] for e in list(robot.events) if e["event"] == "watchdog" and e["at_s"] > after_s]
-        if bites:
-            return float(bites[0])
-        time.sleep(0.005)
-    raise TimeoutError("The simulated robot's watchdog did not bite.")

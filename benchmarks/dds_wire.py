@@ -30,7 +30,11 @@ from neon_sim.real.low_cmd import DAMPING_KD
 from neon_sim.real.transport import Link, LinkConfig
 
 TICK_S = 0.002
+TOLD_S = 5.0  # what the simulated robot has not told by then did not happen
+SLOW_S = 0.02  # a tick that is later counts as slow
+KEPT = 5000  # ticks whose lateness is remembered, as the simulated robot does
 NEVER = float("inf")
+_BUSY = "import os\nos.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))\nwhile True: pass"
 
 
 def _nan(record: np.ndarray) -> None:
@@ -90,6 +94,8 @@ class Talker:
         self._waiting: deque[tuple[float, bytes]] = deque()
         self._fault = ""
         self._spoilt_s = self._damped_s = NEVER
+        self._late_s: deque[float] = deque([0.0], maxlen=KEPT)
+        self._slow = 0
         self._others = 0  # commands after the first damping that were not damping
 
     def run(self) -> None:
@@ -97,6 +103,8 @@ class Talker:
         start_s = due_s = time.monotonic()
         while self._obey():
             now_s = time.monotonic()
+            self._late_s.append(now_s - due_s)
+            self._slow += now_s - due_s > SLOW_S
             for sample in self._samples(1000 + round(1e3 * (now_s - start_s)), now_s):
                 self._states.write(sample)
             self._listen()
@@ -113,6 +121,8 @@ class Talker:
             return False
         if order == "answer":
             self._line.send((self._spoilt_s, self._damped_s, self._others))
+        elif order == "lateness":
+            self._line.send({"max_us": 1e6 * max(self._late_s), "slow": self._slow})
         else:
             self._fault, self._spoilt_s, self._damped_s, self._others = order, NEVER, NEVER, 0
             self._odd = False
@@ -189,6 +199,11 @@ class TalkingRobot:
         self._line.send("answer")
         return self._line.recv()
 
+    def lateness(self) -> dict[str, float]:
+        """How late its last 5000 states were at most (us), and how many since the start were later than 20 ms."""
+        self._line.send("lateness")
+        return self._line.recv()
+
     def close(self) -> None:
         """End it."""
         self._line.close()
@@ -220,11 +235,34 @@ class SimulatedRobot:
         assert self.process.stdin is not None
         print(json.dumps(orders), file=self.process.stdin, flush=True)
 
+    def told_s(self, name: str, after_s: float, **details: Any) -> float:
+        """When it first told of an event with such details later than that; waited for.
+
+        Raises:
+            TimeoutError: it did not tell of one.
+        """
+        return float(self._told(name, after_s, details)["at_s"])
+
+    def lateness(self) -> dict[str, float]:
+        """What it says of its own ticks: see `neon_sim.real.bridge.pace.Lateness`. TimeoutError: it says nothing."""
+        before = len(self.events)
+        self.order(lateness=True)
+        return self._told("lateness", 0.0, {}, before)
+
     def close(self) -> None:
         """End it."""
         self.process.terminate()
         self.process.wait(20.0)
         self._ears.join(5.0)
+
+    def _told(self, name: str, after_s: float, details: dict[str, Any], first: int = 0) -> dict[str, Any]:
+        deadline_s = time.monotonic() + TOLD_S
+        while time.monotonic() < deadline_s:
+            for event in self.events[first:]:
+                if event["event"] == name and event.get("at_s", NEVER) > after_s and details.items() <= event.items():
+                    return event
+            time.sleep(0.002)
+        raise TimeoutError(f"The simulated robot did not tell of {name!r} in {TOLD_S:g} s.")
 
     def _hear(self) -> None:
         assert self.process.stdout is not None
@@ -233,8 +271,8 @@ class SimulatedRobot:
 
 @contextmanager
 def neighbours(count: int) -> Iterator[None]:
-    """So many processes that never rest, while this lasts."""
-    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    """So many processes that never rest, while this lasts; ordinary ones, whatever priority who measures has."""
+    busy = [subprocess.Popen([sys.executable, "-c", _BUSY]) for _ in range(count)]
     try:
         yield
     finally:

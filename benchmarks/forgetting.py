@@ -2,7 +2,7 @@
 
     python benchmarks/forgetting.py                      # reach, five arms, three seeds; writes RESULTS.md
     python benchmarks/forgetting.py --preset tiny        # a quick look; writes nothing outside --out
-    python benchmarks/forgetting.py --preset full        # ten arms, ten seeds
+    python benchmarks/forgetting.py --preset full        # all arms, ten seeds
     python benchmarks/forgetting.py --calibrate          # how bad the regimes are to be; learns nothing
     python benchmarks/forgetting.py --seeds 100 101      # to choose settings on; writes nothing outside --out
 
@@ -17,20 +17,21 @@ import datetime
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from forgetting_arms import ARMS, PRESETS, Preset, all_seeds, learner_config, stages_of
-from forgetting_calibrate import calibrate, judging_seeds
-from forgetting_life import ShardJob, live_shard, make_learner, play
+from forgetting_arms import ARMS, PRESETS, Preset, all_seeds
+from forgetting_calibrate import calibrate
+from forgetting_costs import PROPORTIONS, expected_seconds, expected_total, measured_costs
+from forgetting_life import ShardJob, live_shard
 from forgetting_merge import figures_of
 from forgetting_plots import plot_all
+from forgetting_randomised import train_rival
 from forgetting_table import HEADER, arm_rows, regime_lines
-from forgetting_world import HeldLook, Looks, judge, look, open_env
+from forgetting_world import Looks, look
 from report import ROOT, table, write_report
 
 from neon_sim.eval.regimes import REGIMES, regimes_of
@@ -64,38 +65,6 @@ def look_at_all(job: ShardJob, workers: int) -> Looks:
 def _name_of(seeds: Sequence[int]) -> str:
     """Of a block's file: another preset or other seeds make other blocks."""
     return hashlib.blake2b(str(seeds).encode(), digest_size=8).hexdigest()
-
-
-def episode_costs(job: ShardJob, looks: Looks) -> tuple[float, float]:
-    """Seconds of one episode that is lived and learned from, and of one that is judged, as this machine is now."""
-    torch.set_num_threads(1)
-    learner = make_learner(job, learner_config(job.preset, ARMS["naive"], job.seed), looks)
-    env, seeds = open_env(job.task), all_seeds(job.regimes, job.preset)[:3]
-    play(env, learner, job.regimes[0], seeds[0], job.preset.steps)
-    for item in list(learner.buffer) * learner.config.batch_size:
-        learner.buffer.append(item)  # enough for a batch, as it is for all but the first dozen episodes
-    begun = time.perf_counter()
-    for seed in seeds[1:]:
-        play(env, learner, job.regimes[0], seed, job.preset.steps)
-    lived = (time.perf_counter() - begun) / 2
-    begun = time.perf_counter()
-    judged = judging_seeds(job.seed, min(3, job.preset.judged))
-    for regime in job.regimes[:2]:
-        judge(env, HeldLook(learner.model, looks), regime, judged)
-    env.close()
-    return lived, (time.perf_counter() - begun) / (2 * len(judged))
-
-
-def expected_seconds(jobs: Sequence[ShardJob], costs: tuple[float, float], workers: int) -> float:
-    """How long the shards that are missing will take; half-lived ones count as if they were not begun."""
-    total = 0.0
-    for job in (job for job in jobs if not job.path.exists()):
-        arm = ARMS[job.arm]
-        stages = stages_of(arm.plan, job.regimes, job.preset, job.seed)
-        rows = len(stages) if arm.learns and arm.rate > 0.0 else 1  # the same weights are judged once
-        total += costs[0] * sum(len(stage.regimes) for stage in stages)
-        total += costs[1] * rows * len(job.regimes) * job.preset.judged
-    return total / max(1, min(workers, len(jobs)))
 
 
 def settings_of(job: ShardJob) -> str:
@@ -162,9 +131,10 @@ def seeds_written(path: Path) -> int:
 def make_jobs(preset: Preset, task: str, policy: Path, out: Path) -> list[ShardJob]:
     """One for each arm and seed, the longest first, so that no worker is left alone with one at the end."""
     regimes = regimes_of(task)
-    light = [arm for arm in preset.arms if not ARMS[arm].learns or ARMS[arm].rate == 0.0]
-    order = [arm for arm in preset.arms if arm not in light] + light
-    return [ShardJob(arm, seed, task, regimes, preset, str(policy), out) for seed in preset.seeds for arm in order]
+    jobs = [
+        ShardJob(arm, seed, task, regimes, preset, str(policy), out) for seed in preset.seeds for arm in preset.arms
+    ]
+    return sorted(jobs, key=lambda job: -expected_seconds(job, PROPORTIONS))
 
 
 def run(jobs: Sequence[ShardJob], name: str, workers: int) -> None:
@@ -172,10 +142,15 @@ def run(jobs: Sequence[ShardJob], name: str, workers: int) -> None:
     prepare(jobs[0])
     looks = look_at_all(jobs[0], workers)
     missing = [job for job in jobs if not job.path.exists()]
+    if any(ARMS[job.arm].remembers for job in missing):
+        train_rival(jobs[0].policy, jobs[0].task, jobs[0].preset.rival, jobs[0].rival_path)
     if missing:
-        costs = episode_costs(jobs[0], looks)
-        minutes = expected_seconds(jobs, costs, workers) / 60
-        each = f"an episode costs {costs[0]:.2f} s to live and {costs[1]:.2f} s to judge on this machine now"
+        costs = measured_costs(jobs[0], looks)
+        minutes = expected_total(jobs, costs, min(workers, len(missing))) / 60
+        each = (
+            f"an episode costs {costs.acted:.2f} s to live, {costs.learned:.2f} s to learn from, {costs.judged:.2f} s"
+        )
+        each = f"{each} to judge on this machine now"
         print(f"{len(missing)} of {len(jobs)} shards, {workers} workers; {each}: about {minutes:.0f} min.", flush=True)
         list(parallel_map(live_shard, missing, min(workers, len(missing)), "lives"))
     print(f"\n{report(jobs, name)}\nWrote table.md, figures.json and three pictures to {jobs[0].out}")

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 from forgetting_calibrate import judging_seeds
+from forgetting_randomised import RivalConfig
 
 from neon_sim.eval.regimes import Regime, life_order
 from neon_sim.training.protection import (
@@ -32,6 +33,8 @@ class Arm:
     protection: ProtectionConfig = NoneConfig()
     rate: float = 1.0  # of the preset's learning rate
     learns: bool = True  # False: the learning cycle is not even run
+    labels: bool = False  # whether it is told each episode's reward
+    remembers: bool = False  # whether its heads have a memory and were trained on randomised motors
     plan: str = "sequence"  # or "joint", "fresh": see `stages_of`
 
 
@@ -43,13 +46,11 @@ ARMS: Final[dict[str, Arm]] = {
     "online_ewc": Arm("EWC, one anchor and a Fisher that fades", OnlineEWCConfig()),
     "replay": Arm("rehearses a fair sample of its life", ReplayConfig()),
     "ewc_replay": Arm("online EWC and rehearsal", EWCReplayConfig()),
+    "reward": Arm("what labels would buy: told each episode's reward", labels=True),
+    "randomised": Arm("trained on randomised motors, has a memory, never learns", learns=False, remembers=True),
     "lr0": Arm("the whole cycle with learning rate 0", rate=0.0),
     "fresh": Arm("met each regime as its first: the oracle of each", plan="fresh"),
     "joint": Arm("ceiling: the same episodes, all regimes mixed from the start", plan="joint"),
-}
-NOT_BUILT: Final = {
-    "reward": "a reward-driven arm: what labels would buy",
-    "randomised": "a policy trained on randomised bodies that never learns",
 }
 
 
@@ -60,11 +61,12 @@ class Preset:
     arms: tuple[str, ...] = tuple(ARMS)
     seeds: tuple[int, ...] = tuple(range(10))
     first_visit: int = 100  # episodes of `steps` in a regime that is new: 9,600 env steps
-    again: int = 60
+    again: int = 48
     judged: int = 40  # episodes per seed of each cell of the matrix
     steps: int = 96  # control steps an episode of the life: six chunks
     window: int = 20  # episodes that a recovery is judged on
     learner: SelfLearnerConfig = SelfLearnerConfig(practice_noise_m=0.04)
+    rival: RivalConfig = RivalConfig()  # the arm `randomised`
     written: bool = True  # into benchmarks/results and RESULTS.md
 
 
@@ -73,8 +75,8 @@ PRESETS: Final[dict[str, Preset]] = {
     "benchmark": Preset(
         arms=("frozen", "naive", "online_ewc", "replay", "lr0"),
         seeds=(0, 1, 2),
-        first_visit=80,
-        again=40,
+        first_visit=50,  # 4,800 env steps: half of what the full table gives a regime
+        again=26,
         judged=34,  # 102 a cell
     ),
     "tiny": Preset(
@@ -86,6 +88,7 @@ PRESETS: Final[dict[str, Preset]] = {
         steps=48,
         window=2,
         learner=SelfLearnerConfig(practice_noise_m=0.04, batch_size=3, updates_per_chunk=1, fisher_samples=16),
+        rival=RivalConfig(episodes=2, epochs=1, steps=48),
         written=False,
     ),
 }

@@ -16,7 +16,10 @@ from typing import Any
 import torch
 from forgetting_arms import ARMS, Preset, Stage, learner_config, life_seed, stages_of
 from forgetting_calibrate import judging_seeds
-from forgetting_world import HeldLook, Judged, Looks, arrived, fault_of, judge, open_env
+from forgetting_judge import TOGETHER, Judge
+from forgetting_randomised import HistoryPolicy, load_rival
+from forgetting_reward import RewardedLearner, reward_of
+from forgetting_world import HeldLook, Judged, Looks, arrived, fault_of, open_env
 from tqdm import tqdm
 
 from neon_sim.eval.regimes import Regime
@@ -50,13 +53,26 @@ class ShardJob:
         """Of the life in progress."""
         return self.out / "states" / f"{self.arm}_{self.seed}.pt"
 
+    @property
+    def rival_path(self) -> Path:
+        """Of the heads of the arm `randomised`."""
+        return self.out / "rival.pt"
+
 
 def make_learner(job: ShardJob, config: SelfLearnerConfig, looks: Looks) -> NeonSelfLearner:
     """The checkpoint's policy, on held looks, about to learn."""
     model = NeonVLA.from_pretrained(job.policy)
-    learner = NeonSelfLearner(model, load_forward_model(model, Path(job.policy)), config)
-    learner.policy = HeldLook(model, looks, config.practice_noise_m)
+    kind = RewardedLearner if ARMS[job.arm].labels else NeonSelfLearner
+    learner = kind(model, load_forward_model(model, Path(job.policy)), config)
+    learner.policy = make_policy(job, model, looks, config.practice_noise_m)
     return learner
+
+
+def make_policy(job: ShardJob, model: NeonVLA, looks: Looks, noise_m: float = 0.0) -> HeldLook:
+    """What acts for an arm, practising where noise_m is more than 0."""
+    if ARMS[job.arm].remembers:
+        return HistoryPolicy(model, looks, load_rival(model, job.preset.rival, job.rival_path), noise_m)
+    return HeldLook(model, looks, noise_m)
 
 
 def play(env: Any, learner: NeonSelfLearner, regime: Regime, seed: int, steps: int) -> tuple[bool, bool]:
@@ -66,6 +82,8 @@ def play(env: Any, learner: NeonSelfLearner, regime: Regime, seed: int, steps: i
     env.world.apply_fault(fault_of(regime))
     policy.begin(seed)
     played = rollout(env, policy, steps, seed, keep=(), on_chunk=lambda _: learner.before_chunk())
+    if isinstance(learner, RewardedLearner):
+        learner.reward = reward_of(played.rewards)
     learner.end_episode()
     return arrived(env, policy.offset_m), bool(played.terminated[-1])
 
@@ -84,7 +102,8 @@ class Life:
         self.learner = make_learner(job, self.config, looks)
         self.env = open_env(job.task)
         self.records: list[dict[str, Any]] = []
-        self._judged: dict[tuple[str, int], Judged] = {}  # the same weights fare the same
+        self.judge = self._make_judge()
+        self._judged: dict[str, list[Judged]] = {}  # the same weights fare the same
 
     def go_on(self, stages: Sequence[Stage]) -> list[dict[str, Any]]:
         """Live through what has not been lived through yet; returns a record for each stage."""
@@ -95,12 +114,19 @@ class Life:
             self.records.append(self._stage(stage))
             save_learning_state(path, self.learner, {"records": json.dumps(self.records)})
             self._tell(len(stages))
-        self.env.close()
+        self.close()
         return self.records
+
+    def close(self) -> None:
+        """Close all envs."""
+        self.env.close()
+        self.judge.close()
 
     def _stage(self, stage: Stage) -> dict[str, Any]:
         if stage.anew:
             self.learner = make_learner(self.job, self.config, self.looks)
+            self.judge.close()
+            self.judge = self._make_judge()
         begun = time.process_time()
         curve, falls = [], 0
         for i, regime in enumerate(stage.regimes):
@@ -111,7 +137,7 @@ class Life:
         lived = time.process_time()
         known = len(self._judged)
         row = [asdict(judged) for judged in self.judge_all()]
-        anew = (len(self._judged) - known) * self.job.preset.judged
+        anew = (len(self._judged) - known) * len(self.job.regimes) * self.job.preset.judged
         judged = time.process_time()
         if self.learner.buffer:
             self.learner.protect(*self.learner.known())
@@ -131,13 +157,15 @@ class Life:
         digest = hashlib.blake2b(digest_size=16)
         for value in self.learner.params.values():
             digest.update(value.detach().numpy().tobytes())
-        eyes = HeldLook(self.learner.model, self.looks)
-        seeds = judging_seeds(self.job.seed, self.job.preset.judged)
-        for number, regime in enumerate(self.job.regimes):
-            key = (digest.hexdigest(), number)
-            if key not in self._judged:
-                self._judged[key] = judge(self.env, eyes, regime, seeds)
-        return [self._judged[digest.hexdigest(), number] for number in range(len(self.job.regimes))]
+        weights = digest.hexdigest()
+        if weights not in self._judged:
+            seeds = judging_seeds(self.job.seed, self.job.preset.judged)
+            self._judged[weights] = self.judge.judge(self.job.regimes, seeds)
+        return self._judged[weights]
+
+    def _make_judge(self) -> Judge:
+        together = min(TOGETHER, len(self.job.regimes) * self.job.preset.judged)
+        return Judge(self.job.task, lambda: make_policy(self.job, self.learner.model, self.looks), together)
 
     def _tell(self, total: int) -> None:
         record = self.records[-1]

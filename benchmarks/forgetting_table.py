@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from forgetting_arms import ARMS, DEFAULT_ARM, NOT_BUILT
+from forgetting_arms import ARMS, DEFAULT_ARM
 from forgetting_merge import Shards
 
 from neon_sim.eval.regimes import Regime
@@ -21,13 +21,13 @@ _PERCENT = (
 
 
 def arm_rows(figures: Mapping[str, Any]) -> list[list[str]]:
-    """A row for each arm; those that were not run, or are not built, say so."""
+    """A row for each arm; those that were not run say so."""
     rows = []
     for arm, kind in ARMS.items():
         found = figures["arms"].get(arm)
         name = f"**{arm}** (default)" if arm == DEFAULT_ARM else arm
         rows.append([name, kind.meaning, *(_cells(found) if found else _not_run())])
-    return rows + [[arm, meaning, *_not_run("not built")] for arm, meaning in NOT_BUILT.items()]
+    return rows
 
 
 def regime_lines(figures: Mapping[str, Any], shards: Shards, regimes: tuple[Regime, ...]) -> list[str]:
@@ -73,8 +73,8 @@ def _steps(found: Mapping[str, Any]) -> str:
     return f"never ({tried} visits)" if median is None else f"{median:.0f} ({reached} of {tried})"
 
 
-def _not_run(why: str = "not run") -> list[str]:
-    return [why] + ["-"] * (len(HEADER) - 3)
+def _not_run() -> list[str]:
+    return ["not run"] + ["-"] * (len(HEADER) - 3)
 
 
 def _percent(value: float | None) -> str:

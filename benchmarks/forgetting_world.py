@@ -18,7 +18,7 @@ from torch import Tensor
 import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.eval.regimes import Regime
 from neon_sim.g1.geometry import points_in_frame
-from neon_sim.inference.neon_policy import NeonPolicy
+from neon_sim.inference.neon_policy import Decision, NeonPolicy
 from neon_sim.model.goal import goal_token
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.model.video_backbone import BackboneFeatures
@@ -30,11 +30,12 @@ from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.practice import PractisingPolicy
 
 NO_TOKENS = "Its heads attend to the picture's tokens, and a held look keeps none. Take heads without them."
+WORLD: dict[str, Any] = {"physics_dt": 0.005, "sensors": ("proprio",)}
 
 
 def open_env(task: str, eyes: bool = False) -> Any:
     """The task's env on 5 ms physics, unwrapped; with a camera only where somebody looks."""
-    options: dict[str, Any] = {"task": task, "physics_dt": 0.005, "sensors": ("proprio",)}
+    options = {"task": task, **WORLD}
     if eyes:
         options |= {"sensors": ("proprio", "camera"), "camera": CameraConfig(rate_hz=12.5)}
     return gymnasium.make("NeonG1-v0", disable_env_checker=True, **options).unwrapped
@@ -133,9 +134,13 @@ class HeldLook(PractisingPolicy):
         senses = {name: torch.from_numpy(self._obs[name])[None].float() for name in known}
         return BackboneFeatures(self._tokens, pooled, text), senses
 
-    def choose_goal(self, goal: Tensor) -> Tensor:
-        """The goal that was read at the beginning, and the offset that is practised."""
-        return super().choose_goal(self._looked()[2])
+    @torch.no_grad()
+    def act(self) -> np.ndarray:
+        """Answer with (1, 16, A) for the goal that was read at the beginning and the offset that is practised."""
+        features, senses = self.perceive()
+        goal = self.choose_goal(self._looked()[2])
+        self.decision = Decision(features, senses, goal, self.decode(features, senses, goal))
+        return self.decision.chunk.numpy()
 
     def _looked(self) -> tuple[Tensor, Tensor, Tensor]:
         if self._seen is None:

@@ -1,12 +1,14 @@
 """What a forward pass costs: every head, beside plain linear layers with as many weights, and the whole policy.
 
-    python benchmarks/forward.py                  # about five minutes on an idle machine
-    python benchmarks/forward.py --preset tiny    # half a minute, prints and writes nothing
+    python benchmarks/forward.py                  # estimated eight minutes on an idle machine, two of them compiling
+    python benchmarks/forward.py --preset tiny    # a minute, prints and writes nothing
 
 Heads have the documents' sizes (features of 2048, arms_only, 512 wide) and, where it says small, those that suit a CPU.
 The floor has the same number of weights in linear layers with ReLU between, and runs in turns with its head. The whole
-policy is the shipped one: frames, words and senses in, a chunk out. Memory is the largest that a fresh process of each
-compact preset had resident: with the libraries, and with the policy after an answer to all senses.
+policy is the shipped one: frames, words and senses in, a chunk out. Three networks are then run in every way that the
+machine has (`forward_engines.ENGINES`), one thread, with how far each answer is from eager's; there the policy senses
+proprioception and palms, and its words are encoded already. Memory is the largest that a fresh process of each compact
+preset had resident: with the libraries, and with the policy after an answer to all senses.
 """
 
 import argparse
@@ -14,7 +16,6 @@ import datetime
 import multiprocessing
 import resource
 import sys
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -24,8 +25,9 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from forward_ways import FEATURES, WAYS_HEADER, question, times_ms, ways_rows, ways_text
 from report import table, write_report
-from torch import Tensor, nn
+from torch import nn
 
 from neon_sim.g1.action_space import G1ActionSpace
 from neon_sim.model.action_heads import ActionHeadConfig, G1ActionHead
@@ -34,9 +36,9 @@ from neon_sim.model.video_backbone import COMPACT
 from neon_sim.names import nearest
 from neon_sim.shipped import asset_path
 from neon_sim.training.config import PRESETS as TRAINING_PRESETS
+from neon_sim.training.precision import has_bfloat16
 from neon_sim.training.preset_table import memory_mb
 
-FEATURES: Final = 2048
 SMALL: Final[dict[str, Any]] = {"dit_hidden": 128, "dit_layers": 2, "dit_heads": 4}
 HEADS: Final[dict[str, dict[str, Any]]] = {
     "mlp": {"use_action_chunking": False},
@@ -82,12 +84,13 @@ class Preset:
     batches: tuple[int, ...] = (1, 64)
     threads: tuple[int, ...] = (1, 2)
     resident: tuple[str, ...] = ()  # training presets whose memory is measured
+    networks: tuple[str, ...] = ("standard head", "standard head, batch 64", "whole policy")  # run in every way
 
 
 COMPACT_PRESETS: Final = tuple(n for n, build in TRAINING_PRESETS.items() if build().model.backbone.model_id == COMPACT)
 PRESETS: Final = {
     "full": Preset(1.5, tuple(HEADS), resident=COMPACT_PRESETS),
-    "tiny": Preset(0.2, ("chunking", "flow"), (1,), (1,), ("compact_reach",)),
+    "tiny": Preset(0.2, ("chunking", "flow"), (1,), (1,), ("compact_reach",), ("standard head",)),
 }
 
 
@@ -98,20 +101,6 @@ def plain_layers(weights: int, input_dim: int, output_dim: int) -> nn.Sequential
     width = round((-linear + (linear**2 + 4 * max(weights - output_dim, 1)) ** 0.5) / 2)
     layers = (nn.Linear(input_dim, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
     return nn.Sequential(*layers, nn.Linear(width, output_dim))
-
-
-def times_ms(calls: dict[str, Callable[[], Any]], seconds: float) -> dict[str, np.ndarray]:
-    """Milliseconds of each call, taken in turns so that what disturbs one disturbs all."""
-    found: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        call()
-    end = time.perf_counter() + seconds * len(calls)
-    while time.perf_counter() < end or len(next(iter(found.values()))) < 10:
-        for name, call in calls.items():
-            began = time.perf_counter()
-            call()
-            found[name].append(1e3 * (time.perf_counter() - began))
-    return {name: np.array(values) for name, values in found.items()}
 
 
 def weights_of(module: nn.Module) -> int:
@@ -129,18 +118,19 @@ def measure(call: Callable[[], Any], floor: Callable[[], Any] | None, seconds: f
 
         return run
 
-    calls = {mode: within(mode, call) for mode in MODES}
+    usable = [mode for mode in MODES if mode != "bf16" or has_bfloat16(torch.device("cpu"))]
+    calls = {mode: within(mode, call) for mode in usable}
     if floor is not None:
         calls["floor"] = within("inference mode", floor)
     found = times_ms(calls, seconds)
     middle = {name: float(np.median(values)) for name, values in found.items()}
-    best = min(MODES, key=lambda mode: middle[mode])
+    best = min(usable, key=lambda mode: middle[mode])
     return {
         "eager_ms": middle["eager"],
         "best": best,
         "p50_ms": middle[best],
         "p99_ms": float(np.quantile(found[best], 0.99)),
-        "modes_p50_ms": {mode: middle[mode] for mode in MODES},
+        "modes_p50_ms": {mode: middle[mode] for mode in usable},
         "floor_ms": middle.get("floor"),
         "ratio": middle[best] / middle["floor"] if floor is not None else None,
     }
@@ -161,17 +151,6 @@ def head_rows(preset: Preset) -> list[dict[str, Any]]:
                 row = measure(partial(head, features, state=state), partial(floor, features), preset.seconds)
                 rows.append({"what": name, "weights": weights, "batch": batch, "threads": threads, **row})
     return rows
-
-
-def question(model: NeonVLA) -> tuple[Tensor, list[str], dict[str, Tensor]]:
-    """A clip, words and all senses for one robot."""
-    backbone = model.config.backbone
-    clip = torch.zeros(1, backbone.max_frames, backbone.image_size, backbone.image_size, 3, dtype=torch.uint8)
-    senses = {
-        "proprio": torch.zeros(1, 125), "eef": torch.zeros(1, 14), "lidar": torch.ones(1, 3072),
-        "audio": torch.zeros(1, 5120),
-    }  # fmt: skip
-    return clip, ["touch the red ball with your left hand"], senses
 
 
 def peak_mb() -> float:
@@ -261,6 +240,9 @@ def main() -> None:
     lines = [text_of(row) for row in rows]
     print(table(HEADER, lines))
     print(judged(rows))
+    ways = ways_rows(PRESETS[args.preset].networks, PRESETS[args.preset].seconds)
+    ways_lines = [ways_text(row) for row in ways]
+    print(table(WAYS_HEADER, ways_lines))
     memory = memory_rows(PRESETS[args.preset])
     memory_lines = [memory_text(row) for row in memory]
     print(table(MEMORY_HEADER, memory_lines))
@@ -268,6 +250,7 @@ def main() -> None:
         figures = {**judged(rows), "rows": rows}
         today = datetime.date.today().isoformat()
         write_report("forward", figures, HEADER, lines, today)
+        write_report("forward_ways", {"rows": ways}, WAYS_HEADER, ways_lines, today)
         write_report("memory", {"rows": memory}, MEMORY_HEADER, memory_lines, today)
 
 

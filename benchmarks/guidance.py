@@ -27,7 +27,7 @@ from report import ROOT, table, write_report
 import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.episode import NeonEpisode
 from neon_sim.eval.evaluate import EVALUATION_SEED
-from neon_sim.eval.statistics import format_rate
+from neon_sim.eval.statistics import format_rate, mean_interval
 from neon_sim.eval.trials import TrialTraining, record_demos, train_trial, trial_model
 from neon_sim.g1 import joints
 from neon_sim.g1.kinematics import palm_poses
@@ -181,13 +181,6 @@ def play_episode(env: Any, policy: NeonPolicy, case: Case, guided: bool, seed: i
 
     episode = rollout(env, policy, seed=seed, stop_on_success=True, on_chunk=before_a_chunk)
     return measures(episode, env.privileged()["distance"], placed[0])
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % interval (normal); infinite for a single value."""
-    array = np.asarray(values, dtype=np.float64)
-    half = 1.96 * float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else math.inf
-    return float(array.mean()), half
 
 
 def case_rows(name: str, off: Sequence[Mapping[str, float]], on: Sequence[Mapping[str, float]]) -> list[list[str]]:

@@ -1,11 +1,12 @@
 """Protection on known ground: permuted digits in sequence, as in Kirkpatrick et al. 2017, with digits drawn here.
 
-    python benchmarks/known_ground.py                  # some minutes on one core; writes RESULTS.md
+    python benchmarks/known_ground.py                  # four minutes on one core; writes RESULTS.md
     python benchmarks/known_ground.py --preset tiny    # seconds; writes nothing
 
 One net learns tasks one after another, each with its own shuffling of the pixels, and is never told which task a
 picture is from. What is compared: fine-tuning, L2, EWC as the paper has it (written out below: a loop over samples, the
-penalty in the loss), `neon_sim.training.protection`'s strategies, and all tasks learned together.
+penalty in the loss), `neon_sim.training.protection`'s strategies, and all tasks learned together. One arm shows what
+the scale of a Fisher is worth: `ewc` divides each by the first one's mean, `ewc, each F scaled` each by its own.
 The ordering to be found, as published: fine-tuning < L2 < EWC (Kirkpatrick et al. 2017, figure 2), and replay no worse
 than EWC where tasks are pictures to be classified (van de Ven et al. 2022).
 Each arm's strength is the best of a grid on seeds that are not reported.
@@ -15,17 +16,20 @@ import argparse
 import datetime
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from permuted_digits import SIDE, Task, make_tasks
 from report import table, write_report
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from neon_sim.eval.retention import average_performance, forgetting
 from neon_sim.names import nearest
+from neon_sim.training.ewc import fisher_mean, normalise_fisher
 from neon_sim.training.fisher import Batch, Fisher, fisher_diagonal
 from neon_sim.training.protection import (
     EWCConfig,
@@ -37,20 +41,6 @@ from neon_sim.training.protection import (
     ReplayConfig,
     make_protection,
 )
-
-GLYPHS = (
-    "01110 10001 10011 10101 11001 10001 01110",
-    "00100 01100 00100 00100 00100 00100 01110",
-    "01110 10001 00001 00110 01000 10000 11111",
-    "11110 00001 00001 01110 00001 00001 11110",
-    "00010 00110 01010 10010 11111 00010 00010",
-    "11111 10000 11110 00001 00001 10001 01110",
-    "00110 01000 10000 11110 10001 10001 01110",
-    "11111 00001 00010 00100 01000 01000 01000",
-    "01110 10001 10001 01110 10001 10001 01110",
-    "01110 10001 10001 01111 00001 00010 01100",
-)
-SIDE = 12  # pixels of a picture's side
 
 
 @dataclass(frozen=True)
@@ -75,6 +65,7 @@ PRESETS = {
     "tiny": Preset((0,), (100,), tasks=2, train=400, test=200, epochs=3, fisher_samples=50, written=False),
 }
 PLAIN = "ewc, written out"
+SCALED = "ewc, each F scaled"
 JOINT = "all together"
 REPLAYED = 500  # pictures that fit into the replay's budget: 3 % of all
 ARMS: dict[str, ProtectionConfig] = {
@@ -82,50 +73,18 @@ ARMS: dict[str, ProtectionConfig] = {
     "l2": L2Config(),
     PLAIN: EWCConfig(),
     "ewc": EWCConfig(),
+    SCALED: EWCConfig(),
     "online ewc": OnlineEWCConfig(decay=1.0),
     "replay": ReplayConfig(budget_bytes=REPLAYED * (4 * SIDE * SIDE + 8)),
     JOINT: NoneConfig(),
 }
 GRID = {  # the Fisher of EWC as it is written out is not normalised, so that its strengths are others
-    "l2": (1e-4, 1e-3, 1e-2, 1e-1),
-    PLAIN: (0.1, 1.0, 10.0, 100.0),
-    "ewc": (1e-3, 1e-2, 1e-1, 1.0),
-    "online ewc": (1e-3, 1e-2, 1e-1, 1.0),
+    "l2": (1e-2, 3e-2, 1e-1, 3e-1),
+    PLAIN: (3.0, 10.0, 30.0, 100.0),
+    "ewc": (3e-3, 1e-2, 3e-2, 1e-1),
+    SCALED: (1e-2, 3e-2, 1e-1, 3e-1),
+    "online ewc": (1e-2, 3e-2, 1e-1, 3e-1),
 }
-
-
-def draw_digits(count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Pictures (count, 144) of digits at random places, some dots missing, in noise; and which digits (count,)."""
-    glyphs = np.array([[[float(dot) for dot in row] for row in glyph.split()] for glyph in GLYPHS], np.float32)
-    labels = rng.integers(len(GLYPHS), size=count)
-    pictures = np.zeros((count, SIDE, SIDE), np.float32)
-    rows, columns = rng.integers(2, SIDE - 7 - 1, size=count), rng.integers(2, SIDE - 5 - 1, size=count)
-    for i, (label, row, column) in enumerate(zip(labels, rows, columns, strict=True)):
-        pictures[i, row : row + 7, column : column + 5] = glyphs[label] * (rng.random((7, 5)) > 0.1)
-    pictures += rng.normal(0.0, 0.15, pictures.shape).astype(np.float32)
-    return torch.from_numpy(pictures.reshape(count, -1)), torch.from_numpy(labels)
-
-
-@dataclass(frozen=True)
-class Task:
-    """One shuffling of the pixels."""
-
-    train: dict[str, Tensor]  # "x" (N, 144), "y" (N,)
-    test: dict[str, Tensor]
-
-
-def make_tasks(preset: Preset, seed: int) -> list[Task]:
-    """The same digits for every arm; the first task's pixels are where they were."""
-    rng = np.random.default_rng([seed, 0])
-    tasks = []
-    for number in range(preset.tasks):
-        order = torch.from_numpy(rng.permutation(SIDE * SIDE) if number else np.arange(SIDE * SIDE))
-        parts = []
-        for count in (preset.train, preset.test):
-            x, y = draw_digits(count, rng)
-            parts.append({"x": x[:, order], "y": y})
-        tasks.append(Task(*parts))
-    return tasks
 
 
 def make_net(preset: Preset, seed: int) -> nn.Sequential:
@@ -152,14 +111,14 @@ class PlainEWC:
                 total = total + (fisher[name] * (param - anchor[name]) ** 2).sum()
         return 0.5 * self.strength * total
 
-    def end_task(self, x: Tensor, y: Tensor) -> None:
-        """Measure F with one backward pass for each picture x (N, 144) and label y (N,)."""
+    def end_task(self, fisher: Fisher) -> None:
+        """Keep the present weights and their F."""
         anchor = {name: param.detach().clone() for name, param in self.net.named_parameters()}
-        self.anchors.append((anchor, plain_fisher(self.net, x, y)))
+        self.anchors.append((anchor, fisher))
 
 
-def plain_fisher(net: nn.Module, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """Mean over pictures of the squared gradient of log p(y | x)."""
+def plain_fisher(net: nn.Module, x: Tensor, y: Tensor) -> Fisher:
+    """Mean over pictures x (N, 144) of the squared gradient of log p(y | x), one backward pass for each; y (N,)."""
     fisher = {name: torch.zeros_like(param) for name, param in net.named_parameters()}
     for i in range(len(x)):
         net.zero_grad()
@@ -192,7 +151,7 @@ def learn(
     net: nn.Module, data: dict[str, Tensor], held: Protection, plain: PlainEWC, preset: Preset, rng: np.random.Generator
 ) -> None:
     """Learn one task. The optimiser begins anew, as it does not know what the last task's moments are worth."""
-    optimizer = torch.optim.Adam(net.parameters(), lr=preset.learning_rate)
+    optimizer = torch.optim.Adam(net.parameters(), lr=preset.learning_rate, fused=True)
     for _ in range(preset.epochs):
         for rows in torch.from_numpy(rng.permutation(len(data["y"]))).split(preset.batch_size):
             batch = {name: value[rows] for name, value in data.items()}
@@ -212,41 +171,59 @@ def accuracy(net: nn.Module, task: Task) -> float:
     return float((net(task.test["x"]).argmax(1) == task.test["y"]).double().mean())
 
 
-def live(arm: str, config: ProtectionConfig, preset: Preset, seed: int) -> np.ndarray:
-    """One net through all tasks: R[i, j], the accuracy on task j after task i, (tasks, tasks)."""
-    tasks, net, rng = make_tasks(preset, seed), make_net(preset, seed), np.random.default_rng([seed, 1])
+@dataclass(frozen=True)
+class Life:
+    """What came of one net."""
+
+    matrix: np.ndarray  # R[i, j], the accuracy on task j after task i, (tasks, tasks)
+    fisher_means: list[float] = field(default_factory=list)  # of each task as measured; empty where none was
+
+
+def measure(arm: str, net: nn.Module, x: Tensor, y: Tensor, means: list[float]) -> Fisher:
+    """The Fisher as the arm wants it; its mean as measured is added to `means`."""
+    fisher = plain_fisher(net, x, y) if arm == PLAIN else our_fisher(net, x, y)
+    means.append(fisher_mean(fisher))
+    return normalise_fisher(fisher) if arm == SCALED else fisher
+
+
+def live(arm: str, config: ProtectionConfig, preset: Preset, seed: int) -> Life:
+    """One net through all tasks."""
+    tasks = make_tasks(preset.tasks, preset.train, preset.test, seed)
+    net, rng = make_net(preset, seed), np.random.default_rng([seed, 1])
     params = dict(net.named_parameters())
     is_plain = arm == PLAIN and isinstance(config, EWCConfig)
     plain = PlainEWC(net, config.strength if isinstance(config, EWCConfig) else 0.0)
     held = make_protection(NoneConfig() if is_plain else config, params, np.random.default_rng([seed, 2]))
-    matrix = np.zeros((len(tasks), len(tasks)))
+    life = Life(np.zeros((len(tasks), len(tasks))))
     for i, task in enumerate(tasks):
         data = _merged(tasks[: i + 1]) if arm == JOINT else task.train
         learn(net, data, held, plain, preset, rng)
         picks = torch.from_numpy(rng.permutation(preset.train)[: preset.fisher_samples])
         x = task.train["x"][picks]
-        y = sampled_labels(net, x, rng)
+        fisher = partial(measure, arm, net, x, sampled_labels(net, x, rng), life.fisher_means)
         if is_plain:
-            plain.end_task(x, y)
-        else:
-            held.remember(task.train)
-            held.end_regime(lambda x=x, y=y: our_fisher(net, x, y))  # type: ignore[misc]
-        matrix[i] = [accuracy(net, other) for other in tasks]
-    return matrix
+            plain.end_task(fisher())
+        held.remember(task.train)
+        held.end_regime(fisher)
+        life.matrix[i] = [accuracy(net, other) for other in tasks]
+    return life
 
 
 def _merged(tasks: Sequence[Task]) -> dict[str, Tensor]:
     return {name: torch.cat([task.train[name] for task in tasks]) for name in tasks[0].train}
 
 
-def figures_of(matrices: Sequence[np.ndarray]) -> dict[str, float]:
+def figures_of(lives: Sequence[Life]) -> dict[str, Any]:
     """Means over the seeds, and the standard error of the average accuracy."""
+    matrices = [life.matrix for life in lives]
     averages = [average_performance(matrix) for matrix in matrices]
     return {
         "average_accuracy": float(np.mean(averages)),
         "standard_error": float(np.std(averages, ddof=1) / np.sqrt(len(averages))) if len(averages) > 1 else 0.0,
         "forgetting": float(np.mean([forgetting(matrix)[:-1].mean() for matrix in matrices])),
         "newest_task": float(np.mean([np.diag(matrix).mean() for matrix in matrices])),
+        "at_the_end": np.mean([matrix[-1] for matrix in matrices], axis=0).tolist(),
+        "fisher_means": np.mean([life.fisher_means for life in lives], axis=0).tolist(),
     }
 
 
@@ -256,13 +233,27 @@ def choose(arm: str, preset: Preset) -> ProtectionConfig:
     found: dict[float, float] = {}
     for strength in GRID.get(arm, ()):
         changed = replace(config, strength=strength)
-        matrices = [live(arm, changed, preset, seed) for seed in preset.choosing_seeds]
-        found[strength] = figures_of(matrices)["average_accuracy"]
+        lives = [live(arm, changed, preset, seed) for seed in preset.choosing_seeds]
+        found[strength] = figures_of(lives)["average_accuracy"]
         print(f"{arm}, strength {strength:g}: {100 * found[strength]:.1f} %", flush=True)
     return replace(config, strength=max(found, key=found.__getitem__)) if found else config
 
 
-def run(name: str, preset: Preset) -> dict[str, dict[str, float]]:
+def row_of(arm: str, found: dict[str, Any]) -> list[str]:
+    """One arm's row of the table."""
+    means = found["fisher_means"]
+    return [
+        arm,
+        f"{found['strength']:g}" if arm in GRID else "-",
+        f"{100 * found['average_accuracy']:.1f} ± {100 * found['standard_error']:.1f} %",
+        ", ".join(f"{100 * share:.0f}" for share in found["at_the_end"]),
+        f"{100 * found['forgetting']:+.1f} points",
+        f"{100 * found['newest_task']:.1f} %",
+        f"{means[-1] / means[0]:.1f}" if means else "-",
+    ]
+
+
+def run(name: str, preset: Preset) -> dict[str, dict[str, Any]]:
     """Every arm with every seed; prints the table, and writes it if the preset is the one that counts."""
     figures = {}
     for arm in ARMS:
@@ -272,17 +263,9 @@ def run(name: str, preset: Preset) -> dict[str, dict[str, float]]:
         figures[arm]["cpu_s"] = time.process_time() - begun
         figures[arm]["strength"] = float(getattr(config, "strength", 0.0))
         print(f"{arm}: {100 * figures[arm]['average_accuracy']:.1f} %, {figures[arm]['cpu_s']:.0f} s", flush=True)
-    header = ["arm", "strength", "accuracy on all tasks at the end", "forgotten", "each task when it was new"]
-    rows = [
-        [
-            arm,
-            f"{found['strength']:g}" if arm in GRID else "-",
-            f"{100 * found['average_accuracy']:.1f} ± {100 * found['standard_error']:.1f} %",
-            f"{100 * found['forgetting']:+.1f} points",
-            f"{100 * found['newest_task']:.1f} %",
-        ]
-        for arm, found in figures.items()
-    ]
+    header = ["arm", "strength", "accuracy at the end", "of each task, in order", "forgotten", "each task when new"]
+    header.append("F of the last task / of the first")
+    rows = [row_of(arm, found) for arm, found in figures.items()]
     print(f"\n{table(header, rows)}")
     if preset.written and preset == PRESETS.get(name):
         everything = {"arms": figures, "seeds": len(preset.seeds), "tasks": preset.tasks, "preset": name}

@@ -5,14 +5,21 @@
     python benchmarks/vector_rate.py --profile  # where the time of the env goes
 
 Raw is what the physics alone costs: the states that the envs went through, the controls that they sent and their own
-models, given to `mujoco.rollout` for one control step each; no limits, walker, observation or reward. Both take turns,
-step by step. Per core counts CPU time on one thread, the gain from two threads counts time on the wall.
-Episodes never end here: resets are not part of either side.
+models, given to `mujoco.rollout` for one control step each; no limits, walker, observation or reward. It works out the
+model's own IMU sensors, which rollout returns; the envs, which read the state, switch them off, and so raw is measured
+without them too. All take turns, step by step. Per core counts CPU time on one thread, the gain from two threads counts
+time on the wall. Episodes never end here: resets are not part of any side.
+
+What two threads can gain depends on the machine, so a pendulum is measured besides: it stays in a core's first cache;
+whatever its rollouts do not gain, the cores do not give. Two hyperthreads of one core, which a virtual machine may call
+two cores, gain far less than 2 whatever the program.
 """
 
 import argparse
+import copy
 import cProfile
 import datetime
+import math
 import pstats
 import time
 from dataclasses import dataclass
@@ -31,7 +38,8 @@ CASES: dict[str, dict[str, Any]] = {
     "walk, arms_only": {"task": "walk", "control_mode": "arms_only"},
 }
 NEVER_ENDS: dict[str, Any] = {"fall_height": -10.0, "fall_tilt": 3.2, "max_steps": 10**9}
-STATE = int(mujoco.mjtState.mjSTATE_FULLPHYSICS)
+STATE, HELD = int(mujoco.mjtState.mjSTATE_FULLPHYSICS), int(mujoco.mjtState.mjSTATE_INTEGRATION)
+PENDULUM = '<mujoco><worldbody><body><joint axis="0 1 0"/><geom size=".1" pos="0 0 -1"/></body></worldbody></mujoco>'
 SIZE = 0.2  # of the actions
 WARM = 30  # steps before the clock
 
@@ -57,9 +65,13 @@ def now() -> tuple[float, float]:
 class Raw:
     """`mujoco.rollout` over what the envs' robots hold."""
 
-    def __init__(self, envs: NeonG1VectorEnv, threads: int) -> None:
-        robots: Any = [env.robot for env in envs.envs]
-        self.models, self._robots = [robot.model for robot in robots], robots
+    def __init__(self, envs: NeonG1VectorEnv, threads: int, sensors: bool = True) -> None:
+        robots: Any = [env.robot for env in envs._envs]
+        self.models = [_with_sensors(robot.model, sensors) for robot in robots]
+        physics = envs._fleet.physics
+        assert physics is not None, "plain robots are stepped together"
+        self._physics = physics
+        self._scratch = mujoco.MjData(self.models[0])
         self._datas = [mujoco.MjData(self.models[0]) for _ in range(threads)]
         self._rollout = rollout.Rollout(nthread=threads if threads > 1 else 0)
         model, self.substeps = self.models[0], robots[0].substeps
@@ -70,9 +82,10 @@ class Raw:
 
     def copy(self) -> None:
         """Where the robots are now, and what their motors were told last."""
-        for row, robot in enumerate(self._robots):
-            mujoco.mj_getState(robot.model, robot.data, self.state[row], STATE)
-            self.ctrl[row] = robot.data.ctrl
+        for row, (model, state) in enumerate(zip(self.models, self._physics.states, strict=True)):
+            mujoco.mj_setState(model, self._scratch, state, HELD)
+            mujoco.mj_getState(model, self._scratch, self.state[row], STATE)
+            self.ctrl[row] = self._scratch.ctrl
 
     def step(self) -> None:
         """One control step."""
@@ -92,6 +105,13 @@ class Raw:
         self._rollout.close()
 
 
+def _with_sensors(model: mujoco.MjModel, sensors: bool) -> mujoco.MjModel:
+    """A copy of a robot's model as it was compiled, or without MuJoCo's sensors, as the envs step it."""
+    model, off = copy.copy(model), int(mujoco.mjtDisableBit.mjDSBL_SENSOR)
+    model.opt.disableflags = model.opt.disableflags & ~off | (0 if sensors else off)
+    return model
+
+
 def start(case: str, num_envs: int, threads: int, physics_dt: float) -> tuple[NeonG1VectorEnv, np.ndarray]:
     """Envs in the middle of their episodes, and an action for each."""
     envs = NeonG1VectorEnv(
@@ -106,21 +126,24 @@ def start(case: str, num_envs: int, threads: int, physics_dt: float) -> tuple[Ne
     return envs, actions
 
 
-def measure(case: str, num_envs: int, threads: int, physics_dt: float, steps: int) -> tuple[Clock, Clock]:
-    """Time of `steps` steps of all envs, and of the raw rollout of the same states."""
+def measure(case: str, num_envs: int, threads: int, physics_dt: float, steps: int) -> dict[str, Clock]:
+    """Time of `steps` steps of all envs, and of raw rollouts of the same states, with MuJoCo's sensors and without."""
     envs, actions = start(case, num_envs, threads, physics_dt)
-    raw, ours, theirs = Raw(envs, threads), Clock(), Clock()
+    raws = {"raw": Raw(envs, threads), "bare": Raw(envs, threads, sensors=False)}
+    clocks = {name: Clock() for name in ("env", *raws)}
     for _ in range(steps):
         begin = now()
         envs.step(actions)
-        ours.add(begin)
-        raw.copy()
-        begin = now()
-        raw.step()
-        theirs.add(begin)
+        clocks["env"].add(begin)
+        for name, raw in raws.items():
+            raw.copy()
+            begin = now()
+            raw.step()
+            clocks[name].add(begin)
     envs.close()
-    raw.close()
-    return ours, theirs
+    for raw in raws.values():
+        raw.close()
+    return clocks
 
 
 def figures_of(case: str, num_envs: int, physics_dt: float, steps: int, rounds: int) -> dict[str, float]:
@@ -129,14 +152,32 @@ def figures_of(case: str, num_envs: int, physics_dt: float, steps: int, rounds: 
     best: dict[str, float] = {}
     for _ in range(rounds):
         for threads in (1, 2):
-            for who, clock in zip(("env", "raw"), measure(case, num_envs, threads, physics_dt, steps), strict=True):
+            for who, clock in measure(case, num_envs, threads, physics_dt, steps).items():
                 for name, seconds in (("cpu", clock.cpu_s), ("wall", clock.wall_s)):
                     key = f"{who}_{threads}_threads_per_{name}_s"
                     best[key] = max(best.get(key, 0.0), total / seconds)
-    best["of_raw_per_core"] = best["env_1_threads_per_cpu_s"] / best["raw_1_threads_per_cpu_s"]
+    for who in ("raw", "bare"):
+        best[f"of_{who}_per_core"] = best["env_1_threads_per_cpu_s"] / best[f"{who}_1_threads_per_cpu_s"]
     best["gain_from_two_threads"] = best["env_2_threads_per_wall_s"] / best["env_1_threads_per_wall_s"]
     best["raw_gain_from_two_threads"] = best["raw_2_threads_per_wall_s"] / best["raw_1_threads_per_wall_s"]
     return best
+
+
+def pendulum_gain(rounds: int, repeats: int = 20) -> float:
+    """What two threads gain on rollouts that stay in each core's first cache: wall s, best round of each."""
+    model = mujoco.MjModel.from_xml_string(PENDULUM)
+    initial = np.tile([0.0, 1.0, 0.0], (64, 1))  # time, angle, speed
+    best = {1: math.inf, 2: math.inf}
+    for _ in range(rounds):
+        for threads in best:
+            datas = [mujoco.MjData(model) for _ in range(threads)]
+            with rollout.Rollout(nthread=threads if threads > 1 else 0) as pool:
+                pool.rollout(model, datas, initial, nstep=50)
+                begin = time.perf_counter()
+                for _ in range(repeats):
+                    pool.rollout(model, datas, initial, nstep=50)
+                best[threads] = min(best[threads], time.perf_counter() - begin)
+    return best[1] / best[2]
 
 
 def profile(case: str, num_envs: int, physics_dt: float, steps: int) -> None:
@@ -170,16 +211,20 @@ def main() -> None:
         return
     figures = {case: figures_of(case, args.num_envs, args.physics_dt, args.steps, args.rounds) for case in CASES}
     columns = "env_1_threads_per_cpu_s", "raw_1_threads_per_cpu_s"
-    ratios = "of_raw_per_core", "gain_from_two_threads", "raw_gain_from_two_threads"
+    ratios = "of_raw_per_core", "of_bare_per_core", "gain_from_two_threads", "raw_gain_from_two_threads"
+    pendulum = pendulum_gain(args.rounds)
     rows = [
         [case, *(f"{found[name]:.0f}" for name in columns), *(f"{found[name]:.2f}" for name in ratios)]
         for case, found in figures.items()
     ]
-    header = ["task, mode", "env steps/CPU-s", "raw steps/CPU-s", "of raw, per core", "1 to 2 threads", "raw 1 to 2"]
+    rows.append(["a pendulum", "-", "-", "-", "-", "-", f"{pendulum:.2f}"])
+    header = ["task, mode", "env steps/CPU-s", "raw steps/CPU-s", "of raw, per core", "of raw without sensors"]
+    header += ["1 to 2 threads", "raw 1 to 2"]
     for row in [header, *rows]:
-        print("  ".join(f"{cell:>17s}" for cell in row))
+        print("  ".join(f"{cell:>22s}" for cell in row))
     if not args.no_report:
-        settings = {"num_envs": args.num_envs, "physics_dt": args.physics_dt, "rounds": args.rounds}
+        settings: dict[str, Any] = {"num_envs": args.num_envs, "physics_dt": args.physics_dt, "rounds": args.rounds}
+        settings["pendulum_gain_from_two_threads"] = pendulum
         write_report("vector_rate", settings | figures, header, rows, datetime.date.today().isoformat())
 
 

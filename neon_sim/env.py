@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from neon_sim.env_config import ALL_SENSORS, CONTROL_DT, PRIVILEGED, SENSORS, NeonG1Config
+from neon_sim.env_config import ALL_SENSORS, CONTROL_DT, HIGHEST, PRIVILEGED, SENSORS, NeonG1Config
 from neon_sim.g1 import joints
 from neon_sim.g1.action_space import G1ActionSpace
 from neon_sim.instruction import INSTRUCTION_BYTES, decode_instruction, encode_instruction, instruction_option
@@ -17,6 +17,7 @@ from neon_sim.names import nearest
 from neon_sim.robot import Robot, RobotCommand, RobotState, World
 from neon_sim.safety import CUT, SafetyLimits, SafetyReport, all_finite, limit
 from neon_sim.sensors.audio import Microphone
+from neon_sim.sensors.depth import DepthCamera
 from neon_sim.sensors.proprio import EEF_LIMIT, PROPRIO_LIMIT, eef_vector, proprio_vector
 from neon_sim.sensors.state import STATE_LIMIT, state_vector
 from neon_sim.sensors.voice import give_voice
@@ -25,7 +26,7 @@ from neon_sim.sim.scene import build_scene
 from neon_sim.sim.sim_robot import SimRobot
 from neon_sim.sim.view import View, open_view
 from neon_sim.tasks import make_task
-from neon_sim.tasks.speaking import spoken_words
+from neon_sim.tasks.speaking import say_if_deaf, spoken_words
 
 __all__ = [
     "ALL_SENSORS",
@@ -64,7 +65,7 @@ def _own_keys(sensors: tuple[str, ...]) -> dict[str, _Entry]:
 def observation_space(config: NeonG1Config) -> spaces.Dict:
     """A one-level Dict with finite bounds; keys exist only for enabled sensors."""
     parts: dict[str, spaces.Space] = {
-        "command": _symmetric_box(np.array([*config.safety.max_velocity, 2.0], np.float32)),
+        "command": _symmetric_box(np.array([*config.safety.max_velocity, HIGHEST], np.float32)),
         "instruction": spaces.Box(0, 255, (INSTRUCTION_BYTES,), np.uint8),
     }
     parts.update({key: _symmetric_box(limit) for key, (limit, _) in _own_keys(config.sensors).items()})
@@ -105,6 +106,7 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         self.config = replace(config or NeonG1Config(), **overrides)
         self.render_mode = render_mode
         self.task = make_task(self.config.task, self.config.task_options)
+        say_if_deaf(self.task, self.config.sensors)
         self.action_map = G1ActionSpace(self.config.control_mode, self.config.action_center)
         self.action_space = spaces.Box(-1.0, 1.0, (self.action_map.dim,), np.float32)
         self.observation_space = observation_space(self.config)
@@ -125,6 +127,7 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._instruction_code = encode_instruction("")
         self._state: RobotState | None = None
         self._view: View | None = None
+        self._depth = self._depth_for_info()
         self._closed = False
 
     def reset(
@@ -236,6 +239,12 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
             randomization=self.config.randomization,
         )
 
+    def _depth_for_info(self) -> DepthCamera | None:
+        """The depth camera if its pictures in metres are wanted in `info`; a real one gives none."""
+        wanted = "depth" in self._captured and self.config.extra_senses.depth.metres_in_info
+        camera = self.robot.sensor("depth") if wanted and isinstance(self.robot, SimRobot) else None
+        return camera if isinstance(camera, DepthCamera) else None
+
     def _require_world(self) -> World:
         if self.world is None:
             raise ValueError("This robot has no World: saved states, faults and scene tasks exist in simulation only.")
@@ -299,7 +308,7 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         safety = dict(_NOTHING_CLIPPED) if report is None else report.as_info()
         (vx, vy, turn), (most_x, most_y, most_turn) = self._velocity.tolist(), self.robot.max_velocity.tolist()
         safety["velocity_not_followed"] = abs(vx) > most_x or abs(vy) > most_y or abs(turn) > most_turn
-        return {
+        info = {
             "success": self.task.success,
             "reward_terms": terms,
             "reward_available": self.world is not None,
@@ -310,6 +319,9 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
             "privileged": {} if self.world is None else self.task.privileged(state, self.world),
             "time_s": state.time_s,
         }
+        if self._depth is not None and isinstance(self.robot, SimRobot):
+            info["depth_m"] = self._depth.metres(self.robot.data)
+        return info
 
     def expert_chunk(self, steps: int = 16) -> np.ndarray:
         """The task's scripted solution from here: actions (steps, A) in [-1, 1]. Simulation only."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from neon_sim.g1 import joints
 from neon_sim.g1.action_space import ControlMode
-from neon_sim.names import nearest
+from neon_sim.names import nearest, require_counts, require_numbers
 from neon_sim.safety import SafetyConfig
 from neon_sim.sensors.audio import AudioConfig
 from neon_sim.sensors.camera import CameraConfig
@@ -23,11 +23,15 @@ SENSORS = ("proprio", "camera", "lidar", "audio")  # on by default
 PRIVILEGED = "state"  # the truth, in simulation only
 ALL_SENSORS = (*SENSORS, *EXTRA_SENSORS, PRIVILEGED)
 CONTROL_DT = 0.02  # s
+HIGHEST = 2.0  # m that `command` can say
 
 
 @dataclass(frozen=True)
 class NeonG1Config:
-    """Everything that shapes the env. `gymnasium.make("NeonG1-v0", task="reach", ...)` sets any field by name."""
+    """Everything that shapes the env. `gymnasium.make("NeonG1-v0", task="reach", ...)` sets any field by name.
+
+    Raises ValueError for a name that does not exist, with the nearest one, and for a number out of its range.
+    """
 
     task: str = "reach"
     task_options: Mapping[str, Any] = field(default_factory=dict)  # of the task's own config: {"wording": "test"}
@@ -40,7 +44,7 @@ class NeonG1Config:
     max_steps: int | None = None  # control steps; None = the task's own
     settle_s: float = 0.4  # s of standing before an episode begins
     fall_height: float = 0.35  # m, pelvis above the floor
-    fall_tilt: float = 1.0  # rad, pelvis against gravity
+    fall_tilt: float = 1.0  # rad, pelvis against gravity; pi = never
     height: float = joints.HOME_HEIGHT  # m, commanded
     safety: SafetyConfig = field(default_factory=SafetyConfig)
     camera: CameraConfig = field(default_factory=CameraConfig)
@@ -61,8 +65,10 @@ class NeonG1Config:
         if self.control_mode not in list(ControlMode):
             raise nearest("control_mode", self.control_mode, list(ControlMode))
         check_instruct(self.instruct, self.sensors)
-        if self.max_steps is not None and self.max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, got {self.max_steps}.")
+        if self.max_steps is not None:
+            require_counts(self, max_steps=(1, 10**12))
+        require_numbers(self, settle_s=(0.0, 60.0), physics_dt=(1e-5, CONTROL_DT))
+        require_numbers(self, fall_height=(-100.0, 100.0), fall_tilt=(0.0, 3.2), height=(0.0, HIGHEST))
 
     def sensor_configs(self) -> dict[str, SensorConfig]:
         """The configs of the enabled sensors that a robot has to capture, by observation key."""

@@ -5,6 +5,7 @@ Two controllers share the work. `Balance` stands: it holds the feet where they a
 all is quiet again and both feet stand, `Balance` has the robot back.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from neon_sim.g1 import joints
+from neon_sim.locomotion.alike import Number, numbers
 from neon_sim.locomotion.balance import CONTROL_DT, Balance
 from neon_sim.locomotion.network import WalkerWeights, load_weights
 from neon_sim.locomotion.posture import HEIGHT_RANGE, crouch
@@ -61,6 +63,7 @@ class Walker:
         self.weights = weights if isinstance(weights, WalkerWeights) else load_weights(weights)
         self._policy, self._stands = policy, stands
         self._balance, self._stepper = Balance(), Stepper(1, self.weights.gains)
+        self._wanted, self._answer = [0.0, 0.0, 0.0], self.weights.ask(np.zeros(3))
         self.reset()
 
     def reset(self) -> None:
@@ -110,24 +113,30 @@ class Walker:
             external_targets: (29,) rad.
             residual: (29,) rad, added to the targets of the joints that the walker owns.
         """
-        targets = np.array(external_targets, dtype=np.float64)
-        if owned_mask[OWN].all():
+        targets, free = np.array(external_targets, dtype=np.float64), ~owned_mask[OWN]
+        if not np.count_nonzero(free):
             return targets
         command = np.array(command, dtype=np.float64)
-        command[:3] = self.weights.ask(command[:3])
+        command[:3] = self._asked(command[:3])
         before = self._stepping
         if self._stepping:
             own = self._walk(state, command, owned_mask)
         else:
-            own = self._balance.step(state, command, owned_mask, external_targets)[OWN]
+            own = self._balance.own_targets(state, float(command[3]))
         if self._stands:
             self._choose(state, command)
         own = self._faded(own, before)
         if residual is not None:
             own = own + residual[OWN]
-        own = np.clip(own, LOWEST, HIGHEST)
-        targets[OWN] = np.where(owned_mask[OWN], targets[OWN], own)
+        np.copyto(targets[OWN], own.clip(LOWEST, HIGHEST), where=free)
         return targets
+
+    def _asked(self, velocity: np.ndarray) -> np.ndarray:
+        """What to command (3,) for a velocity (3,) to be reached; most steps want what the one before wanted."""
+        wanted = velocity.tolist()
+        if wanted != self._wanted:
+            self._wanted, self._answer = wanted, self.weights.ask(velocity)
+        return self._answer
 
     def _walk(self, state: RobotState, command: np.ndarray, owned_mask: np.ndarray) -> np.ndarray:
         """Targets (15,) of the stepper and its network."""
@@ -145,28 +154,28 @@ class Walker:
 
     def _choose(self, state: RobotState, command: np.ndarray) -> None:
         """Who has the robot in the next step."""
-        wanted = float(np.abs(command[:3]).max()) > STEP_COMMAND
-        lean = float(np.hypot(state.gravity_b[0], state.gravity_b[1]))
+        wanted = max(map(abs, command[:3].tolist())) > STEP_COMMAND
+        lean = math.hypot(*state.gravity_b[:2].tolist())
         if not self._stepping:
             self._speed += SPEED_SHARE * (self._balance.velocity - self._speed)
-            if wanted or float(np.hypot(*self._speed)) > STEP_SPEED or lean > STEP_LEAN:
+            if wanted or math.hypot(*self._speed.tolist()) > STEP_SPEED or lean > STEP_LEAN:
                 self._stepping, self._quiet = True, 0
                 self._speed[:] = 0.0
                 self._stepper.reset()
                 self._stepper.memory.height[:] = self._balance.height
             return
         memory = self._stepper.memory
-        speed = float(np.hypot(memory.slow[0, 0], memory.slow[0, 1]))
-        quiet = not wanted and memory.amplitude[0] < REST_AMPLITUDE and speed < REST_SPEED and lean < REST_LEAN
-        quiet = bool(quiet and self._astride())
+        quiet = (
+            not wanted
+            and lean < REST_LEAN
+            and memory.amplitude[0] < REST_AMPLITUDE
+            and math.hypot(*memory.slow[0, :2].tolist()) < REST_SPEED
+            and astride(self._stepper)
+        )
         self._quiet = self._quiet + 1 if quiet else 0
         if self._quiet >= REST_STEPS:
             self._stepping = False
             self._balance.take_over(state.joint_pos, state.gravity_b, float(memory.height[0]))
-
-    def _astride(self) -> bool:
-        """Whether both feet stand, far enough apart to stand on, and the capture point is between them."""
-        return bool(astride(self._stepper)[0])
 
     def _faded(self, own: np.ndarray, stepping: bool) -> np.ndarray:
         """The targets (15,), without a jump where one controller follows the other."""
@@ -178,11 +187,12 @@ class Walker:
         return self._targets
 
 
-def astride(stepper: Stepper) -> np.ndarray:
-    """(B,) bool: both feet stand, far enough apart to stand on, and the capture point (Pratt 2006) is between them."""
-    odometry = stepper.odometry
-    between = odometry.foot_pos[:, 0] - odometry.foot_pos[:, 1]
-    apart = (np.abs(between[:, 0]) < REST_STRIDE) & (between[:, 1] > REST_WIDTH)
-    middle = 0.5 * (odometry.foot_pos[:, 0, :2] + odometry.foot_pos[:, 1, :2])
-    offset = odometry.com[:, :2] - middle + FALLING_S * stepper.memory.calm
-    return odometry.contact.all(axis=1) & apart & (np.abs(offset) < REST_OFFSET).all(axis=1)
+def astride(stepper: Stepper) -> Number:
+    """Whether both feet stand, far enough apart to stand on, and the capture point (Pratt 2006) is between them."""
+    odometry, calm = stepper.odometry, numbers(stepper.memory.calm.T)
+    (left_x, left_y, _), (right_x, right_y, _) = odometry.foot_pos
+    ahead = odometry.com[0] - 0.5 * (left_x + right_x) + FALLING_S * calm[0]
+    aside = odometry.com[1] - 0.5 * (left_y + right_y) + FALLING_S * calm[1]
+    apart = (abs(left_x - right_x) < REST_STRIDE) & (left_y - right_y > REST_WIDTH)
+    both = odometry.contact[0] & odometry.contact[1]
+    return both & apart & (abs(ahead) < REST_OFFSET) & (abs(aside) < REST_OFFSET)

@@ -64,13 +64,25 @@ class Layout:
         Raises:
             WireError: not little-endian CDR, or not this message's length.
         """
+        return self.record(self.memory(sample))
+
+    def memory(self, sample: bytes) -> bytearray:
+        """Read one sample into the bytes of the C struct, for who looks at a few of them only. Raises as `decode`."""
         if not self._bounds[0] <= len(sample) <= self._bounds[1] or sample[:2] != b"\x00\x01":
             raise WireError(self._objection(sample))
-        return np.ndarray((), self.dtype, bytearray().join(self._to_memory(sample + _SPARE)))
+        return bytearray().join(self._to_memory(sample + _SPARE))
+
+    def record(self, memory: bytearray) -> np.ndarray:
+        """The record that lies in these bytes; both are one."""
+        return np.ndarray((), self.dtype, memory)
 
     def encode(self, record: np.ndarray) -> bytes:
         """Write one record as a sample, header and all."""
-        return b"".join(self._to_wire(record.tobytes() + _SPARE))
+        return self.sample(record.tobytes())
+
+    def sample(self, memory: bytes) -> bytes:
+        """Write the bytes of the C struct as a sample."""
+        return b"".join(self._to_wire(memory + _SPARE))
 
     def _objection(self, sample: bytes) -> str:
         if sample[:2] != b"\x00\x01":

@@ -17,7 +17,8 @@ from neon_sim.real.safety_stop import Phase, Stop
 PATHS: Final = ("low_level", "high_level")
 WEIGHT_SLOT: Final = 29  # of rt/arm_sdk: its q is the weight
 RELEASE_S: Final = 1.0  # s in which the weight falls to 0: the vendor's arm_sdk example
-_STALE: Final = ("stale action", "disarmed")  # reasons for which the robot's own controller keeps it standing
+# Nothing is wrong with the robot: its own controller keeps it standing.
+_NOT_THE_ROBOT: Final = ("stale action", "disarmed", "low battery", "stalled control", "the control process ends")
 _UPPER: Final = np.concatenate([joints.GROUPS["waist"], joints.GROUPS["arms"]])  # what rt/arm_sdk blends
 
 
@@ -57,6 +58,7 @@ class LowLevel:
 
     def __init__(self, mode_machine: int) -> None:
         self._writer = LowCmdWriter(mode_machine)
+        self._gains: tuple[np.ndarray, np.ndarray, float] | None = None  # kp, kd and ramp that are written
 
     def outgoing(self, stop: Stop, plan: Plan, dt: float) -> Outgoing:
         """Nothing while unarmed; in damping nothing but damping."""
@@ -64,19 +66,26 @@ class LowLevel:
             return Outgoing(None)
         if stop.phase is Phase.DAMPING:
             self._writer.damp()
+            self._gains = None
             return Outgoing(self._writer.encode())
-        share = plan.ramp
         self._writer.q[:] = plan.target
-        self._writer.kp[:] = share * plan.kp
-        self._writer.kd[:] = (1.0 - share) * DAMPING_KD + share * plan.kd
+        self._write_gains(plan.kp, plan.kd, plan.ramp)
         return Outgoing(self._writer.encode())
+
+    def _write_gains(self, kp: np.ndarray, kd: np.ndarray, share: float) -> None:
+        gains = self._gains
+        if gains is None or kp is not gains[0] or kd is not gains[1] or share != gains[2]:
+            self._writer.kp[:] = share * kp
+            self._writer.kd[:] = (1.0 - share) * DAMPING_KD + share * kd
+            self._gains = kp, kd, share
 
 
 class HighLevel:
     """Arms over rt/arm_sdk, legs by the sport service.
 
     The waist is held where the plan has it, as the vendor's example does. When it stops, the arms are given back over a
-    second; the robot's own controller goes on standing, unless a fault of the state asks it to damp.
+    second; the robot's own controller goes on standing, unless a fault of the state asks it to damp, in each message
+    until a person arms it again.
     """
 
     topic = "rt/arm_sdk"
@@ -86,6 +95,8 @@ class HighLevel:
         self._writer = LowCmdWriter(mode_machine)
         self._writer.mode[:] = 0
         self._writer.mode[_UPPER] = 1
+        self._gains: tuple[np.ndarray, np.ndarray] | None = None  # kp and kd that are written
+        self._weight_slot: np.ndarray = self._writer.record["motor_cmd"]["q"][WEIGHT_SLOT : WEIGHT_SLOT + 1]
         self._ramp_s = ramp_s
         self.weight = 0.0
 
@@ -98,11 +109,13 @@ class HighLevel:
         else:
             self.weight = max(0.0, self.weight - dt / RELEASE_S)
         self._writer.q[_UPPER] = plan.target[_UPPER]
-        self._writer.kp[_UPPER] = plan.kp[_UPPER]
-        self._writer.kd[_UPPER] = plan.kd[_UPPER]
-        self._writer.record["motor_cmd"]["q"][WEIGHT_SLOT] = self.weight
+        if self._gains is None or plan.kp is not self._gains[0] or plan.kd is not self._gains[1]:
+            self._writer.kp[_UPPER] = plan.kp[_UPPER]
+            self._writer.kd[_UPPER] = plan.kd[_UPPER]
+            self._gains = plan.kp, plan.kd
+        self._weight_slot[0] = self.weight
         velocity = plan.velocity if stop.phase is Phase.RUNNING else np.zeros(3)
-        damp = stop.phase is Phase.DAMPING and not any(reason.startswith(_STALE) for reason in stop.reasons)
+        damp = stop.phase is Phase.DAMPING and not all(reason.startswith(_NOT_THE_ROBOT) for reason in stop.reasons)
         return Outgoing(self._writer.encode(), velocity, damp)
 
 

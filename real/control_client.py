@@ -57,6 +57,9 @@ class ControlClient(Protocol):
     def status(self) -> np.ndarray:
         """The newest record of `STATUS`."""
 
+    def words(self) -> dict[str, Any]:
+        """reasons of the last stop and findings of the last preflight; no older than any status that was read."""
+
     def link(self) -> Link | None:
         """The network, if the control has joined it in this process: CycloneDDS lets nobody else join there."""
 
@@ -71,12 +74,6 @@ def command_record(command: RobotCommand, now_s: float, pauses: bool = False) ->
         record[name] = getattr(command, name)
     record["time_s"], record["pauses"] = now_s, pauses
     return record
-
-
-def status_text(status: np.ndarray) -> dict[str, Any]:
-    """Reasons of the last stop and findings of the last preflight."""
-    text = status["text"].item().decode(errors="replace")
-    return json.loads(text) if text else {"reasons": [], "findings": []}
 
 
 def cut_off(status: np.ndarray) -> dict[str, tuple[str, ...]]:
@@ -96,7 +93,7 @@ class ProcessClient:
 
     def __init__(self, config: RobotConfig) -> None:
         self._memory = SharedMemory(BOXES)
-        self._commands, self._orders, self._status = self._memory.boxes
+        self._commands, self._orders, self._status, self._words = self._memory.boxes
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
         self._ends_s = config.control.stop.lower_s + 5.0
         self._number = 0
@@ -144,8 +141,15 @@ class ProcessClient:
         """See `ControlClient`."""
         status = self._status.read()
         if status is None:
-            raise ControlProcessError(f"The control process says nothing that can be read. {self._words()}")
+            raise ControlProcessError(f"The control process says nothing that can be read. {self._tail()}")
         return status
+
+    def words(self) -> dict[str, Any]:
+        """See `ControlClient`."""
+        record = self._words.read()
+        if record is None:
+            raise ControlProcessError(f"The control process says nothing that can be read. {self._tail()}")
+        return json.loads(record["text"].item())
 
     def link(self) -> Link | None:
         """See `ControlClient`."""
@@ -183,12 +187,12 @@ class ProcessClient:
         deadline_s = time.monotonic() + timeout_s
         while not done():
             if self.process.poll() is not None:
-                raise ControlProcessError(f"The control process ended ({self.process.returncode}). {self._words()}")
+                raise ControlProcessError(f"The control process ended ({self.process.returncode}). {self._tail()}")
             if time.monotonic() > deadline_s:
-                raise ControlProcessError(f"The control process did not {what} in {timeout_s:g} s. {self._words()}")
+                raise ControlProcessError(f"The control process did not {what} in {timeout_s:g} s. {self._tail()}")
             time.sleep(_POLL_S)
 
-    def _words(self) -> str:
+    def _tail(self) -> str:
         self._said.seek(0)
         said = self._said.read()[-2000:].decode(errors="replace").strip()
         return f"It said: {said}" if said else "It said nothing. Look at the robot: its own firmware has it now."
@@ -216,11 +220,11 @@ class LockStepClient:
         """See `ControlClient`."""
         self._core.obey(command)
         if not command["pauses"]:
-            self._outgoing = self._core.tick(self.now_s(), self._port.writers())
+            self._outgoing = self._tick()
 
     def wait_step(self) -> None:
         """See `ControlClient`. Without a message (unarmed) no time passes."""
-        outgoing = self._outgoing or self._core.tick(self.now_s(), self._port.writers())
+        outgoing = self._outgoing or self._tick()
         self._outgoing = None
         self._port.send(outgoing)
         if outgoing.low_cmd is not None:
@@ -234,6 +238,10 @@ class LockStepClient:
         """See `ControlClient`."""
         return self._core.status(self.now_s()).copy()
 
+    def words(self) -> dict[str, Any]:
+        """See `ControlClient`."""
+        return json.loads(self._core.words())
+
     def link(self) -> Link | None:
         """See `ControlClient`."""
         return self._port.link
@@ -243,6 +251,9 @@ class LockStepClient:
         if not self._closed:
             self._closed = True
             self._port.close()
+
+    def _tick(self) -> Outgoing:
+        return self._core.tick(self.now_s(), self._port.writers(), charge=self._port.services.charge)
 
     def _wait_state(self, timeout_s: float) -> None:
         deadline_s = time.monotonic() + timeout_s

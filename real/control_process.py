@@ -19,18 +19,18 @@ import numpy as np
 
 from neon_sim.real.command_paths import RELEASE_S
 from neon_sim.real.control_core import ControlCore
-from neon_sim.real.control_records import COMMAND, ORDER, STATUS, Order
-from neon_sim.real.lateness import LATE_BINS, late_bin
+from neon_sim.real.control_records import COMMAND, ORDER, STATUS, WORDS, Order
+from neon_sim.real.lateness import late_bin
 from neon_sim.real.robot_config import RobotConfig
 from neon_sim.real.robot_port import RobotPort
 from neon_sim.real.safety_log import SafetyLog
 from neon_sim.real.safety_stop import Phase
 from neon_sim.real.shared_memory import SharedMemory
 
-BOXES: Final = (COMMAND, ORDER, STATUS)
+BOXES: Final = (COMMAND, ORDER, STATUS, WORDS)
 ORPHAN_S: Final = 30.0  # how long an orphan damps its robot; what a G1 does when nobody writes is not known
 _LAST_DAMPING_S: Final = RELEASE_S + 0.5  # damping, or weight 0, before a wanted end
-_WRITERS_EVERY: Final = 5  # ticks; a second writer is seen within 10 ms of its discovery
+_LOOK_EVERY: Final = 5  # ticks; a second writer is seen within 10 ms of its discovery
 _LATE_WINDOW_S: Final = 1.0
 
 
@@ -39,19 +39,23 @@ class ControlLoop:
 
     def __init__(self, config: RobotConfig, memory: SharedMemory, parent: int) -> None:
         self._config, self._memory, self._parent = config, memory, parent
-        self._commands, self._orders, self._status = memory.boxes
+        self._commands, self._orders, self._status, self._words = memory.boxes
         self.core = ControlCore(config.control)
         self.port = RobotPort(config)
         self._log = SafetyLog(None if config.log is None else config.log / "stops.jsonl")
         self._ends = False
         self._signal = 0
         self._orphaned = False
-        self._seen_command = self._seen_order = self._answered = 0
-        self._refused = False
+        self._seen_command = self._seen_order = 0
         self._writers = 1
+        self._charge: int | None = None
         self._phase = self.core.stop.phase
         self._late_s, self._late_before_s, self._window_s = 0.0, 0.0, 0.0
-        self._late_counts = np.zeros(LATE_BINS, np.uint32)
+        status = self.core.status(time.monotonic())  # always the same record: what this loop adds to it stays
+        self._late_ms, self._late_counts = status["late_ms"], status["late_counts"]
+        self._answered, self._refused = status["answered"], status["refused"]
+        self._text: bytes | None = None
+        self._record = np.zeros((), WORDS)
 
     def end(self, signum: int, frame: FrameType | None) -> None:
         """Signal handler: damp at the next tick, and end soon."""
@@ -77,15 +81,11 @@ class ControlLoop:
         if self._signal and not self._ends:
             self.core.halt(now_s, f"signal {self._signal}")
             self._ends = True
-        if ticks % _WRITERS_EVERY == 0:
-            self._writers = self.port.writers()
+        if ticks % _LOOK_EVERY == 0:
+            self._writers, self._charge = self.port.writers(), self.port.services.charge
             self._orphaned = os.getppid() != self._parent
-        self.port.send(self.core.tick(now_s, self._writers, self._orphaned))
-        status = self.core.status(now_s)
-        status["answered"], status["refused"] = self._answered, self._refused
-        status["late_ms"] = 1e3 * max(self._late_s, self._late_before_s)
-        status["late_counts"] = self._late_counts
-        self._status.write(status)
+        self.port.send(self.core.tick(now_s, self._writers, self._orphaned, self._charge))
+        self._tell(now_s)
         self._log_phase(now_s)
 
     def close(self) -> None:
@@ -101,25 +101,43 @@ class ControlLoop:
                 self.port.send(self.core.tick(time.monotonic()))
                 time.sleep(self._config.control.tick_s)
 
+    def _tell(self, now_s: float) -> None:
+        """Words first: who sees a phase can read why."""
+        text = self.core.words()
+        if text is not self._text:
+            self._text = text
+            self._record["text"] = text
+            self._words.write(self._record)
+        self._late_ms[()] = 1e3 * max(self._late_s, self._late_before_s)
+        self._status.write(self.core.status(now_s))
+
     def _read_env(self, now_s: float) -> None:
-        commands, orders = self._commands.count, self._orders.count  # before they are read: a newer one comes in turn
-        if commands != self._seen_command:
+        """Take the env's newest order and command. The order first: the pause that the env has written before it, so
+        that its silence while a person arms is no fault, is then seen as well."""
+        order = self._newest_order()
+        count = self._commands.count  # before it is read: a newer one comes in turn
+        if count != self._seen_command:
             command = self._commands.read()
             if command is not None:
-                self._seen_command = commands
+                self._seen_command = count
                 self.core.obey(command)
-        if orders == self._seen_order:
-            return
+        if order is not None and int(order["number"]) != int(self._answered):
+            self._carry_out(order, now_s)
+
+    def _newest_order(self) -> np.ndarray | None:
+        count = self._orders.count
+        if count == self._seen_order:
+            return None
         order = self._orders.read()
-        if order is None:
-            return
-        self._seen_order = orders
-        if int(order["number"]) == self._answered:
-            return
+        if order is not None:
+            self._seen_order = count
+        return order
+
+    def _carry_out(self, order: np.ndarray, now_s: float) -> None:
         asked = Order(int(order["order"]))
-        self._refused = not self.port.carry_out(asked, self.core, now_s, bool(order["gantry"]))
+        self._refused[()] = not self.port.carry_out(asked, self.core, now_s, bool(order["gantry"]))
         self._ends = self._ends or asked is Order.QUIT
-        self._answered = int(order["number"])
+        self._answered[()] = order["number"]
 
     def _over(self, now_s: float) -> bool:
         stop = self.core.stop

@@ -1,6 +1,7 @@
 """The records that env and control process exchange through shared memory."""
 
 import json
+import struct
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, Final
@@ -9,6 +10,8 @@ import numpy as np
 
 from neon_sim.g1.joints import NUM_JOINTS
 from neon_sim.real.lateness import LATE_BINS
+from neon_sim.real.safety_stop import Stop
+from neon_sim.real.state_faults import Numbers, TickClock
 
 TEXT_BYTES: Final = 4096
 _MOST_REASONS: Final = 16
@@ -71,10 +74,46 @@ STATUS: Final = np.dtype(
         ("late_counts", np.uint32, (LATE_BINS,)),  # of all ticks so far, by `lateness.late_bin`
         ("answered", np.uint32),  # number of the last order that was carried out or refused
         ("refused", np.bool_),
-        ("text", f"S{TEXT_BYTES}"),  # JSON: reasons of the stop, findings of the preflight
     ],
     align=True,
 )
+
+# Control process -> env, before the status that goes with it.
+WORDS: Final = np.dtype([("text", f"S{TEXT_BYTES}")])  # JSON: reasons of the stop, findings of the preflight
+
+
+# The first fields of `STATUS`, packed at once.
+_HEAD: Final = struct.Struct("@dQBd?dd")
+_ROWS: Final = struct.Struct(f"@{3 * NUM_JOINTS}d")  # joint_pos, joint_vel, joint_torque
+_IMU: Final = struct.Struct("@10d")  # quat_wxyz, gyro, gravity_b
+
+
+class StatusSheet:
+    """One record of `STATUS` that is filled in again and again.
+
+    Attributes:
+        record: the record. fields: a view of each of its fields; `fields["answered"][()]` is one that is one number.
+    """
+
+    def __init__(self) -> None:
+        self._memory = bytearray(STATUS.itemsize)
+        self.record = np.ndarray((), STATUS, self._memory)
+        self.fields: dict[str, np.ndarray] = {name: self.record[name] for name in STATUS.names or ()}
+        offsets = {name: field[1] for name, field in (STATUS.fields or {}).items()}
+        self._rows, self._imu = offsets["joint_pos"], offsets["quat_wxyz"]
+        self._shown: Numbers | None = None
+
+    def show(self, now_s: float, steps: int, stop: Stop, clock: TickClock, state: Numbers | None) -> None:
+        """Fill in what changes in each tick, and a state that is new."""
+        there, age_s = state is not None, clock.age_s(now_s)
+        _HEAD.pack_into(self._memory, 0, now_s, steps, stop.phase, stop.since_s, there, age_s, clock.tick_s)
+        if state is None or state is self._shown:
+            return
+        self._shown = state
+        _ROWS.pack_into(self._memory, self._rows, *state.joint_pos, *state.joint_vel, *state.joint_torque)
+        w, x, y, z = state.quat_wxyz
+        gravity = 2 * (w * y - x * z), -2 * (y * z + w * x), 2 * (x * x + y * y) - 1  # as `gravity_in_body`
+        _IMU.pack_into(self._memory, self._imu, w, x, y, z, *state.gyro, *gravity)
 
 
 def text_of(reasons: Sequence[str], findings: Sequence[dict[str, Any]]) -> bytes:

@@ -18,7 +18,8 @@ from neon_sim.g1 import joints
 from neon_sim.instruction import instruction_option
 from neon_sim.real.errors import VectorWrapperError
 from neon_sim.real.g1_robot import UnitreeRobot
-from neon_sim.real.robot_config import RobotConfig
+from neon_sim.real.robot_config import RobotConfig, sim_bridge
+from neon_sim.real.senses import SENSE_NAMES
 from neon_sim.robot import RobotCommand
 from neon_sim.safety import CUT, SafetyReport, limit
 
@@ -34,7 +35,8 @@ class NeonG1RealEnv(NeonG1Env):
 
     Args:
         config: of the environment; its safety limits also hold in the control process.
-        robot: where the robot is; None = the simulated one of this machine (`python -m neon_sim.real.bridge`).
+        robot: where the robot is; None = the simulated one of this machine (`python -m neon_sim.real.bridge`, with
+            `--senses` if the config names any that the bridge has).
         instruction: the words when `reset` is given none.
         render_mode: must be None: look at the robot.
         **overrides: fields of `NeonG1Config` by name.
@@ -58,11 +60,7 @@ class NeonG1RealEnv(NeonG1Env):
         if render_mode is not None:
             raise ValueError(f"Only a simulated robot can be rendered, got render_mode {render_mode!r}. Leave it out.")
         config = replace(config or NeonG1Config(), **overrides)
-        where = robot or RobotConfig()
-        apart = max(config.safety.self_distance, where.control.safety.self_distance)
-        safety = replace(config.safety, self_distance=apart)
-        where = replace(where, control=replace(where.control, safety=safety))
-        body = UnitreeRobot(where, config.sensor_configs())
+        body = UnitreeRobot(settings(config, robot), config.sensor_configs())
         with ExitStack() as undo:
             undo.callback(body.close)
             super().__init__(config, body)
@@ -118,6 +116,21 @@ class NeonG1RealEnv(NeonG1Env):
         mine, its = info["safety"], self.robot.safety()
         cut = {key: tuple(dict.fromkeys((*mine[key], *its[key]))) for key in CUT}
         info["safety"] = {**mine, **its, **cut, "clipped": any(cut.values())}
+
+
+def settings(config: NeonG1Config, robot: RobotConfig | None = None) -> RobotConfig:
+    """The robot's settings with the env's safety limits in them: its own distance to itself holds if it is greater.
+
+    None is the simulated robot of this machine, with those of its senses that the env wants.
+
+    Raises:
+        ValueError: limits that only a simulation may have, where a robot may be.
+    """
+    if robot is None:
+        robot = sim_bridge(senses=[name for name in config.sensor_configs() if name in SENSE_NAMES])
+    apart = max(config.safety.self_distance, robot.control.safety.self_distance)
+    safety = replace(config.safety, self_distance=apart)
+    return replace(robot, control=replace(robot.control, safety=safety))
 
 
 def refuse_vector(*_: Any, **__: Any) -> NoReturn:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from neon_sim.g1 import joints
-from neon_sim.real.control_client import CUTS, ControlClient, command_record, cut_off, open_client, status_text
+from neon_sim.real.control_client import CUTS, ControlClient, command_record, cut_off, open_client
 from neon_sim.real.control_config import CONTROL_DT
 from neon_sim.real.control_records import Order
 from neon_sim.real.errors import ControlProcessError, NotArmedError
@@ -24,6 +24,8 @@ from neon_sim.safety import all_finite
 from neon_sim.sensors.sensor import SensorConfig
 from neon_sim.walker import Walker
 
+_ARMS: Final = np.isin(np.arange(joints.NUM_JOINTS), joints.GROUPS["arms"])
+_LEGS: Final = np.isin(np.arange(joints.NUM_JOINTS), joints.GROUPS["legs"])
 _HOME_ENOUGH: Final = 1e-3  # rad, of the targets
 _BEYOND_RAMP_S: Final = 5.0
 _TOLD: Final = ("phase", "reasons", *CUTS, "stale_senses")
@@ -60,6 +62,7 @@ class UnitreeRobot:
         self._log = SafetyLog(None if config.log is None else config.log / "commands.jsonl")
         self._client: ControlClient = open_client(config)
         self._start_s = 0.0
+        self._owned = _ARMS  # what the env holds while it rests: what it last commanded, but never the legs
         self._said: dict[str, Any] = {}
         self._closed = False
         self._link: Link | None = None
@@ -77,7 +80,7 @@ class UnitreeRobot:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why it stopped, in words; empty while it goes on."""
-        return tuple(status_text(self._client.status())["reasons"])
+        return tuple(self._client.words()["reasons"])
 
     @property
     def late_counts(self) -> np.ndarray:
@@ -136,9 +139,8 @@ class UnitreeRobot:
         self._client.order(Order.RELEASE_MODE)
 
     def reset(self, rng: np.random.Generator) -> RobotState:
-        """Begin an episode. An armed robot moves its arms home at `home_speed` and stands; an unarmed one does nothing.
-
-        rng is not used: a real robot begins where it is.
+        """Begin an episode. An armed robot moves its arms home at `home_speed`, its waist too if the env had it, and
+        stands; an unarmed one does nothing. rng is not used: a real robot begins where it is.
 
         Raises:
             NotArmedError: it has stopped since a person last armed it.
@@ -169,6 +171,7 @@ class UnitreeRobot:
         now_s = self._client.now_s()
         self._client.send(command_record(command, now_s))
         self._log.command(now_s, command)
+        self._owned = command.owned_mask & ~_LEGS
         status = self._client.status()
         sent = np.where(command.owned_mask, command.joint_target, status["joint_target"])
         if self.config.clock == "lock_step" or self.phase not in MOVABLE:
@@ -200,9 +203,8 @@ class UnitreeRobot:
         """What the control cut off the last command, and whether it goes on: plain values for `info["safety"]`.
 
         phase, reasons (why it stopped), stopped, masked (senses that are zeros), stale_senses (name -> why it has given
-        nothing new for a second), state_age_s, late_ms, log_error (why no log is kept any more), and what was cut:
-        position, speed, velocity, and self_distance (joints that would have brought an arm too near to the robot
-        itself), each the names.
+        nothing new for a second), state_age_s, late_ms, log_error (why no log is kept any more), and the names of what
+        was cut: position, speed, velocity, self_distance (joints that bring an arm too near to the robot itself).
         """
         assert self._senses is not None
         status = self._client.status()
@@ -210,7 +212,7 @@ class UnitreeRobot:
         info = {
             "phase": phase.name.lower(),
             "stopped": phase in STOPPED,
-            "reasons": tuple(status_text(status)["reasons"]),
+            "reasons": self.reasons,
             **cut_off(status),
             "masked": self._senses.masked,
             "stale_senses": self._senses.stale(float(status["state_s"])),
@@ -258,7 +260,7 @@ class UnitreeRobot:
         return float(status["state_s"]), status["joint_pos"]
 
     def _findings(self) -> tuple[Finding, ...]:
-        return tuple(Finding(**finding) for finding in status_text(self._client.status())["findings"])
+        return tuple(Finding(**finding) for finding in self._client.words()["findings"])
 
     def _check(self, command: RobotCommand) -> None:
         numbers = (command.joint_target, command.kp, command.kd, command.velocity, np.array([command.height]))
@@ -280,17 +282,19 @@ class UnitreeRobot:
             time.sleep(0.01)
 
     def _go_home(self) -> None:
-        arms = joints.GROUPS["arms"]
         target = self._client.status()["joint_target"].copy()
         step = self.config.home_speed * self.dt
-        while np.abs(target[arms] - joints.HOME[arms]).max() > _HOME_ENOUGH and self.phase not in STOPPED:
-            target[arms] += np.clip(joints.HOME[arms] - target[arms], -step, step)
-            self._client.send(command_record(self._resting(target), self._client.now_s()))
+        while self.phase not in STOPPED:
+            way = np.where(self._owned, joints.HOME - target, 0.0)
+            if np.abs(way).max() <= _HOME_ENOUGH:
+                break
+            target = target + np.clip(way, -step, step)
+            command, now_s = self._resting(target), self._client.now_s()
+            self._client.send(command_record(command, now_s))
+            self._log.command(now_s, command)
             self._client.wait_step()
         if self.phase in STOPPED:
             raise NotArmedError(self.reasons, "move the arms home")
 
     def _resting(self, target: np.ndarray) -> RobotCommand:
-        mask = np.zeros(joints.NUM_JOINTS, dtype=bool)
-        mask[joints.GROUPS["arms"]] = True
-        return RobotCommand(target, mask, joints.KP, joints.KD, np.zeros(3), joints.HOME_HEIGHT)
+        return RobotCommand(target, self._owned, joints.KP, joints.KD, np.zeros(3), joints.HOME_HEIGHT)

@@ -40,6 +40,6 @@ class LowCmdWriter:
         self.kd[:] = 0.0
 
     def encode(self) -> bytes:
-        """Seal it and return the sample for `transport.Writer.write`."""
-        crc.seal(self.record)
-        return self._layout.encode(self.record)
+        """Return the sample for `transport.Writer.write`, sealed; the record itself is not."""
+        content = self.record.tobytes()[:-4]
+        return self._layout.sample(content + crc.checksum(content).to_bytes(4, "little"))

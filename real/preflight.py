@@ -11,7 +11,9 @@ from neon_sim.real.sport import Fsm
 
 LOWEST_CHARGE: Final = 20  # per cent: the vendor's terminations.hpp
 _WALKING: Final = (int(Fsm.WALK), 501, 801)  # states in which the robot's own controller keeps it up (arm_gestures)
-_KNOWN_MACHINES: Final = (4, 5, 10, 11, 12, 15, 16)  # seen in the field; others are echoed too
+_JOINTS_23: Final = 4  # mode_machine of the G1 with 23 joints, unitree_mujoco's G1Bridge
+_JOINTS_29: Final = 5
+_SEEN_MACHINES: Final = (10, 11, 12, 15, 16)  # on newer boards; how many joints they have is not published
 _HOW_TO_RELEASE: Final = (
     "Hang the robot in its gantry, then call robot.release_mode() or press L2+R2 on the remote control (the head light "
     "turns yellow)."
@@ -82,8 +84,13 @@ def _machine(record: np.ndarray) -> Finding:
     machine = int(record["mode_machine"])
     if machine == 0:
         return Finding("mode_machine", False, "0: the robot has not booted, or this is no robot. Wait, or restart it.")
-    known = "known" if machine in _KNOWN_MACHINES else "not seen before; it is echoed, and the joints may differ"
-    return Finding("mode_machine", True, f"{machine}, {known}")
+    if machine == _JOINTS_23:
+        words = "it has 23 joints, this program commands 29: waist roll and pitch, wrist pitch and yaw are not there."
+        return Finding("mode_machine", False, f"{machine}: {words}")
+    if machine == _JOINTS_29:
+        return Finding("mode_machine", True, f"{machine}, 29 joints")
+    seen = "seen on newer boards" if machine in _SEEN_MACHINES else "not seen before"
+    return Finding("mode_machine", True, f"{machine}, {seen}; it is echoed. Make sure that the robot has 29 joints.")
 
 
 def _pose(record: np.ndarray) -> Finding:
@@ -98,7 +105,7 @@ def _pose(record: np.ndarray) -> Finding:
 
 def _motion_service(facts: Facts) -> Finding:
     name = "motion service"
-    if facts.mode is None and facts.path == "low_level" and facts.loopback:
+    if facts.mode is None and facts.mode_error and facts.path == "low_level" and facts.loopback:
         return Finding(name, True, "nobody answers; a simulation without one (unitree_mujoco) has nothing to release")
     if facts.mode is None:
         return Finding(name, False, f"not known ({facts.mode_error or 'it was not asked yet'})")
@@ -108,6 +115,9 @@ def _motion_service(facts: Facts) -> Finding:
         return Finding(name, True, "released")
     if not facts.mode:
         return Finding(name, False, "released: high_level needs it. Select a mode, or restart the robot.")
+    if facts.fsm is None:
+        words = "sport has not said in which fsm it is, or was asked to damp and has not said that it does"
+        return Finding(name, False, f"{facts.mode!r}, but {words}")
     if facts.fsm not in _WALKING:
         return Finding(name, False, f"{facts.mode!r} in fsm {facts.fsm}; wanted {_WALKING[0]}. Start it by the remote.")
     return Finding(name, True, f"{facts.mode!r} in fsm {facts.fsm}")

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from neon_sim.names import nearest
 from neon_sim.real.control_config import SELF_DISTANCE, ControlConfig
 from neon_sim.real.safety_stop import StopConfig
@@ -12,10 +14,12 @@ from neon_sim.real.senses import SenseSources, simulated_senses
 from neon_sim.real.sport import LONGEST_VELOCITY_S
 from neon_sim.real.state_faults import StateLimits
 from neon_sim.real.transport import LinkConfig
+from neon_sim.safety import SafetyConfig
 
 CLOCKS: Final = ("real_time", "lock_step")
 ABSENT: Final = ("refuse", "mask")
 _SHORTEST_RAMP_S: Final = 1.0  # on a robot; our own choice
+_LIMITS: Final = ("age_s", "tilt", "joint_speed", "gyro", "casing", "winding", "beyond_range", "clock_drift")
 
 
 @dataclass(frozen=True)
@@ -57,24 +61,36 @@ class RobotConfig:
             self._refuse_simulations_settings()
 
     def _refuse_simulations_settings(self) -> None:
-        limits, vendor = self.control.limits, StateLimits()
+        control, limits, safety = self.control, self.control.limits, self.control.safety
         wrong = [
-            f"limits.{name} {getattr(limits, name)} (at most {getattr(vendor, name)})"
-            for name in ("age_s", "tilt", "joint_speed", "gyro", "casing", "winding", "beyond_range", "clock_drift")
-            if getattr(limits, name) > getattr(vendor, name)
+            *_beyond("limits.", limits, StateLimits(), _LIMITS),
+            *_beyond("safety.", safety, SafetyConfig(), ("arm_speed", "waist_speed")),
+            *_beyond("stop.", control.stop, StopConfig(), ("silence_s",)),
+            *_beyond("", control, ControlConfig(), ("stall_s",)),
         ]
+        if limits.charge < StateLimits.charge:
+            wrong.append(f"limits.charge {limits.charge} (at least {StateLimits.charge})")
         if limits.leg_speed is not None and limits.leg_speed > limits.joint_speed:
             wrong.append(f"limits.leg_speed {limits.leg_speed} (None)")
-        if self.control.stop.ramp_s < _SHORTEST_RAMP_S:
-            wrong.append(f"stop.ramp_s {self.control.stop.ramp_s} (at least {_SHORTEST_RAMP_S})")
-        if self.control.stall_s > ControlConfig.stall_s:
-            wrong.append(f"stall_s {self.control.stall_s} (at most {ControlConfig.stall_s})")
-        if self.control.safety.self_distance < SELF_DISTANCE:
-            wrong.append(f"safety.self_distance {self.control.safety.self_distance} (at least {SELF_DISTANCE})")
+        if any(np.greater(safety.max_velocity, SafetyConfig.max_velocity)):
+            wrong.append(f"safety.max_velocity {safety.max_velocity} (at most {SafetyConfig.max_velocity})")
+        if safety.self_distance < SELF_DISTANCE:
+            wrong.append(f"safety.self_distance {safety.self_distance} (at least {SELF_DISTANCE})")
+        if control.stop.ramp_s < _SHORTEST_RAMP_S:
+            wrong.append(f"stop.ramp_s {control.stop.ramp_s} (at least {_SHORTEST_RAMP_S})")
         if self.clock != "real_time":
             wrong.append(f"clock {self.clock!r} (real_time)")
         if wrong:
             raise ValueError(f"On {self.link.interface!r} a real robot may be: not allowed there: {', '.join(wrong)}.")
+
+
+def _beyond(part: str, config: object, default: object, names: Sequence[str]) -> list[str]:
+    """Those of the named settings that are greater than by default, in words."""
+    return [
+        f"{part}{name} {getattr(config, name)} (at most {getattr(default, name)})"
+        for name in names
+        if getattr(config, name) > getattr(default, name)
+    ]
 
 
 def sim_bridge(

@@ -6,8 +6,8 @@ answer; the server is polled by whoever owns the state that it serves, so that a
 
 import json
 import logging
-import math
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -42,6 +42,8 @@ API_VERSION: Final = 1  # every service answers this number with its version, as
 QUEUE: Final = 32  # requests or answers that wait; the oldest makes room
 _SETTLE_S: Final = 0.1  # a server that we have found may not have found us yet
 _MEET_S: Final = 0.2  # how long a server waits for the reader of a client that it has heard
+_SHOWN: Final = 40  # characters of what came, in an error
+_NO_JSON: Final = (ValueError, RecursionError)  # no JSON, an integer beyond Python's limit, or nested too deeply
 _LOG = logging.getLogger(__name__)
 
 
@@ -94,16 +96,34 @@ class RpcClient:
         with self._one_call:
             self._send(f"{self.service}/{api_id}", api_id, parameter, binary, noreply=True)
 
+    def post(self, api_id: int, parameter: Mapping[str, Any] | None = None) -> None:
+        """Ask as `call` does, but wait neither for a server nor for the answer, which is never looked at.
+
+        For what is repeated until it is no longer wanted. A `call` that waits in another thread does not delay it.
+
+        Raises:
+            NoServerError: nobody serves now.
+        """
+        if not self._met():
+            raise NoServerError(f"{self.service}/{api_id}")
+        self._write(api_id, parameter, b"", noreply=False)
+
     def version(self) -> str:
         """The service's own version ("1.0.0.0")."""
         return str(self.call(API_VERSION).data)
 
     def _send(self, name: str, api_id: int, parameter: Mapping[str, Any] | None, binary: bytes, noreply: bool) -> int:
-        if not wait_for(lambda: self._requests.readers() and self._responses.writers(), self.timeout_s):
+        if not wait_for(self._met, self.timeout_s):
             raise NoServerError(name)
         if not self._settled:
             time.sleep(_SETTLE_S)
             self._settled = True
+        return self._write(api_id, parameter, binary, noreply)
+
+    def _met(self) -> bool:
+        return bool(self._requests.readers() and self._responses.writers())
+
+    def _write(self, api_id: int, parameter: Mapping[str, Any] | None, binary: bytes, noreply: bool) -> int:
         request_id = next(self._ids) & (2**63 - 1)
         header = RequestHeader(RequestIdentity(request_id, api_id), RequestLease(0), RequestPolicy(0, noreply))
         self._requests.send(Request(header, json.dumps(dict(parameter or {})), binary))
@@ -132,9 +152,11 @@ class RpcServer:
     def poll(self) -> int:
         """Answer what has come since the last call, in order; how many that was. Never waits for a request.
 
-        An exception of a handler that is no RpcError answers ServerFailedError and then goes on to the caller.
+        An exception of a handler that is no RpcError answers ServerFailedError; the first goes on to the caller once
+        all are answered.
         """
         samples = self._requests.take()
+        broken: Exception | None = None
         for sample in samples:
             try:
                 request = read_message(Request, sample)
@@ -146,9 +168,12 @@ class RpcServer:
                 code, reply = 0, self._handle(request)
             except RpcError as error:
                 code = error.code
-            finally:
-                if not request.header.policy.noreply:
-                    self._answer(request, code, reply if code == 0 else Reply())
+            except Exception as error:  # raised below: whoever asked next is to be answered first
+                broken = broken or error
+            if not request.header.policy.noreply:
+                self._answer(request, code, reply if code == 0 else Reply())
+        if broken is not None:
+            raise broken
         return len(samples)
 
     def wait(self, timeout_s: float) -> bool:
@@ -187,9 +212,14 @@ def finite(key: str, value: Any) -> float:
     Raises:
         BadParameterError: no number, or no finite one.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise BadParameterError(f"wanted a number as {key!r}, got {value!r}")
+    if not is_finite(value):
+        raise BadParameterError(f"wanted a number as {key!r}, got {str(value)[:_SHOWN]}")
     return float(value)
+
+
+def is_finite(value: Any) -> bool:
+    """True for what came as a JSON number and fits into a float: not for true, NaN, or an integer of 400 digits."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def string(parameter: Mapping[str, Any], key: str) -> str:
@@ -209,10 +239,10 @@ def _parameters(given: str) -> dict[str, Any]:
         return {}
     try:
         parameters = json.loads(given)
-    except json.JSONDecodeError as error:
-        raise BadParameterError(f"wanted JSON, got {given[:40]!r}") from error
+    except _NO_JSON as error:
+        raise BadParameterError(f"wanted JSON, got {given[:_SHOWN]!r}") from error
     if not isinstance(parameters, dict):
-        raise BadParameterError(f"wanted a JSON object, got {given[:40]!r}")
+        raise BadParameterError(f"wanted a JSON object, got {given[:_SHOWN]!r}")
     return parameters
 
 
@@ -225,6 +255,6 @@ def _reply(name: str, api_id: int, response: Response) -> Reply:
         return Reply(response.data, bytes(response.binary))
     try:
         data = json.loads(response.data) if response.data else None
-    except json.JSONDecodeError as error:
-        raise WrongReplyError(f"{name} answered {response.data[:40]!r}") from error
+    except _NO_JSON as error:
+        raise WrongReplyError(f"{name} answered {response.data[:_SHOWN]!r}") from error
     return Reply(data, bytes(response.binary))

@@ -2,10 +2,11 @@
 
     python real/run.py --policy zero --robot sim-bridge --steps 250
     python real/run.py --policy assets/g1/demo_heads --robot sim-bridge --dry-run
-    python real/run.py --policy CKPT --robot sim-bridge --sensors proprio camera lidar audio
+    python real/run.py --policy CKPT --robot sim-bridge --sensors proprio camera
     python real/run.py --policy CKPT --robot 192.168.123.161 --path high_level
-    python real/run.py --policy CKPT --robot sim-bridge --sensors proprio camera --self-learn --episodes 20 --yes
+    python real/run.py --policy CKPT --robot sim-bridge --self-learn --episodes 20 --yes
 
+What the command line leaves open, control mode and senses, is the checkpoint's own.
 Each run adds an episode to the LeRobot data set OUT/dataset (needs the extra: pip install 'neon-sim[data]').
 A real robot is never armed by this program alone: it prints the preflight and asks you to type ARM. Ctrl-C lowers the
 robot and damps it. It has never been tried on hardware: begin in the gantry, with --dry-run.
@@ -19,23 +20,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from neon_sim.env import NeonG1Config
 from neon_sim.episode import NeonEpisode
-from neon_sim.g1 import joints
 from neon_sim.real.bridge.config import SENSES
 from neon_sim.real.chunks import Chunks
 from neon_sim.real.command_paths import PATHS
 from neon_sim.real.control_config import ControlConfig
 from neon_sim.real.env import NeonG1RealEnv
+from neon_sim.real.errors import RobotError
 from neon_sim.real.eyes import RealSenseCamera, ZmqCamera
+from neon_sim.real.loops import dry_run, play
+from neon_sim.real.policies import build_policy, load_model, world_config
 from neon_sim.real.preflight import report
 from neon_sim.real.robot_config import RobotConfig, sim_bridge
 from neon_sim.real.senses import SENSE_NAMES, STOCK, SenseSources
@@ -58,8 +58,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--path", choices=PATHS, default="low_level")
     parser.add_argument("--words", default="", help="the instruction")
     parser.add_argument("--steps", type=int, default=500, help="control steps, 50 a second")
-    parser.add_argument("--control-mode", default="arms_only")
-    parser.add_argument("--sensors", nargs="*", default=["proprio"])
+    parser.add_argument("--control-mode", help="the checkpoint's own by default; arms_only for zero")
+    parser.add_argument("--sensors", nargs="*", help="the checkpoint's own by default; proprio for zero")
     parser.add_argument("--camera", help="tcp://HOST:PORT of JPEG pictures, or realsense; the robot's PC2 by default")
     parser.add_argument("--mask-absent", action="store_true", help="see zeros where the robot has no such sense")
     parser.add_argument("--gantry", action="store_true", help="you say that it hangs in its gantry, or may fall")
@@ -94,11 +94,11 @@ def _refuse_wrong(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
         parser.error(f"--episodes must be at least 1, got {args.episodes}")
 
 
-def robot_config(args: argparse.Namespace) -> RobotConfig:
-    """Where the robot is and how it is commanded."""
+def robot_config(args: argparse.Namespace, sensors: Sequence[str]) -> RobotConfig:
+    """Where the robot is and how it is commanded. sensors: of the env."""
     if args.robot == SIM:
         clock = "lock_step" if args.lock_step else "real_time"
-        senses = [name for name in args.sensors if name in SENSE_NAMES]
+        senses = [name for name in sensors if name in SENSE_NAMES]
         config = sim_bridge(1 if args.domain is None else args.domain, args.path, clock, senses)
     else:
         link = LinkConfig(args.domain or 0, local_address(args.robot), allow_network=True)
@@ -125,18 +125,20 @@ def local_address(host: str) -> str:
 
 
 @contextmanager
-def bridge(args: argparse.Namespace, config: RobotConfig) -> Iterator[subprocess.Popen[str] | None]:
+def bridge(
+    args: argparse.Namespace, config: RobotConfig, sensors: Sequence[str]
+) -> Iterator[subprocess.Popen[str] | None]:
     """Run the simulated robot as a process of its own while this lasts, unless there is a robot already.
 
     Raises:
-        RuntimeError: it did not start.
+        RobotError: it did not start.
     """
     if args.robot != SIM or args.no_start:
         yield None
         return
     command = [sys.executable, "-m", "neon_sim.real.bridge", "--domain", str(config.link.domain)]
     command += ["--lock-step", "--lock-step-s", "0.02"] if args.lock_step else []
-    command += ["--senses", *(name for name in SENSES if name in args.sensors)]
+    command += ["--senses", *(name for name in SENSES if name in sensors)]
     if args.path == "low_level":
         command += ["--start", "released"] + ([] if args.lock_step else ["--gantry"])
     # In a session of its own: Ctrl-C is for this program, which lowers the robot; a robot does not vanish with it.
@@ -145,25 +147,11 @@ def bridge(args: argparse.Namespace, config: RobotConfig) -> Iterator[subprocess
     try:
         assert process.stdout is not None
         if not process.stdout.readline():
-            raise RuntimeError("The simulated robot did not start; what it printed stands above.")
+            raise RobotError("The simulated robot did not start; what it printed stands above.")
         yield process
     finally:
         process.terminate()
         process.wait(_BRIDGE_STARTS_S)
-
-
-def build_policy(name: str, env: NeonG1RealEnv) -> Any:
-    """A checkpoint's policy, or the one that goes home; those that need a simulation's truth are refused."""
-    if name == "zero":
-        from neon_sim.inference.references import ZeroPolicy
-
-        return ZeroPolicy(env)
-    if name in ("expert", "random"):
-        raise ValueError(f"The policy {name!r} is for simulations: it knows the truth, or nothing. Use a checkpoint.")
-    from neon_sim.inference.neon_policy import NeonPolicy
-    from neon_sim.model.neon_vla import NeonVLA
-
-    return NeonPolicy(NeonVLA.from_pretrained(Path(name)))
 
 
 def arm(env: NeonG1RealEnv, args: argparse.Namespace, simulated: subprocess.Popen[str] | None) -> bool:
@@ -181,48 +169,6 @@ def arm(env: NeonG1RealEnv, args: argparse.Namespace, simulated: subprocess.Pope
         print(json.dumps({"hang": False}), file=simulated.stdin, flush=True)
         time.sleep(1.0)  # it finds its feet
     return True
-
-
-def run(env: NeonG1RealEnv, chunks: Chunks, steps: int) -> NeonEpisode:
-    """One episode: until the time is over, the robot falls or stops, or somebody presses Ctrl-C."""
-    obs, info = env.reset()
-    chunks.begin(obs, info["time_s"])
-    rows: list[tuple[dict[str, np.ndarray], np.ndarray, bool, bool]] = []
-    try:
-        for _ in range(steps):
-            action, before = chunks.next(), obs
-            obs, _, terminated, truncated, info = env.step(action)
-            rows.append((before, action, terminated, truncated))
-            chunks.observe(obs, info["time_s"])
-            if terminated or truncated:
-                break
-    except KeyboardInterrupt:
-        print("Stopped by you.")
-    print(f"{len(rows)} steps; the robot is {info['safety']['phase']}. {'; '.join(info['safety']['reasons'])}".rstrip())
-    return NeonEpisode(
-        observations={key: np.stack([row[0][key] for row in rows]) for key in obs} if rows else {},
-        actions=np.array([row[1] for row in rows], np.float32).reshape(len(rows), env.action_map.dim),
-        terminated=np.array([row[2] for row in rows], bool),
-        truncated=np.array([row[3] for row in rows], bool),
-        instruction=info["instruction"],
-        control_mode=str(env.config.control_mode),
-    )
-
-
-def dry_run(env: NeonG1RealEnv, chunks: Chunks, steps: int) -> None:
-    """Print what would be sent, one line a control step; the robot is not armed and gets nothing."""
-    obs, info = env.reset()
-    chunks.begin(obs, info["time_s"])
-    for number in range(steps):
-        command, cut = env.preview(chunks.next())
-        way = np.where(command.owned_mask, command.joint_target - env.robot.read().joint_pos, 0.0)
-        worst = int(np.abs(way).argmax())
-        cuts = ", ".join((*cut.position, *cut.speed, *cut.velocity)) or "-"
-        velocity = np.array2string(command.velocity, precision=2)
-        print(f"{number:4d}  velocity {velocity}  {joints.JOINT_NAMES[worst]} {way[worst]:+.3f} rad  cut {cuts}")
-        env.robot.advance()
-        obs, info = env.look()
-        chunks.observe(obs, info["time_s"])
 
 
 def keep(writer: "LeRobotWriter", episode: NeonEpisode, out: Path) -> str:
@@ -246,7 +192,7 @@ def perform(env: NeonG1RealEnv, chunks: Chunks, args: argparse.Namespace, simula
         if not arm(env, args, simulated):
             print("Not armed.")
             return 1
-        episode = run(env, chunks, args.steps)
+        episode = play(env, chunks, args.steps)
         stopped = env.robot.safety()["stopped"]
         env.robot.disarm()  # writing takes seconds: the robot must not wait for it as for a silent env
         if len(episode):
@@ -276,14 +222,28 @@ def learn(env: NeonG1RealEnv, args: argparse.Namespace, simulated: Any) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run; 0 when the robot did not stop by itself."""
+    """Run; 0 when the robot did not stop by itself. What is refused is said in words, and answered by 1."""
     args = parse(arguments)
-    config = robot_config(args)
-    world = NeonG1Config(control_mode=args.control_mode, sensors=tuple(args.sensors), max_steps=args.steps)
-    with bridge(args, config) as simulated, closing(NeonG1RealEnv(world, config, args.words)) as env:
+    try:
+        return operate(args)
+    except (RobotError, ValueError, ImportError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def operate(args: argparse.Namespace) -> int:
+    """Open the robot, and do with it what the command line says; what does not fit is refused before it is armed.
+
+    Raises:
+        RobotError, ValueError, ImportError: in words, see `load_model`, `world_config`, `UnitreeRobot`, `perform`.
+    """
+    model = load_model(args.policy)
+    world = world_config(model, args.control_mode, args.sensors, args.steps)
+    config = robot_config(args, world.sensors)
+    with bridge(args, config, world.sensors) as simulated, closing(NeonG1RealEnv(world, config, args.words)) as env:
         if args.self_learn:
             return learn(env, args, simulated)
-        chunks = Chunks(build_policy(args.policy, env))
+        chunks = Chunks(build_policy(model, env), env.action_map, waits=args.lock_step)
         try:
             if args.dry_run:
                 dry_run(env, chunks, args.steps)

@@ -2,12 +2,12 @@
 
     python -m neon_sim.real.safety_log runs/real/commands.jsonl
 
-prints the stops and plays the commands again on a simulated robot.
+prints the stops and plays the commands of the last run again on a simulated robot.
 """
 
+import argparse
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from neon_sim.g1 import joints
+from neon_sim.real.safety_stop import STOPPED
 from neon_sim.robot import Robot, RobotCommand, RobotState
 
 
@@ -61,6 +62,7 @@ class SafetyLog:
 
 
 _COMMAND = ("joint_target", "owned_mask", "kp", "kd", "velocity", "height")
+_STOPPED = tuple(phase.name.lower() for phase in STOPPED)
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
@@ -70,9 +72,24 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
         yield json.loads(line)
 
 
+def last_run(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events from the last time on that a person armed the robot, up to the stop and with it.
+
+    Runs are added to the same file, and what was asked of a robot after its stop was never done.
+    """
+    run: list[dict[str, Any]] = []
+    stopped = False
+    for event in events:
+        if event["event"] == "arm":
+            run, stopped = [], False
+        if not stopped:
+            run.append(event)
+        stopped = stopped or event["event"] in ("disarm", "halt") or event.get("phase") in _STOPPED
+    return run
+
+
 def commands(path: Path) -> list[RobotCommand]:
-    """The commands of a log, one per control period."""
-    rows = [event for event in read_events(path) if event["event"] == "command"]
+    """The commands of a log's last run, one per control period: its episodes and the ways home between them."""
     return [
         RobotCommand(
             np.array(row["joint_target"]),
@@ -82,7 +99,8 @@ def commands(path: Path) -> list[RobotCommand]:
             np.array(row["velocity"]),
             float(row["height"]),
         )
-        for row in rows
+        for row in last_run(read_events(path))
+        if row["event"] == "command"
     ]
 
 
@@ -97,13 +115,18 @@ def replay(log: list[RobotCommand], robot: Robot, rng: np.random.Generator) -> l
     return states
 
 
-def main() -> None:
-    """Print the stops of a log, then what a simulated robot makes of its commands."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the stops of a log, then what a simulated robot makes of the last run's commands."""
     from neon_sim.sim.model import build_spec
     from neon_sim.sim.sim_robot import SimRobot
 
-    path = Path(sys.argv[1])
-    for event in read_events(path):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("log", type=Path, help="the commands.jsonl of a robot's runs")
+    path: Path = parser.parse_args(arguments).log
+    if not path.is_file():
+        parser.error(f"{path} is no file. real/run.py writes commands.jsonl into its --out (runs/real by default).")
+    events = list(read_events(path))
+    for event in events:
         if event["event"] != "command":
             print(json.dumps(event))
     log = commands(path)
@@ -114,7 +137,8 @@ def main() -> None:
         if number % 50 == 0 and error.size:
             print(f"{state.time_s:7.2f} s  largest tracking error {error.max():.3f} rad  tilt {tilt:.3f} rad")
     robot.close()
-    print(f"{len(log)} commands, {joints.NUM_JOINTS} joints.")
+    runs = sum(event["event"] == "arm" for event in events)
+    print(f"{len(log)} commands of the last run, {runs} times armed, {joints.NUM_JOINTS} joints.")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 By severity: a fault of the robot's state (too old, not a number, too fast, tilted, hot, a second writer) is damping at
 once. An env process that falls silent is no reason to drop a standing robot: its arms are held and the walker keeps it
-up; if the silence lasts, it is lowered and then damped. Nothing ever resumes by itself: the vendor's own comment on its
-terminations is that a cable that comes back "will send a step signal to the motors". Only `arm` leaves a stop.
+up; if the silence lasts, it is lowered and then damped, and a robot with a low battery is lowered at once. Nothing ever
+resumes by itself: the vendor's own comment on its terminations is that a cable that comes back "will send a step signal
+to the motors". Only `arm` leaves a stop.
 """
 
 import math
@@ -106,12 +107,13 @@ def arm(stop: Stop, now_s: float, objections: Sequence[str]) -> Stop:
     return Stop(Phase.STANDING if stop.phase in (Phase.HOLDING, Phase.LOWERING) else Phase.RAMPING, now_s)
 
 
-def disarm(stop: Stop, now_s: float) -> Stop:
-    """A person, or the end of the program, takes the robot down: lowered, then damped; damped at once in a ramp."""
+def disarm(stop: Stop, now_s: float, reason: str = "disarmed") -> Stop:
+    """A person, the end of the program or a low battery takes the robot down: lowered, then damped; damped at once
+    in a ramp."""
     if stop.phase is Phase.RAMPING:
-        return Stop(Phase.DAMPING, now_s, ("disarmed",))
+        return Stop(Phase.DAMPING, now_s, (reason,))
     if stop.phase in MOVABLE or stop.phase is Phase.HOLDING:
-        return Stop(Phase.LOWERING, now_s, ("disarmed",))
+        return Stop(Phase.LOWERING, now_s, (reason,))
     return stop
 
 

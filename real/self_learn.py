@@ -16,6 +16,7 @@ from neon_sim.episode import NeonEpisode
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.real.env import NeonG1RealEnv
 from neon_sim.real.g1_robot import UnitreeRobot
+from neon_sim.real.policies import check_fit
 from neon_sim.real.safety_stop import STOPPED, Phase
 from neon_sim.rollout import rollout
 from neon_sim.training.adoption import AdoptionConfig
@@ -103,7 +104,11 @@ class RobotLearning:
 
         Returns:
             False if the robot stopped by itself.
+
+        Raises:
+            ValueError: the checkpoint does not fit the env; nothing has moved then.
         """
+        check_fit(self._model, env.action_map, env.config.sensors)
         try:
             for _ in range(self.config.episodes):
                 if not self._episode(env, on_episode):

@@ -29,10 +29,10 @@ class Mailbox:
 
     def __init__(self, memory: memoryview, dtype: np.dtype) -> None:
         self.dtype = dtype
-        self._count = np.frombuffer(memory, np.uint64, 1)
-        slots = np.frombuffer(memory, np.uint8, _SLOTS * _slot_size(dtype), _ALIGNMENT).reshape(_SLOTS, -1)
-        self._heads = [slot[:_ALIGNMENT].view(np.uint64)[:2] for slot in slots]  # count and checksum
-        self._bodies = [slot[_ALIGNMENT : _ALIGNMENT + dtype.itemsize] for slot in slots]
+        self._count = memory[:8].cast("Q")
+        starts = [_ALIGNMENT + slot * _slot_size(dtype) for slot in range(_SLOTS)]
+        self._heads = [memory[start : start + 16].cast("Q") for start in starts]  # count and checksum
+        self._bodies = [memory[start + _ALIGNMENT :][: dtype.itemsize] for start in starts]
 
     @staticmethod
     def size(dtype: np.dtype) -> int:
@@ -42,14 +42,14 @@ class Mailbox:
     @property
     def count(self) -> int:
         """How many records were written so far."""
-        return int(self._count[0])
+        return self._count[0]
 
     def write(self, record: np.ndarray) -> None:
         """Put a 0-d record; one process, one thread."""
         count, raw = self.count + 1, record.tobytes()
         place = count % _SLOTS
-        self._bodies[place][:] = np.frombuffer(raw, np.uint8)
-        self._heads[place][:] = count, zlib.crc32(raw)
+        self._bodies[place][:] = raw
+        self._heads[place][0], self._heads[place][1] = count, zlib.crc32(raw)
         self._count[0] = count
 
     def read(self) -> np.ndarray | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any, Final, Protocol
 
-from neon_sim.real.rpc import Handler, Reply, RpcClient, RpcServer, finite, number
+from neon_sim.real.rpc import Handler, Reply, RpcClient, RpcServer, finite, is_finite, number
 from neon_sim.real.rpc_errors import BadParameterError, WrongReplyError
 from neon_sim.real.transport import Link
 
@@ -143,13 +143,7 @@ class SportClient:
         Raises:
             ValueError: longer than `LONGEST_VELOCITY_S`: repeat it instead, so that it ends when you do.
         """
-        if not 0 < duration_s <= LONGEST_VELOCITY_S:
-            raise ValueError(
-                f"duration_s must be above 0 and at most {LONGEST_VELOCITY_S}, got {duration_s}. To walk on, repeat "
-                "the call: then the robot stops when this program does."
-            )
-        vx, vy, yaw_rate = (float(value) for value in velocity)
-        self._rpc.call(Api.SET_VELOCITY, {"velocity": [vx, vy, yaw_rate], "duration": float(duration_s)})
+        self._rpc.call(Api.SET_VELOCITY, _velocity_parameter(velocity, duration_s))
 
     def set_arm_task(self, task_id: int) -> None:
         """See `Sport`."""
@@ -167,11 +161,29 @@ class SportClient:
         """See `Sport`."""
         self._rpc.call(Api.TO_INTERNAL_CONTROL, {"data": int(state)})
 
+    def post_fsm_id(self, fsm_id: int) -> None:
+        """`set_fsm_id` without waiting for the answer: see `RpcClient.post`."""
+        self._rpc.post(Api.SET_FSM_ID, {"data": int(fsm_id)})
+
+    def post_velocity(self, velocity: Sequence[float], duration_s: float = LONGEST_VELOCITY_S) -> None:
+        """`set_velocity` without waiting for the answer: see `RpcClient.post`. Raises ValueError as that does."""
+        self._rpc.post(Api.SET_VELOCITY, _velocity_parameter(velocity, duration_s))
+
     def _get(self, api: Api) -> float:
         data = self._rpc.call(api).data
-        if not isinstance(data, dict) or not isinstance(data.get("data"), int | float):
+        if not isinstance(data, dict) or not is_finite(data.get("data")):
             raise WrongReplyError(f'{SERVICE}/{api} wanted {{"data": number}}, got {data!r}')
         return data["data"]
+
+
+def _velocity_parameter(velocity: Sequence[float], duration_s: float) -> dict[str, Any]:
+    if not 0 < duration_s <= LONGEST_VELOCITY_S:
+        raise ValueError(
+            f"duration_s must be above 0 and at most {LONGEST_VELOCITY_S}, got {duration_s}. To walk on, repeat "
+            "the call: then the robot stops when this program does."
+        )
+    vx, vy, yaw_rate = (float(value) for value in velocity)
+    return {"velocity": [vx, vy, yaw_rate], "duration": float(duration_s)}
 
 
 def serve_sport(link: Link, sport: Sport) -> RpcServer:

@@ -153,7 +153,8 @@ class Writer:
 
     def readers(self) -> int:
         """How many readers hear this writer now."""
-        return len(self._writer.get_matched_subscriptions()) if self._writer else 0
+        writer = self._writer  # another thread may close it meanwhile
+        return max(0, writer._get_matched_subscriptions(self._handle, None, 0)) if writer else 0
 
     def close(self) -> None:
         """Stop. Safe to call twice."""
@@ -198,7 +199,8 @@ class Reader:
 
     def writers(self) -> int:
         """How many writers are on this topic now. More than one on rt/lowcmd is somebody else moving the robot."""
-        return len(self._reader.get_matched_publications()) if self._reader else 0
+        reader = self._reader  # another thread may close it meanwhile
+        return max(0, reader._get_matched_publications(self._handle, None, 0)) if reader else 0
 
     def close(self) -> None:
         """Stop. Safe to call twice."""

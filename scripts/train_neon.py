@@ -7,6 +7,8 @@
     python scripts/train_neon.py --backbone Qwen/Qwen2.5-VL-3B-Instruct --mode arms_only --epochs 3 \\
         --batch-size 4 --dataset lerobot/xvla-agibot-world --output YOUR_USERNAME/neon-g1-v1
     torchrun --nproc-per-node 2 scripts/train_neon.py --preset compact_reach --dataset runs/data/reach/dataset
+    torchrun --nproc-per-node 4 scripts/train_neon.py --backbone Qwen/Qwen2.5-VL-7B-Instruct --lora --shard-backbone \\
+        --dataset lerobot/xvla-agibot-world --output runs/lora
     hf jobs uv run --flavor a100-large --secrets HF_TOKEN --timeout 8h scripts/train_neon.py --audio --output ME/neon
 
 --output OWNER/NAME is a repository of the hub, pushed to privately when the training ends; a path with more or fewer
@@ -40,6 +42,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--max-steps", type=int, help="optimiser steps, in place of --epochs")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--lr", type=float)
+    parser.add_argument("--lora", action="store_true", help="train a LoRA adapter on the backbone")
+    parser.add_argument("--shard-backbone", action="store_true", help="each process keeps a share of it (FSDP2)")
     parser.add_argument("--output", help="OWNER/NAME on the hub, or a local folder (default: the preset's)")
     parser.add_argument("--public", action="store_true", help="push to a public repository")
     return parser.parse_args(argv)
@@ -58,6 +62,9 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
     model = config.model
     if args.backbone:
         model = replace(model, backbone=BackboneConfig(model_id=args.backbone))
+    if args.lora:
+        model = replace(model, backbone=replace(model.backbone, freeze_backbone=False, load_in_4bit=False))
+        config.optim, config.feature_cache = "adamw", None
     config.model = replace(model, control_mode=args.mode or model.control_mode, use_audio=args.audio or model.use_audio)
     if args.dataset:
         config.data = DataSoupConfig([DataSourceConfig("dataset", args.dataset_type, args.dataset)])
@@ -65,6 +72,7 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
         if value is not None:
             setattr(config, name, value)
     config.learning_rate = args.lr or config.learning_rate
+    config.shard_backbone = args.shard_backbone
     if args.output and is_hub_id(args.output):
         config.hub_model_id, config.hub_private = args.output, not args.public
         config.output_dir = f"runs/{args.output.rpartition('/')[2]}"

@@ -18,7 +18,10 @@ from neon_sim.sim.faults import ActuatorFault
 
 AGENTS = Path(__file__).resolve().parents[1] / "agents"
 SCRIPTS = sorted(path.name for path in AGENTS.glob("*.py"))
-WITH_PRESETS = ("ablate.py", "plan.py", "pretrain.py", "self_learn.py", "train_backbone.py", "train_world_model.py")
+WITH_PRESETS = (
+    "ablate.py", "plan.py", "pretrain.py", "self_learn.py", "train_backbone.py", "train_push_t.py",
+    "train_world_model.py",
+)  # fmt: skip
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, script: str, *flags: str) -> None:

@@ -277,10 +277,10 @@ def test_a_click_from_the_left_reaches_the_right_microphone_7_samples_later() ->
 
 def test_bad_settings_are_refused() -> None:
     for wrong, match in (
-        ({"microphones": 3}, "microphones is 1 or 2, got 3"),
-        ({"latency_s": -0.1}, "latency_s -0.1"),
-        ({"head_radius": -1.0}, "head_radius -1.0"),
-        ({"rate_hz": 0.0}, "at 0.0 Hz"),
+        ({"microphones": 3}, "microphones must be 1 to 2, got 3"),
+        ({"latency_s": -0.1}, "latency_s must be 0 to 10, got -0.1"),
+        ({"head_radius": -1.0}, "head_radius must be 0 to 1, got -1.0"),
+        ({"rate_hz": 0.0}, "rate_hz must be 0.001 to 10000, got 0.0"),
     ):
         with pytest.raises(ValueError, match=match):
             AudioConfig(**wrong)

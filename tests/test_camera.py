@@ -318,7 +318,7 @@ def test_wrong_names_are_met_with_a_proposal() -> None:
         CameraConfig(kind="deptj")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="Did you mean 'egl'"):
         make_renderer(model, 8, 8, "elg")
-    with pytest.raises(ValueError, match="positive size"):
+    with pytest.raises(ValueError, match="width must be 1 to 8192, got 0"):
         CameraConfig(width=0)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neon_sim.sensors.camera import CameraConfig
-from neon_sim.sensors.camera_randomization import NO_RANDOMIZATION, CameraDraw, CameraRandomization
+from neon_sim.sensors.camera_randomization import NO_RANDOMIZATION, CameraDraw, CameraRandomization, normal_values
 
 # A grey wall at 2 m that the headlight shows as it is, with a white post to aim at in the middle.
 WALL = """<mujoco><visual><headlight ambient="1 1 1" diffuse="0 0 0" specular="0 0 0"/></visual><worldbody>
@@ -88,6 +88,31 @@ def test_pixel_noise_has_its_spread_and_is_new_in_every_frame() -> None:
     assert (first != second).mean() > 0.8
 
 
+def test_the_noise_has_a_normal_distribution() -> None:
+    """By the textbook: 68.27 % within 1 sigma, 95.45 % within 2, 99.73 % within 3, kurtosis 3, pixels independent."""
+    values = normal_values()
+    assert values.mean() == pytest.approx(0.0, abs=1e-12) and values.std() == pytest.approx(1.0, abs=1e-12)
+    for sigmas, share in ((1.0, 0.68269), (2.0, 0.95450), (3.0, 0.99730)):
+        assert (np.abs(values) < sigmas).mean() == pytest.approx(share, abs=2e-4)
+    assert (values**4).mean() == pytest.approx(3.0, abs=0.01) and 4.0 < values.max() < 4.5
+    drawn = CameraDraw(CameraRandomization(exposure=(1.0, 1.0), color=(1.0, 1.0), pixel_noise=8.0))
+    drawn.draw(np.random.default_rng(5))
+    error = drawn.expose(np.full((128, 128, 3), 128, np.uint8)).astype(float).ravel() - 128.0
+    assert error.mean() == pytest.approx(0.0, abs=0.15) and error.std() == pytest.approx(8.0, rel=0.02)
+    for apart in (1, 2, 3, 4, 384):
+        assert np.corrcoef(error[apart:], error[:-apart])[0, 1] == pytest.approx(0.0, abs=0.02)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (7, 5, 3), (128, 128, 3)])
+def test_a_picture_of_any_size_is_exposed_and_kept_as_it_was(shape: tuple[int, ...]) -> None:
+    drawn = CameraDraw(CameraRandomization(exposure=(2.0, 2.0), color=(1.0, 1.0), pixel_noise=1e-6))
+    drawn.draw(np.random.default_rng(0))
+    picture = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    before = picture.copy()
+    np.testing.assert_array_equal(drawn.expose(picture), np.minimum(2 * picture.astype(int), 255))
+    np.testing.assert_array_equal(picture, before)
+
+
 def test_same_seed_same_pictures_and_a_saved_state_goes_on_to_the_bit() -> None:
     ranges = {"exposure": (0.5, 1.5), "pos_m": 0.05, "angle_rad": 0.05, "pixel_noise": 2.0}
     (eye, data), (twin, _) = camera(**ranges), camera(**ranges)
@@ -113,9 +138,9 @@ def test_without_randomisation_nothing_is_drawn_and_nothing_is_saved() -> None:
 @pytest.mark.parametrize(
     ("ranges", "message"),
     [
-        ({"exposure": (1.2, 0.8)}, "exposure must be .low, high.*got .1.2, 0.8"),
-        ({"color": (-0.1, 1.0)}, "color must be"),
-        ({"pos_m": -1.0}, "pos_m must be zero or more"),
+        ({"exposure": (1.2, 0.8)}, "exposure is .lowest, highest.*got .1.2, 0.8"),
+        ({"color": (-0.1, 1.0)}, "color is"),
+        ({"pos_m": -1.0}, "pos_m must be 0 to 10, got -1.0"),
         ({"pixel_noise": float("nan")}, "pixel_noise must be"),
     ],
 )

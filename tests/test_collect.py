@@ -158,9 +158,39 @@ def test_the_camera_is_recorded_as_video(tmp_path: Path) -> None:
     assert np.array_equal(read.observations["proprio"], seen.observations["proprio"])
 
 
+def test_full_lidar_frames_are_recorded_with_their_reflectivity(tmp_path: Path) -> None:
+    config = Collecting(task="reach", policy="zero", sensors=("proprio", "lidar"), seconds=0.3, full_lidar=True)
+    recorder = Recorder(config)
+    recorder.record(Shard(str(tmp_path / "s"), 5, 1))
+    read = LeRobotReader(tmp_path / "s").episode(0)
+    whole = read.infos["lidar_full"]
+    assert whole.shape == (15, 20_000, 4) and whole.dtype == np.float16
+    for step in range(15):  # learning's points are the first of the frame, to half a float's precision
+        points = read.observations["lidar"][step].reshape(1024, 3)
+        np.testing.assert_allclose(whole[step, :1024, :3], points, rtol=1e-3, atol=1e-3)
+    assert [bool((whole[t] != whole[t - 1]).any()) for t in range(1, 15)].count(True) == 2  # 10 Hz at 50: steps 5, 10
+    seen = np.abs(whole[0, :, :3]).max(axis=1) > 0.0
+    assert 0.3 < seen.mean() < 1.0 and not whole[0, ~seen, 3].any()
+    assert (whole[0, seen, 3] > 0.0).mean() > 0.99 and whole[0, :, 3].max() <= 150.0
+    stats = (tmp_path / "s/meta/episodes_stats.jsonl").read_text()
+    assert "info.lidar_full" not in stats and "observation.lidar" in stats
+    with pytest.raises(ValueError, match='want "lidar" among the sensors'):
+        Recorder(Collecting(full_lidar=True))
+
+
+def test_a_folder_of_a_policy_is_known_from_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script = load()
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["collect.py", "--policy", "mine", "--full-lidar", "--sensors", "lidar"])
+    [config], _ = script.settings(script.parse())
+    assert config.policy == str((tmp_path / "mine").resolve()) and config.full_lidar
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (("--full-lidar", "--workers=1"), 'want "lidar" among the sensors'),
         (("--preset", "tinny"), "Did you mean 'tiny'"),
         (("--task", "recah"), "Did you mean 'reach'"),
         (("--policy", "exprt"), "Did you mean 'expert'"),

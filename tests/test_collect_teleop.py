@@ -18,7 +18,6 @@ import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.data.lerobot import LeRobotReader
 from neon_sim.g1.action_space import G1ActionSpace
 from neon_sim.inference.teleop import (
-    KEYS,
     NOTHING,
     TeleopPolicy,
     gamepad,
@@ -139,16 +138,6 @@ def test_quitting_and_the_end_of_the_keys_are_the_same() -> None:
     np.testing.assert_allclose(control(REST), press(REST, "w", LIMIT, HEIGHTS))
     assert control(REST) is None and control(REST) is None
     assert plain_keys("\x1b[A\x1b[B\x1b[D\x1b[C\x1bOAW x") == "wsqeww x"
-
-
-def test_the_keys_are_those_of_play() -> None:
-    spec = importlib.util.spec_from_file_location("agents_play_keys", SCRIPT.with_name("play.py"))
-    assert spec is not None and spec.loader is not None
-    play = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(play)
-    assert play.KEYS == KEYS
-    for key in (*KEYS, " ", "?"):
-        np.testing.assert_array_equal(play.press(REST, key, LIMIT), press(REST, key, LIMIT, HEIGHT_RANGE))
 
 
 @pytest.mark.parametrize(

@@ -85,5 +85,5 @@ def test_frames_are_fresh_and_in_the_space() -> None:
 def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(ValueError, match="0 <= min_m < max_m, got 2.0 and 1.0"):
         DepthConfig(min_m=2.0, max_m=1.0)
-    with pytest.raises(ValueError, match="dropout 0 to 1, got 0.0 and 1.5"):
+    with pytest.raises(ValueError, match="dropout must be 0 to 1, got 1.5"):
         DepthConfig(dropout=1.5)

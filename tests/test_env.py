@@ -29,7 +29,7 @@ from neon_sim.g1.kinematics import palm_poses
 from neon_sim.safety import SafetyConfig
 from neon_sim.sensors.camera import CameraConfig
 from neon_sim.sensors.camera_randomization import CameraRandomization
-from neon_sim.sensors.depth import DepthConfig
+from neon_sim.sensors.depth import DepthConfig, depth_in_metres
 from neon_sim.sensors.gps import GpsConfig
 from neon_sim.sensors.imu import ImuConfig
 from neon_sim.sensors.lidar import LidarConfig
@@ -250,7 +250,7 @@ def test_words_can_be_replaced_and_the_goal_stays() -> None:
         ({"action_center": "homes"}, "Unknown action center 'homes'. Did you mean 'home'"),
         ({"include_locomotion": True, "control_mode": "whole_body"}, "Unknown NeonG1-v0 option 'include_locomotion'"),
         ({"physics_dt": 0.003}, "must divide 0.02 s"),
-        ({"max_steps": 0}, "max_steps must be at least 1"),
+        ({"max_steps": 0}, "max_steps must be 1 to"),
     ],
 )
 def test_wrong_settings_are_refused_with_the_nearest_right_one(options: dict[str, Any], message: str) -> None:
@@ -507,6 +507,24 @@ def test_time_is_up_after_max_steps() -> None:
         ends = [env.step(np.zeros(17))[2:4] for _ in range(7)]
         assert ends == [(False, False)] * 6 + [(False, True)]
     assert {name: make(task=name)._max_steps for name in ("reach", "stand")} == {"reach": 150, "stand": 500}
+
+
+def test_depth_in_metres_is_in_info_on_request() -> None:
+    depth = DepthConfig(CameraConfig(width=32, height=24), metres_in_info=True)
+    options: dict[str, Any] = {"sensors": ("proprio", "depth"), "extra_senses": ExtraSenses(depth=depth)}
+    env = make(task="press", **options)
+    obs, info = env.reset(seed=0)
+    plain_obs, plain = make(task="press", sensors=("proprio", "depth")).reset(seed=0)
+    assert "depth_m" not in plain and plain_obs["depth"].shape == (128, 128, 1)
+    for _ in range(2):
+        metres, levels = info["depth_m"], obs["depth"][..., 0]
+        assert metres.shape == (24, 32) and metres.dtype == np.float32
+        seen = levels > 0  # within 0.3 to 3 m
+        assert seen.mean() > 0.2
+        np.testing.assert_allclose(depth_in_metres(levels, depth)[seen], metres[seen], atol=0.0054)  # half a level
+        assert (metres[~seen] < 0.31).all()  # nearer than that, or nothing: 0
+        obs, *_, info = env.step(np.zeros(17))
+        obs, *_, info = env.step(np.zeros(17))  # 30 Hz: a new frame is due in the second step
 
 
 # Saved states

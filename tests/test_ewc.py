@@ -193,7 +193,7 @@ def test_gradient_in_place_equals_autograd_of_the_penalty(anchors: int) -> None:
             for _ in range(anchors)
         ]
 
-    values, fishers = draw(), draw()
+    values, fishers = draw(), [normalise_fisher(fisher) for fisher in draw()]
     ewc = EWC(params, values, fishers, strength=0.3)
     ewc.penalty().backward()
     expected = {name: param.grad for name, param in params.items()}
@@ -213,6 +213,48 @@ def test_an_anchor_without_weight_somewhere_leaves_the_other_alone() -> None:
     anchors = [{"theta": torch.full((3,), 1.0)}, {"theta": torch.full((3,), -1.0)}]
     EWC({"theta": theta}, anchors, [{"theta": first}, {"theta": second}], strength=1.0).add_gradient_()
     assert theta.grad is not None and theta.grad.tolist() == [-3.0, 3.0, 0.0]
+
+
+def test_one_anchor_is_its_normalised_fisher_to_the_bit() -> None:
+    net, _ = _net_and_batch()
+    params = {name: param for name, param in net.named_parameters() if param.requires_grad}
+    generator = torch.Generator().manual_seed(5)
+    fisher = {name: torch.rand(param.shape, generator=generator).double() for name, param in params.items()}
+    anchor = {name: param.detach() - 0.1 for name, param in params.items()}
+    ewc = EWC(params, anchor, fisher, strength=0.3)
+    ewc.add_gradient_()
+    for name, weight in normalise_fisher(fisher).items():
+        expected = torch.zeros_like(weight).addcmul_(weight, params[name].detach() - anchor[name], value=0.3)
+        assert torch.equal(params[name].grad, expected)  # type: ignore[arg-type]
+
+
+def test_later_fishers_are_in_the_units_of_the_first() -> None:
+    """F (1, 3) is divided by 2, and so is (20, 60): twenty times as stiff, twenty times the pull."""
+    theta = nn.Parameter(torch.tensor([1.0, 1.0]))
+    at_zero, at_two = {"theta": torch.zeros(2)}, {"theta": torch.full((2,), 2.0)}
+    small, large = {"theta": torch.tensor([1.0, 3.0])}, {"theta": torch.tensor([20.0, 60.0])}
+    EWC({"theta": theta}, [at_zero, at_two], [small, large], strength=1.0).add_gradient_()
+    assert theta.grad is not None and theta.grad.tolist() == pytest.approx([0.5 - 10.0, 1.5 - 30.0])
+    theta.grad = None
+    scaled = [{"theta": 1e-8 * fisher["theta"]} for fisher in (small, large)]  # another unit for all changes nothing
+    EWC({"theta": theta}, [at_zero, at_two], scaled, strength=1.0).add_gradient_()
+    assert theta.grad is not None and theta.grad.tolist() == pytest.approx([0.5 - 10.0, 1.5 - 30.0])
+
+
+def test_the_units_are_saved_and_an_older_state_without_them_is_read() -> None:
+    theta = nn.Parameter(torch.tensor([1.0]))
+    saved = EWC({"theta": theta}, {"theta": torch.zeros(1)}, {"theta": torch.tensor([4.0])}, 1.0).state_dict()
+    older = {key: value for key, value in saved.items() if key != "scale"}
+    for state, stiffness in (
+        (saved, 8.0 / 4.0),
+        (older, 1.0),
+    ):  # an older state does not tell what its F was measured as
+        fresh = EWC({"theta": theta})
+        fresh.load_state_dict(state)
+        fresh.add_anchor({"theta": torch.zeros(1)}, {"theta": torch.tensor([8.0])})
+        theta.grad = None
+        fresh.add_gradient_()
+        assert theta.grad is not None and float(theta.grad) == pytest.approx(1.0 + stiffness)
 
 
 def test_online_ewc_keeps_the_newest_anchor_and_fades_the_old_fisher() -> None:

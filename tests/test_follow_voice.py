@@ -1,5 +1,6 @@
 """follow_voice: only the voice names the ball; touching it succeeds, touching another fails."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from neon_sim.env import NeonG1Env, decode_instruction
 from neon_sim.sensors.audio import AudioConfig
 from neon_sim.tasks.follow_voice import SPOKEN, WORDING, FollowVoiceConfig, FollowVoiceTask
+from neon_sim.tasks.look_at import LookAtTask
 from neon_sim.tasks.objects import COLORS, ball_name
-from neon_sim.tasks.speaking import SpeakingTask
+from neon_sim.tasks.reach import ReachTask
+from neon_sim.tasks.speaking import SpeakingTask, say_if_deaf
 
 FAST: dict[str, Any] = {"task": "follow_voice", "sensors": ("proprio",), "physics_dt": 0.005}
 
@@ -117,3 +120,21 @@ def test_bad_settings_are_refused() -> None:
         FollowVoiceConfig(num_balls=2)
     with pytest.raises(ValueError, match="Did you mean 'test'"):
         FollowVoiceTask(FollowVoiceConfig(wording="tests"))
+
+
+def test_who_cannot_hear_the_goal_is_told_so_once(caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
+    monkeypatch.setattr("neon_sim.tasks.speaking._told", set())
+    with caplog.at_level(logging.WARNING):
+        for sensors in ((), ("audio", "camera"), ("state",)):
+            say_if_deaf(FollowVoiceTask(), sensors)
+        say_if_deaf(ReachTask(), ("camera",))  # its words come as text
+        assert not caplog.messages
+        make()
+        make()
+        say_if_deaf(LookAtTask(), ("camera",))
+    follow, look = caplog.messages
+    assert follow == (
+        "In task 'follow_voice' only a voice says what to do, and ('proprio',) cannot hear it."
+        ' Add "audio" to the sensors.'
+    )
+    assert "'look_at'" in look

@@ -34,6 +34,8 @@ from forgetting_arms import (
     stages_of,
 )
 from forgetting_calibrate import CHOOSING_SEEDS, judging_seeds
+from forgetting_costs import Costs, expected_seconds, expected_total
+from forgetting_judge import Judge
 from forgetting_life import Life, ShardJob, live_shard
 from forgetting_world import HeldLook, Looks, arrived, fault_of, judge, look, open_env
 
@@ -127,9 +129,9 @@ def test_arrival_is_measured_from_the_practised_place() -> None:
 def test_a_life_is_every_regime_twice_and_no_episode_twice() -> None:
     stages = stages_of("sequence", REGIMES["reach"], PRESETS["benchmark"], 0)
     assert [stage.name for stage in stages][5:8] == ["latency", "nominal again", "payload again"]
-    assert [len(stage.regimes) for stage in stages] == [80] * 6 + [40] * 6
-    assert [stage.first_episode for stage in stages][:8] == [0, 80, 160, 240, 320, 400, 480, 520]
-    assert episodes_of_life(REGIMES["reach"], PRESETS["benchmark"]) == 720
+    assert [len(stage.regimes) for stage in stages] == [50] * 6 + [26] * 6
+    assert [stage.first_episode for stage in stages][:8] == [0, 50, 100, 150, 200, 250, 300, 326]
+    assert episodes_of_life(REGIMES["reach"], PRESETS["benchmark"]) == 456
 
 
 def test_other_plans_are_made_of_the_same_episodes() -> None:
@@ -233,14 +235,38 @@ def test_judging_leaves_the_policy_alone_and_names_falls(policy: str, looks: Loo
     env.close()
 
 
+def test_robots_side_by_side_fare_as_they_do_alone(policy: str, looks: Looks) -> None:
+    """Five episodes of two regimes on three robots, each walked by itself: those of a robot alone, to the bit."""
+    model, env, seeds = NeonVLA.from_pretrained(policy), open_env("reach"), judging_seeds(0, 1)
+    regimes = (TWO[0], BIAS, TWO[0], replace(BIAS, chosen=0.5), BIAS)
+    together = Judge("reach", lambda: HeldLook(model, looks), together=3, exact=True)
+    found = together.judge(regimes, seeds)
+    alone = [judge(env, HeldLook(model, looks), regime, seeds) for regime in regimes]
+    assert found == alone and all(one.episodes == 1 for one in found)
+    assert found[0] == found[2] and abs(found[0].median_distance - found[1].median_distance) > 1e-3
+    assert together.judge(regimes[:1], seeds) == found[:1]  # nothing is left of what was played before
+    together.close()
+    env.close()
+
+
 def test_expected_time_by_hand(policy: str, tmp_path: Path) -> None:
-    jobs = [_job(arm, policy, tmp_path) for arm in ("naive", "frozen")]
-    # naive: 6 episodes lived, 4 stages x 2 regimes judged; frozen: 6 lived, judged once
-    assert forgetting.expected_seconds(jobs, (2.0, 10.0), 1) == pytest.approx(6 * 2 + 80 + 6 * 2 + 20)
-    assert forgetting.expected_seconds(jobs, (2.0, 10.0), 2) == pytest.approx((6 * 2 + 80 + 6 * 2 + 20) / 2)
+    costs = Costs(2.0, 3.0, 10.0)
+    jobs = [_job(arm, policy, tmp_path) for arm in ("replay", "naive", "lr0", "frozen")]
+    # 6 episodes lived; 4 stages x 2 regimes judged, or once where the weights stay. Replay learns from twice the rows.
+    by_hand = [6 * (2 + 2 * 3) + 80, 6 * (2 + 3) + 80, 6 * (2 + 3) + 20, 6 * 2 + 20]
+    assert [expected_seconds(job, costs) for job in jobs] == pytest.approx(by_hand)
+    assert expected_total(jobs, costs, 1) == pytest.approx(sum(by_hand))
+    assert expected_total(jobs, costs, 2) == pytest.approx(by_hand[1] + by_hand[2])  # 128 + 32 beside 110 + 50
     jobs[0].path.parent.mkdir()
     jobs[0].path.write_text("{}")
-    assert forgetting.expected_seconds(jobs, (2.0, 10.0), 1) == pytest.approx(6 * 2 + 20)
+    assert expected_total(jobs, costs, 1) == pytest.approx(sum(by_hand[1:]))
+
+
+def test_the_longest_shards_are_lived_first(tmp_path: Path) -> None:
+    jobs = forgetting.make_jobs(PRESETS["benchmark"], "reach", tmp_path, tmp_path)
+    arms = ["replay"] * 3 + ["naive", "online_ewc"] * 3 + ["lr0"] * 3 + ["frozen"] * 3
+    assert [job.arm for job in jobs] == arms
+    assert [job.seed for job in jobs][:3] == [0, 1, 2] and len({(job.arm, job.seed) for job in jobs}) == 15
 
 
 def test_a_folder_of_other_settings_is_refused(policy: str, tmp_path: Path) -> None:

@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 
 from neon_sim.g1 import joints, kinematics
 from neon_sim.locomotion import gait
+from neon_sim.locomotion.alike import numbers, rows
 from neon_sim.locomotion.gait import (
     DUTY,
     GAINS,
     LEG_LENGTH,
     REST_PHASE,
     START,
-    base_targets,
     foot_phases,
+    leg_offsets,
     swing_progress,
 )
 from neon_sim.locomotion.posture import crouch
@@ -32,6 +33,15 @@ SIDEWAYS = 0.574 / LEG_LENGTH * np.cos(THIGH_LEAN)
 HIP_PITCH, HIP_ROLL, HIP_YAW, KNEE, ANKLE_PITCH, ANKLE_ROLL = range(6)
 
 
+def base_targets(gains, phase, amplitude, command, posture, velocity, gyro, down) -> np.ndarray:
+    """Posture (B, 15) and what the gait adds to it, from rows (B, ...)."""
+    gains = gains.tolist() if gains.ndim == 1 else numbers(gains.T)
+    arguments = (numbers(part.T) for part in (phase, amplitude, command, velocity, gyro, down))
+    targets = posture.copy()
+    targets[:, :12] += rows(leg_offsets(gains, *arguments), len(phase))
+    return targets
+
+
 def only(**gains: float) -> np.ndarray:
     """(18,) gains, zero but for those named."""
     return np.array([gains.get(name, 0.0) for name in GAINS])
@@ -41,8 +51,8 @@ def moves(gains, phase, amplitude=1.0, command=(0.0, 0.0, 0.0), velocity=(0.0, 0
     """Targets of one robot less its posture: (15,), or (N, 15) for N phases."""
     phase = np.asarray(phase, dtype=np.float64)
     count = phase.size
-    rows = [np.tile(row, (count, 1)) for row in ([*command, HEIGHT], POSTURE, velocity, gyro, down)]
-    targets = base_targets(gains, phase.reshape(count), np.full(count, amplitude), *rows)
+    given = [np.tile(row, (count, 1)) for row in ([*command, HEIGHT], POSTURE, velocity, gyro, down)]
+    targets = base_targets(gains, phase.reshape(count), np.full(count, amplitude), *given)
     return (targets - POSTURE).reshape(*phase.shape, 15)
 
 
@@ -276,10 +286,10 @@ def test_every_robot_may_have_gains_of_its_own():
     gains = START + gait.SPREAD * rng.normal(size=(6, 18))
     phase, amplitude, command = rng.uniform(size=6), rng.uniform(size=6), rng.normal(size=(6, 4))
     posture, velocity, gyro, down = (rng.normal(size=(6, size)) for size in (15, 2, 3, 3))
-    rows = (phase, amplitude, command, posture, velocity, gyro, down)
-    together = base_targets(gains, *rows)
+    given = (phase, amplitude, command, posture, velocity, gyro, down)
+    together = base_targets(gains, *given)
     for row in range(6):
-        alone = base_targets(gains[row], *(value[row : row + 1] for value in rows))
+        alone = base_targets(gains[row], *(value[row : row + 1] for value in given))
         np.testing.assert_allclose(together[row], alone[0], atol=1e-12)
 
 

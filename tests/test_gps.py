@@ -66,7 +66,7 @@ def test_a_saved_state_goes_on_to_the_bit() -> None:
 def test_wrong_settings_are_explained() -> None:
     with pytest.raises(ValueError, match="noise_m is a standard deviation"):
         GpsConfig(noise_m=-0.1)
-    with pytest.raises(ValueError, match="drift_time_s and rate_hz are positive"):
+    with pytest.raises(ValueError, match="drift_time_s must be 0.001 to 1e\\+06, got 0.0"):
         GpsConfig(drift_time_s=0.0)
     with pytest.raises(ValueError, match="Did you mean 'pelvis'"):
         GpsConfig("pelvi").build(load()[0])

@@ -9,6 +9,7 @@ import pytest
 from tiny_neon import open_reach, tiny_model
 
 from neon_sim.episode import NeonEpisode
+from neon_sim.eval.statistics import mean_interval
 from neon_sim.g1 import joints
 from neon_sim.g1.kinematics import palm_poses
 from neon_sim.inference.neon_policy import NeonPolicy
@@ -59,11 +60,11 @@ def test_an_obstacle_on_the_way_is_in_the_way() -> None:
 def test_a_change_is_that_of_paired_episodes() -> None:
     off = [{"success": 1.0, "jerk": 10.0}, {"success": 0.0, "jerk": 30.0}]
     on = [{"success": 1.0, "jerk": 9.0}, {"success": 1.0, "jerk": 27.0}]
-    assert guidance.mean_interval([-1.0, -3.0]) == pytest.approx((-2.0, 1.96))  # spread sqrt(2), over sqrt(2)
+    assert mean_interval([-1.0, -3.0]) == pytest.approx((-2.0, 1.96))  # spread sqrt(2), over sqrt(2)
     first, second = guidance.case_rows("smooth", off, on)
     assert first[1:3] == ["off", "50.0 % [9.5, 90.5] (1/2)"] and first[5] == "-"
     assert second[1] == "on" and second[5] == "-2 ± 2" and second[4].startswith("18 ±")
-    assert guidance.mean_interval([1.0]) == (1.0, np.inf)
+    assert mean_interval([1.0]) == (1.0, np.inf)
 
 
 def test_every_case_has_a_measure_and_a_loss() -> None:

@@ -13,7 +13,7 @@ from neon_sim.g1 import joints
 from neon_sim.g1.action_space import G1ActionSpace
 from neon_sim.inference.chunking import ChunkingConfig
 from neon_sim.inference.neon_policy import NeonPolicy
-from neon_sim.inference.real_time import RealTimeConfig, RealTimePlan, last_target
+from neon_sim.inference.real_time import RealTimeConfig, RealTimePlan, RealTimePolicy, last_target
 from neon_sim.inference.situation import sensed_situation
 from neon_sim.model.guidance import PhysicsGuide
 from neon_sim.model.neon_vla import NeonVLA
@@ -85,6 +85,46 @@ def test_settings_that_run_dry_are_refused(tmp_path: Path) -> None:
         NeonPolicy(tiny_model(tmp_path), real_time=RealTimeConfig(delay=7))
     with pytest.raises(ValueError, match="A speed limit wants 'proprio'"):
         RealTimePlan(RealTimeConfig(), SPACE).follow(_ramp(0.0))
+
+
+class _Ramps:
+    """Chunks of so many steps that say 0, 1, ... first, then 100, 101, ..."""
+
+    def __init__(self, steps: int = 16) -> None:
+        self.steps, self.asked = steps, 0
+
+    def reset(self, env_ids: list[int] | None = None) -> None:
+        self.asked = 0
+
+    def observe(self, obs: Any, now_s: float) -> None:
+        pass
+
+    def act(self) -> np.ndarray:
+        self.asked += 1
+        return _ramp(100.0 * (self.asked - 1))[:, : self.steps]
+
+
+def test_any_policy_can_be_blended_and_forgets_its_plan_with_the_episode() -> None:
+    ramps = _Ramps()
+    policy = RealTimePolicy(ramps, RealTimeConfig(ChunkingConfig("latest", 10), delay=2, safety=None), SPACE)
+    assert policy.act()[0, :, 0].tolist() == list(range(10))
+    # Two steps late: 10 and 11 are the old chunk's; then the new one's third step and on.
+    assert policy.act()[0, :, 0].tolist() == [10, 11, *range(102, 110)]
+    policy.reset()
+    assert policy.act()[0, :, 0].tolist() == list(range(10)) and ramps.asked == 1
+
+
+def test_a_blended_policy_counts_speed_from_what_was_observed_and_refuses_short_chunks() -> None:
+    policy = RealTimePolicy(_Ramps(), RealTimeConfig(), SPACE)
+    with pytest.raises(ValueError, match="A speed limit wants 'proprio'"):
+        policy.act()
+    policy.reset()
+    policy.observe({"proprio": _proprio(error=0.1)}, 0.0)
+    targets, _ = SPACE.decode(policy.act()[0])
+    elbow = joints.JOINT_INDEX["left_elbow_joint"]
+    assert abs(targets[0, elbow] - (joints.HOME[elbow] + 0.1)) <= STEP
+    with pytest.raises(ValueError, match="at most the chunk's 4 steps, got 10"):
+        RealTimePolicy(_Ramps(4), RealTimeConfig(safety=None), SPACE).act()
 
 
 @pytest.fixture(scope="module")

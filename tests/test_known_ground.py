@@ -14,16 +14,17 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "benchmarks"))  # scripts, not a package
 
 import known_ground  # noqa: E402
+import permuted_digits  # noqa: E402
 
 SMALL = replace(known_ground.PRESETS["tiny"], hidden=12)
 
 
 def test_a_digit_is_its_glyph_somewhere() -> None:
-    x, y = known_ground.draw_digits(400, np.random.default_rng(0))
-    again, _ = known_ground.draw_digits(400, np.random.default_rng(0))
+    x, y = permuted_digits.draw_digits(400, np.random.default_rng(0))
+    again, _ = permuted_digits.draw_digits(400, np.random.default_rng(0))
     assert torch.equal(x, again) and x.shape == (400, 144) and set(y.tolist()) == set(range(10))
     pictures = x.reshape(-1, 12, 12)
-    dots = [sum(row.count("1") for row in glyph.split()) for glyph in known_ground.GLYPHS]
+    dots = [sum(row.count("1") for row in glyph.split()) for glyph in permuted_digits.GLYPHS]
     for digit in (1, 8):  # 9 in 10 of its dots are there
         ink = pictures[y == digit].sum((1, 2)).mean()
         assert float(ink) == pytest.approx(0.9 * dots[digit], rel=0.1)
@@ -31,7 +32,7 @@ def test_a_digit_is_its_glyph_somewhere() -> None:
 
 
 def test_tasks_are_shufflings_of_pixels_and_the_first_is_none() -> None:
-    one, other = known_ground.make_tasks(SMALL, 3), known_ground.make_tasks(SMALL, 3)
+    one, other = (permuted_digits.make_tasks(2, 400, 200, seed=3) for _ in range(2))
     assert all(torch.equal(a.train["x"], b.train["x"]) for a, b in zip(one, other, strict=True))
     edges = [task.train["x"].reshape(-1, 12, 12)[:, 0].mean().item() for task in one]
     assert abs(edges[0]) < 0.02 < edges[1]  # the shuffled one has ink everywhere
@@ -39,7 +40,7 @@ def test_tasks_are_shufflings_of_pixels_and_the_first_is_none() -> None:
 
 def test_both_fishers_are_the_same_numbers() -> None:
     net = known_ground.make_net(SMALL, 0)
-    x, _ = known_ground.draw_digits(20, np.random.default_rng(1))
+    x, _ = permuted_digits.draw_digits(20, np.random.default_rng(1))
     y = known_ground.sampled_labels(net, x, np.random.default_rng(2))
     plain, ours = known_ground.plain_fisher(net, x, y), known_ground.our_fisher(net, x, y)
     for name, value in plain.items():
@@ -47,18 +48,19 @@ def test_both_fishers_are_the_same_numbers() -> None:
 
 
 def test_both_penalties_are_the_same_after_three_tasks() -> None:
-    """Ours keeps one parabola for any number of anchors; with equal strengths for unit Fishers it is their sum."""
+    """Ours keeps one parabola for any number of anchors: their sum, in units of the first Fisher's mean."""
     net = known_ground.make_net(SMALL, 0)
     params = dict(net.named_parameters())
     plain, ours = known_ground.PlainEWC(net, 7.0), EWC(params, strength=7.0)
     generator = torch.Generator().manual_seed(0)
     count = sum(param.numel() for param in params.values())
-    for _ in range(3):
+    mean = 0.0
+    for size in (1.0, 3.0, 10.0):
         with torch.no_grad():
             for param in params.values():
                 param += 0.1 * torch.randn(param.shape, generator=generator)
-        fisher = {name: torch.rand(param.shape, generator=generator) for name, param in params.items()}
-        mean = sum(float(value.sum()) for value in fisher.values()) / count
+        fisher = {name: size * torch.rand(param.shape, generator=generator) for name, param in params.items()}
+        mean = mean or sum(float(value.sum()) for value in fisher.values()) / count
         anchor = {name: param.detach().clone() for name, param in params.items()}
         plain.anchors.append((anchor, {name: value / mean for name, value in fisher.items()}))
         ours.add_anchor(anchor, fisher)
@@ -80,8 +82,22 @@ def test_a_huge_spring_holds_the_first_task_and_learns_no_second() -> None:
     free = known_ground.live("fine-tuning", known_ground.ARMS["fine-tuning"], preset, 0)
     for arm, strength in (("l2", 1e5), (known_ground.PLAIN, 1e7)):
         held = known_ground.live(arm, replace(known_ground.ARMS[arm], strength=strength), preset, 0)
-        assert held[0, 0] == free[0, 0] > 0.5  # the first task is learned alike
-        assert held[1, 0] > free[1, 0] and held[1, 1] < free[1, 1]
+        assert held.matrix[0, 0] == free.matrix[0, 0] > 0.5  # the first task is learned alike
+        assert held.matrix[1, 0] > free.matrix[1, 0] and held.matrix[1, 1] < free.matrix[1, 1]
+
+
+def test_ours_is_the_written_out_ewc_and_scaling_each_fisher_is_not() -> None:
+    """Ours with a strength in units of the first F is the same life; only the order of the sums differs."""
+    preset = replace(SMALL, tasks=3)
+    plain = known_ground.live(
+        known_ground.PLAIN, replace(known_ground.ARMS[known_ground.PLAIN], strength=30.0), preset, 0
+    )
+    config = replace(known_ground.ARMS["ewc"], strength=30.0 * plain.fisher_means[0])
+    ours = known_ground.live("ewc", config, preset, 0)
+    scaled = known_ground.live(known_ground.SCALED, config, preset, 0)
+    assert ours.fisher_means == pytest.approx(plain.fisher_means, rel=1e-2)
+    assert np.abs(ours.matrix - plain.matrix).max() <= 0.02
+    assert scaled.fisher_means[:2] == ours.fisher_means[:2] and scaled.fisher_means[2] != ours.fisher_means[2]
 
 
 def _written() -> bytes | None:

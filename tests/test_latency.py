@@ -50,6 +50,17 @@ def test_a_reading_arrives_as_old_as_the_delay(sensing: int) -> None:
             assert seen.gyro[0] == step - sensing
 
 
+def test_a_long_delay_is_as_long_as_it_says() -> None:
+    latency = Latency(4, 80, 82, target(0.0))  # 20 periods of 4 steps, and 20.5
+    for sent in range(1, 31):
+        latency.send(target(sent))
+        steps = followed(latency)
+        latency.see(reading(sent))
+    assert steps == [10, 10, 10, 10]  # the 30th period follows the target of the 10th
+    newest = latency.newest()
+    assert newest is not None and newest.gyro[0] == 10.0
+
+
 def test_before_the_first_reading_there_is_none() -> None:
     assert Latency(4, 0, 8, target(0.0)).newest() is None
 

@@ -255,9 +255,9 @@ def test_wrong_settings_are_explained() -> None:
         LidarConfig(site="mid36").build(model)
     with pytest.raises(ValueError, match="min < max"):
         LidarConfig(min_range_m=3.0, max_range_m=2.0)
-    with pytest.raises(ValueError, match="needs points"):
+    with pytest.raises(ValueError, match="num_points must be 1 to 1000000, got 0"):
         LidarConfig(num_points=0)
     with pytest.raises(ValueError, match="A frame of 100 points has no 1024"):
         LidarConfig(frame_points=100)
-    with pytest.raises(ValueError, match="dropout is 0 to 1.*got 1.5"):
+    with pytest.raises(ValueError, match="dropout must be 0 to 1, got 1.5"):
         LidarConfig(dropout=1.5)

@@ -131,7 +131,7 @@ def test_obstacles_are_felt_and_markers_are_not() -> None:
     [
         ({"num_markers": 1}, "num_markers must be 2 to 5"),
         ({"num_obstacles": 5}, "num_obstacles must be 0 to 4"),
-        ({"distance": (0.5, 2.0)}, "distance must be"),
+        ({"distance": (0.5, 2.0)}, "distance is"),
         ({"objects": "tset"}, "Did you mean 'test'"),
     ],
 )

@@ -31,6 +31,7 @@ from neon_sim.eval.neonbench_play import (
     play_shard,
     read_shard,
     shards_of,
+    told_apart,
 )
 from neon_sim.eval.neonbench_report import BenchResults, Score, as_dict, as_markdown
 from neon_sim.sensors.camera import CameraConfig
@@ -275,6 +276,23 @@ def test_references_play_beside_a_checkpoint_unless_told_not_to(tmp_path: Path) 
     assert [player.label for player in alone.players] == ["tiny"] and alone.tasks == tuple(TASKS)
     with pytest.raises(ValueError, match="Players need different names"):
         neonbench.BenchConfig(alone.players * 2, ("reach",))
+
+
+def test_two_checkpoints_with_one_name_are_told_apart(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "backbone")
+    folders = [tmp_path / run / "policy" for run in ("a", "b")]
+    for folder in folders:
+        model.save_pretrained(folder)
+    flags = ["--policy", *map(str, folders), "zero", "--tasks", "reach", "--no-references"]
+    players = neonbench.settings(neonbench.parse(flags)).players
+    assert [player.label for player in players] == ["a-policy", "b-policy", "zero"]
+    assert [player.policy for player in players] == [*map(str, folders), "zero"]
+    deep = [Player("policy", f"/{run}/x/policy") for run in ("a", "b")]
+    assert [player.label for player in told_apart(deep)] == ["a-x-policy", "b-x-policy"]
+    alone = (Player("policy", "/a/policy"), Player("zero", "zero"))
+    assert told_apart(alone) == alone  # nothing to tell apart: the names stay, and with them the files
+    with pytest.raises(ValueError, match="Players need different names"):
+        neonbench.BenchConfig(told_apart(deep[:1] * 2), ("reach",))
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Leg odometry where a person can work it out, against differences of planted feet, and against MuJoCo's velocities."""
 
+from types import SimpleNamespace
+
 import mujoco
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 
 from neon_sim.g1 import joints, kinematics
 from neon_sim.g1.geometry import euler_to_matrix, euler_to_quat, gravity_in_body, quat_to_matrix
-from neon_sim.locomotion.odometry import CONTACT_GAP, Odometry, leg_odometry, level_frame
+from neon_sim.locomotion.alike import numbers, rows
+from neon_sim.locomotion.odometry import CONTACT_GAP, Odometry, leg_odometry, level_axes
 from neon_sim.sim.model import build_model, build_spec
 
 DOWN = np.array([0.0, 0.0, -1.0])
@@ -31,12 +34,31 @@ def posture(**angles: float) -> np.ndarray:
 RIGHT_RAISED = {"right_hip_pitch": -1.0, "right_knee": 2.0, "right_ankle_pitch": -1.0}
 
 
-def read(joint_pos: np.ndarray, joint_vel=None, gyro=(0.0, 0.0, 0.0), gravity_b=DOWN, raised: float = 0.0) -> Odometry:
+def in_rows(odometry: Odometry, count: int = 1) -> SimpleNamespace:
+    """Its numbers as arrays (B, ...), and which feet stand."""
+    shapes = {"velocity": (3,), "height": (), "gap": (2,), "foot_pos": (2, 3), "foot_vel": (2, 3), "com": (3,)}
+    arrays = {"level": odometry.level, "contact": np.array(odometry.contact).reshape(2, count).T}
+    for name, shape in shapes.items():
+        given = getattr(odometry, name)
+        flat = np.array(given, dtype=np.float64).reshape(-1, count)
+        arrays[name] = flat.T.reshape(count, *shape)
+    return SimpleNamespace(**arrays)
+
+
+def level_frame(up_b: np.ndarray) -> np.ndarray:
+    """`level_axes` of many robots as matrices (B, 3, 3)."""
+    entries = [entry for axis in level_axes(tuple(numbers(up_b.T))) for entry in axis]
+    return rows(entries, len(up_b)).reshape(-1, 3, 3)
+
+
+def read(
+    joint_pos: np.ndarray, joint_vel=None, gyro=(0.0, 0.0, 0.0), gravity_b=DOWN, raised: float = 0.0
+) -> SimpleNamespace:
     """Odometry of one robot; `raised` m lifts its right sole out of the leg's end."""
     poses = kinematics.limb_poses(joint_pos[None])
     poses[-1, 0, 1, 2, 3] += raised
     joint_vel = np.zeros(29) if joint_vel is None else joint_vel
-    return leg_odometry(poses, joint_vel[None], np.array([gyro]), gravity_b[None])
+    return in_rows(leg_odometry(poses, joint_vel[None], np.array([gyro]), gravity_b[None]))
 
 
 @pytest.mark.parametrize(
@@ -244,9 +266,9 @@ def test_many_robots_at_once_are_each_read_alone():
     gyro, gravity_b = rng.normal(0.0, 2.0, (5, 3)), leaning(rng.uniform(-0.8, 0.8, (5, 3)))
     poses = kinematics.limb_poses(joint_pos)
     kept = poses.copy()
-    together = leg_odometry(poses, joint_vel, gyro, gravity_b)
+    together = in_rows(leg_odometry(poses, joint_vel, gyro, gravity_b), 5)
     np.testing.assert_array_equal(poses, kept)
     for row in range(5):
         alone = read(joint_pos[row], joint_vel[row], gyro[row], gravity_b[row])
-        for name, value in alone._asdict().items():
+        for name, value in vars(alone).items():
             np.testing.assert_allclose(getattr(together, name)[row], value[0], atol=1e-12, err_msg=name)

@@ -1,4 +1,4 @@
-"""agents/play.py: keys to commands by hand, the commands as the walker hears them, the terminal left as it was."""
+"""agents/play.py: keys to commands by hand, the commands as the walker hears them, chunks that blend."""
 
 import importlib.util
 import os
@@ -16,6 +16,7 @@ import pytest
 
 import neon_sim  # noqa: F401  (registers NeonG1-v0)
 from neon_sim.g1 import joints
+from neon_sim.inference.teleop import QUIT, press, typed_keys
 from neon_sim.walker import HEIGHT_RANGE, Walker
 
 SCRIPT = Path(__file__).resolve().parents[1] / "agents" / "play.py"
@@ -75,10 +76,10 @@ def run(monkeypatch: pytest.MonkeyPatch, *flags: str) -> None:
         ("w.?zs", (0.0, 0.0, 0.0, 0.75)),
     ],
 )
-def test_what_each_key_asks_for(script: ModuleType, keys: str, command: tuple[float, ...]) -> None:
+def test_what_each_key_asks_for(keys: str, command: tuple[float, ...]) -> None:
     asked = REST
     for key in keys:
-        asked = script.press(asked, key, LIMIT)
+        asked = press(asked, key, LIMIT, HEIGHT_RANGE)
     np.testing.assert_allclose(asked, command, atol=1e-12)
     np.testing.assert_array_equal(REST, [0.0, 0.0, 0.0, 0.75])
 
@@ -94,15 +95,11 @@ def test_what_each_key_asks_for(script: ModuleType, keys: str, command: tuple[fl
         ("f", 3, HEIGHT_RANGE[0]),
     ],
 )
-def test_no_key_asks_for_more_than_the_robot_can(script: ModuleType, key: str, entry: int, end: float) -> None:
+def test_no_key_asks_for_more_than_the_robot_can(key: str, entry: int, end: float) -> None:
     asked = REST
     for _ in range(20):
-        asked = script.press(asked, key, LIMIT)
+        asked = press(asked, key, LIMIT, HEIGHT_RANGE)
     assert asked[entry] == end
-
-
-def test_arrows_are_letters(script: ModuleType) -> None:
-    assert script.plain_keys("\x1b[A\x1b[B\x1b[D\x1b[C\x1bOAW x") == "wsqeww x"
 
 
 # Driving
@@ -169,41 +166,63 @@ def test_what_cannot_be_driven_is_said(
     assert not (tmp_path / "out").exists()
 
 
-# The terminal
-
-
-@pytest.fixture
-def terminal() -> Iterator[tuple[int, int]]:
-    """The keyboard's end and the program's end of a terminal."""
-    pty = pytest.importorskip("pty")
-    ends = pty.openpty()
-    yield ends
-    for fd in ends:
-        os.close(fd)
-
-
-def test_the_terminal_is_left_as_it_was_even_by_an_error(script: ModuleType, terminal: tuple[int, int]) -> None:
-    import termios
-
-    before = termios.tcgetattr(terminal[1])
-    with pytest.raises(RuntimeError, match="in the middle"), script.key_by_key(terminal[1]):
-        assert termios.tcgetattr(terminal[1]) != before
-        raise RuntimeError("in the middle")
-    assert termios.tcgetattr(terminal[1]) == before
-
-
-def test_keys_come_one_by_one_without_enter(script: ModuleType, terminal: tuple[int, int]) -> None:
-    keyboard, program = terminal
-    with script.key_by_key(program):
-        keys = script.typed_keys(program)
-        assert next(keys) == "."
-        os.write(keyboard, b"w\x1b[C")
-        assert next(keys) == "we"
-        assert next(keys) == "."
-
-
-def test_a_closed_input_quits(script: ModuleType) -> None:
+def test_a_closed_input_quits() -> None:
     read, write = os.pipe()
     os.close(write)
-    assert next(script.typed_keys(read)) == "x"
+    assert next(typed_keys(read)) == QUIT
     os.close(read)
+
+
+# Chunks that take over from each other
+
+
+class Jumper:
+    """Chunks (1, 16, A) that ask for one end of every joint's range, then for the other."""
+
+    def __init__(self, env: Any) -> None:
+        self.side, self.dim, self.asked = 1.0, env.action_map.dim, 0
+
+    def reset(self, env_ids: list[int] | None = None) -> None:
+        self.side, self.asked = 1.0, 0
+
+    def observe(self, obs: Any, now_s: float) -> None:
+        pass
+
+    def act(self) -> np.ndarray:
+        self.side, self.asked = -self.side, self.asked + 1
+        chunk = np.zeros((1, 16, self.dim))
+        chunk[..., :14] = 0.2 * self.side  # the arms; the robot stays
+        return chunk
+
+
+def test_blended_chunks_leave_safety_nothing_to_slow(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env: Any = gymnasium.make("NeonG1-v0", task="stand", sensors=("proprio",), physics_dt=0.005, max_steps=40)
+    env, film = env.unwrapped, script.Film(tmp_path)
+    plain, blended = Jumper(env), Jumper(env)
+    script.play(env, plain, 0, 1, film)
+    asked = script.parse_real_time("linear", None, 60.0, "expert")
+    script.play(env, script.RealTimePolicy(blended, asked, env.action_map), 0, 1, film)
+    env.close()
+    first, second = capsys.readouterr().out.splitlines()
+    assert "safety slowed 0 of 40 steps" in second
+    assert int(first.split("slowed ")[1].split()[0]) > 20
+    assert (plain.asked, blended.asked) == (3, 4)  # every 16 steps, every 10
+    assert asked.delay == 3  # 60 ms at 50 Hz
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--real-time", "lineer"), "Unknown blend schedule 'lineer'. Did you mean 'linear'"),
+        (("--latency-ms", "50"), "go with --real-time"),
+        (("--real-time", "exp", "--latency-ms", "200"), "at most the chunk's 16 steps, got 20"),
+    ],
+)
+def test_blending_that_cannot_be_is_said(
+    flags: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit, match=message):
+        run(monkeypatch, "--policy", "expert", *flags, "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

@@ -63,7 +63,7 @@ def _two_regimes(config: Any) -> tuple[Protection, nn.Parameter]:
     strategy = _make(config, theta)
     strategy.end_regime(_fisher(1.0, 3.0))  # normalised: (0.5, 1.5)
     _set(theta, 2.0, 2.0)
-    strategy.end_regime(_fisher(6.0, 2.0))  # normalised: (1.5, 0.5)
+    strategy.end_regime(_fisher(6.0, 2.0))  # normalised: (1.5, 0.5); in the first one's units (3, 1)
     _set(theta, 1.0, 4.0)
     return strategy, theta
 
@@ -72,10 +72,10 @@ def _two_regimes(config: Any) -> tuple[Protection, nn.Parameter]:
 BY_HAND = {
     "none": (NoneConfig(), (0.0, 0.0)),
     "l2": (L2Config(2.0), (2 * (1 - 2), 2 * (4 - 2))),  # only the newest anchor, F = 1
-    "ewc": (EWCConfig(2.0), (2 * (0.5 * 1 + 1.5 * -1), 2 * (1.5 * 4 + 0.5 * 2))),
+    "ewc": (EWCConfig(2.0), (2 * (0.5 * 1 + 3 * -1), 2 * (1.5 * 4 + 1 * 2))),
     "online_ewc": (OnlineEWCConfig(2.0, decay=0.5), (2 * (0.25 + 1.5) * -1, 2 * (0.75 + 0.5) * 2)),
     "replay": (ReplayConfig(), (0.0, 0.0)),
-    "ewc_replay": (EWCReplayConfig(EWCConfig(2.0)), (2 * (0.5 * 1 + 1.5 * -1), 2 * (1.5 * 4 + 0.5 * 2))),
+    "ewc_replay": (EWCReplayConfig(EWCConfig(2.0)), (2 * (0.5 * 1 + 3 * -1), 2 * (1.5 * 4 + 1 * 2))),
 }
 
 
@@ -99,7 +99,7 @@ def test_pull_by_hand(name: str) -> None:
         "replay": (1.0, 4.0),
         "l2": (2 - 1 / 2, 2 + 2 / 2),
         "online_ewc": (2 - 1 / 2.75, 2 + 2 / 2.25),
-        "ewc": (1.5 - 0.5 / 3, 0.5 + 3.5 / 3),  # F sums to (2, 2); the minimum is at (1.5 * 2 / 2, 0.5 * 2 / 2)
+        "ewc": (12 / 7 - 5 / 7 / 4.5, 0.8 + 3.2 / 3.5),  # F sums to (3.5, 2.5); the minimum: (3 * 2 / 3.5, 1 * 2 / 2.5)
     }
     expected["ewc_replay"] = expected["ewc"]
     assert theta.tolist() == pytest.approx(expected[name])

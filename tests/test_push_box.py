@@ -1,5 +1,6 @@
 """push_box: what a box weighs and how it slides, layouts, success and toppling, the expert."""
 
+import math
 from typing import Any
 
 import mujoco
@@ -37,6 +38,27 @@ def test_boxes_weigh_what_the_table_says_and_would_slide_before_they_tip(split: 
         palms_height = 0.85  # m over the floor
         assert box.friction * palms_height < box.look.size[0]  # the torque that tips it against the one that rights it
         assert palms_height < 2 * box.half_height
+
+
+@pytest.mark.parametrize("task", ["push_box", "lift_box"])
+def test_parked_boxes_come_down_late_and_far_away(task: str) -> None:
+    env = make(task=task)
+    env.reset(seed=0)
+    parked = [box.name for box in env.task._boxes if env.world.position(box.name)[2] > 10.0]
+    assert len(parked) >= 2
+    for name in parked:
+        x, y, z = env.world.position(name)
+        assert math.sqrt(2.0 * z / 9.81) > 1400.0  # s of falling, 70 000 control steps
+        assert math.hypot(x, y) > 900.0
+
+
+def test_a_box_on_its_head_is_tilted_by_half_a_turn() -> None:
+    env = make()
+    env.reset(seed=0)
+    for angle in np.linspace(0.0, np.pi, 300):  # for some of them rounding takes the cosine below -1
+        quat_wxyz = np.array([0.0, np.cos(angle), np.sin(angle), 0.0])
+        env.world.place_object(env.task.box.name, np.array([1.0, 0.0, 1.0]), quat_wxyz)
+        assert env.task.tilt(env.world) == pytest.approx(np.pi, abs=1e-6)
 
 
 def test_test_boxes_are_other_boxes() -> None:

@@ -19,6 +19,12 @@ def test_the_python_example_runs() -> None:
     assert "hand" in info["instruction"] and np.isfinite(float(str(names["reward"])))
 
 
+def test_the_table_of_tasks_is_the_one_made_from_the_code() -> None:
+    """docs/tasks.md, which `test_contact_sheet.py` compares with the code; if it changed, copy it here."""
+    (table,) = re.findall(r"<!-- tasks -->\n(.*?)<!-- /tasks -->", README, re.DOTALL)
+    assert table == (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
+
+
 def test_links_and_pictures_exist() -> None:
     targets = [target for target in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in target]
     assert len(targets) >= 5

@@ -17,7 +17,7 @@ from neon_sim.real import crc
 from neon_sim.real.bridge import Bridge, BridgeConfig, Gamepad
 from neon_sim.real.bridge.control import Owner
 from neon_sim.real.bridge.faults import roll_pitch_yaw
-from neon_sim.real.bridge.motors import DAMPING, LIMP, Motors, blended, commanded, holding
+from neon_sim.real.bridge.motors import DAMPING, LIMP, Motors, blended, commanded, holding, numbers, ordered
 from neon_sim.real.bridge.pace import Pace
 from neon_sim.real.codec import layout
 from neon_sim.real.idl.unitree_go import SportModeState as OdometryState
@@ -127,9 +127,10 @@ def test_deadlines_are_absolute_and_a_long_stall_is_given_up_for_lost():
         pace.met(now_s)
     lateness = pace.lateness()
     assert lateness.max_us == pytest.approx(1000.0, abs=1e-3)
-    assert lateness.p50_us == pytest.approx(100.0, abs=1e-3) and lateness.lost_s == 0.0
+    assert lateness.p50_us == pytest.approx(100.0, abs=1e-3) and lateness.lost_s == 0.0 and lateness.slow == 0
     pace.met(11.008)  # due at 10.008
     pace.met(11.010)
+    assert pace.lateness().slow == 1  # by more than 20 ms
     assert pace.lateness().lost_s == pytest.approx(1.0) and pace.lateness().p50_us == pytest.approx(100.0, abs=1e-3)
 
 
@@ -233,7 +234,7 @@ def test_commands_that_the_robot_would_ignore_are_ignored_and_counted():
             client.writer.write(sample)
         client.command.q[7] = np.nan
         client.send()
-        client.command.q[7], client.command.record["mode_pr"] = 0.0, 1
+        client.command.q[7], client.command.record["mode_pr"] = 0.0, 2
         client.send()
         reader = bridge.control.readers[Owner.LOW_CMD]
         wait_for(lambda: bridge.step() or sum(reader.refused.values()) >= 4, PATIENT_S)
@@ -241,6 +242,38 @@ def test_commands_that_the_robot_would_ignore_are_ignored_and_counted():
         assert reader.refused == {"crc": 1, "mode_machine": 1, "not_finite": 1, "mode_pr": 1}
         named = {event.details["reason"] for event in bridge.events if event.name == "refuses"}
         assert named == set(reader.refused)
+
+
+def test_commands_for_motors_a_and_b_are_taken_as_pitch_and_roll_and_that_is_told_once():
+    """As the vendor's low-level example goes on after six seconds: the elbow still follows, and nothing is damped."""
+    with running(replace(LOCK_STEP, gantry=True)) as (bridge, client):
+        elbow = joints.JOINT_INDEX["left_elbow_joint"]
+        target = joints.HOME.copy()
+        target[elbow] -= 0.3
+        client.step(joints.HOME)
+        client.command.record["mode_pr"] = 1
+        for _ in range(3):
+            client.step(target)
+        reader = bridge.control.reader
+        assert reader.accepted == 4 and reader.a_b == 3 and not reader.refused
+        assert bridge.body.data.ctrl[elbow] == np.float32(target[elbow]) and not bridge.control.damped
+        (told,) = [event for event in bridge.events if event.name == "a_b_taken_as_pitch_roll"]
+        assert told.details == {"topic": "rt/lowcmd", "motors": ("ankles", "waist")}
+
+
+def test_numbers_are_the_fields_of_every_motor():
+    """Motor 3's kp is 33, and so on; a record of the wire is read as one of a writer."""
+    record = LowCmdWriter(5).record
+    motors = record["motor_cmd"]
+    for place, name in enumerate(("q", "dq", "tau", "kp", "kd")):
+        motors[name] = 10.0 * np.arange(35) + place
+    motors["mode"], motors["reserve"] = 1, 2**32 - 1
+    crc.seal(record)
+    for command in (record, layout(LowCmd).decode(layout(LowCmd).encode(record))):
+        assert numbers(command).tolist() == [[10.0 * i + k for k in range(5)] for i in range(35)]
+        order = ordered(command)
+        for name in Motors._fields:
+            np.testing.assert_array_equal(getattr(order, name), motors[name][:29])
 
 
 def test_low_commands_do_nothing_while_the_robots_own_program_runs():
@@ -337,6 +370,24 @@ def test_a_client_that_stops_is_damped_and_not_before():
         assert 0.1 < event.details["silence_s"] < PATIENT_S
         assert (bridge.body.model.actuator_gainprm[:29, 0] == 0.0).all()
         np.testing.assert_array_equal(bridge.body.model.actuator_biasprm[:29, 2], -8.0)
+
+
+def test_a_topic_is_filled_from_the_moment_on_at_which_somebody_hears_it():
+    """And for nobody nothing is made: the record of a topic without readers stays as it was."""
+    with Bridge(replace(REAL_TIME, gantry=True)) as bridge:
+        for _ in range(5):
+            bridge.step()
+        assert not bridge.states._imu["quaternion"].any()
+        reader = bridge.link.reader("rt/secondary_imu", IMUState, 64, reliable=True)
+        assert wait_for(lambda: reader.writers() and bridge.states._imu_writer.readers(), PATIENT_S)
+        for _ in range(5):
+            bridge.step()
+        time.sleep(0.1)
+        samples = [layout(IMUState).decode(sample) for sample in reader.take()]
+        assert len(samples) == 5 and all(sample["temperature"] == 25 for sample in samples)
+        assert np.linalg.norm(samples[0]["quaternion"]) == pytest.approx(1.0, abs=1e-6)
+        reader.close()
+        assert wait_for(lambda: not bridge.states._imu_writer.readers(), PATIENT_S)
 
 
 def test_the_gantry_holds_until_it_lets_down():

@@ -16,13 +16,15 @@ from PIL import Image
 
 from neon_sim.real.bridge import Bridge, BridgeConfig, Gamepad, WireFaults
 from neon_sim.real.bridge.__main__ import obey, parse
-from neon_sim.real.bridge.outlets import CameraOutlet, MicrophoneOutlet
-from neon_sim.real.bridge.senses import LIDAR_TOPIC, POINT, Due, jpeg, lidar_points, pcm_of
+from neon_sim.real.bridge.outlets import CameraOutlet, MicrophoneOutlet, jpeg, pcm_of
+from neon_sim.real.bridge.senses import LIDAR_TOPIC, POINT, Due, lidar_points
 from neon_sim.real.idl.ros import PointCloud2
 from neon_sim.real.idl.unitree_hg import LowCmd, LowState
 from neon_sim.real.low_cmd import LowCmdWriter
 from neon_sim.real.multicast import hear
 from neon_sim.real.point_cloud import decode_point_cloud
+from neon_sim.real.rpc_errors import ServerFailedError
+from neon_sim.real.sport import Fsm, SportClient
 from neon_sim.real.transport import Link, LinkConfig, LinkError, wait_for
 from neon_sim.real.voice import VoiceClient
 from neon_sim.sensors.camera import CameraConfig
@@ -168,6 +170,30 @@ def test_the_senses_reach_their_clients(pictures):
 
 def test_a_picture_is_a_jpeg():
     assert jpeg(np.zeros((4, 6, 3), np.uint8))[:2] == b"\xff\xd8"
+
+
+def test_senses_that_die_end_neither_the_robot_nor_its_services(caplog):
+    """kill -9 of their process: time goes on, sport answers, the voice says that it failed; each is told once."""
+    with Bridge(replace(LOCK_STEP, senses=("audio",), settle_s=0.4)) as bridge:
+        voice, sport = VoiceClient(bridge.link, PATIENT_S), SportClient(bridge.link, PATIENT_S)
+        voice.play("app", "1", b"")  # no sound, and no harm
+        voice.play("app", "1", bytes(3200))
+        assert bridge._senses is not None
+        bridge._senses._process.kill()
+        bridge._senses._process.join()
+        for _ in range(3):
+            with pytest.raises(ServerFailedError):
+                voice.play("app", "1", bytes(3200))
+        assert sport.fsm_id() == Fsm.WALK and voice.volume() == 100
+        command, writer = LowCmdWriter(5), bridge.link.writer("rt/arm_sdk", LowCmd, 16)
+        assert wait_for(lambda: writer.readers() == 1, PATIENT_S)
+        for _ in range(4):
+            writer.write(command.encode())
+            assert wait_for(bridge.step, PATIENT_S)
+        assert bridge.body.ticks == 40 and sport.fsm_id() == Fsm.WALK
+        told = [event.name for event in bridge.events]
+        assert told.count("service_failed") == 1 and told.count("senses_ended") == 1
+        assert "The service voice failed, and goes on" in caplog.text
 
 
 CLIENT = """

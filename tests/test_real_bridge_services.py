@@ -163,6 +163,21 @@ def test_the_state_machine_knows_its_ways(standing):
     assert locomotion.fsm is Fsm.STAND_UP
 
 
+@pytest.mark.parametrize("down", [Fsm.DAMP, Fsm.ZERO_TORQUE])
+def test_standing_up_from_a_squat_is_standing_up_from_limp_motors_too(standing, down):
+    """The vendor's example damps and then asks for 706: the way to the home pose takes its two seconds."""
+    state, nobody = standing.read(), np.zeros(29, dtype=bool)
+    bent = replace(state, joint_pos=state.joint_pos + 0.2)
+    locomotion = Locomotion(Walker(), Arms())
+    locomotion.go_to(down, bent)
+    locomotion.go_to(Fsm.SQUAT_TO_STAND_AND_BACK, bent)
+    assert locomotion.fsm is Fsm.STAND_UP
+    for share in (0.0, 0.5, 1.0):
+        locomotion.think(replace(bent, time_s=bent.time_s + share * STAND_UP_S), nobody, joints.HOME)
+        wanted = (1.0 - share) * bent.joint_pos + share * joints.HOME
+        np.testing.assert_allclose(locomotion.motors.q, wanted, atol=1e-9)
+
+
 def test_a_robot_that_lies_does_not_stand_up_and_one_that_falls_is_damped(standing):
     state, nobody = standing.read(), np.zeros(29, dtype=bool)
     lying = replace(state, gravity_b=np.array([1.0, 0.0, 0.0]))
@@ -287,6 +302,32 @@ def test_gestures_need_free_arms_and_a_standing_robot():
         SportClient(bridge.link, PATIENT_S).set_fsm_id(Fsm.DAMP)
         with pytest.raises(errors.NoGestureNowError):
             gestures.execute(Gesture.RELEASE)
+
+
+def test_the_examples_way_from_damping_to_walking_works_and_each_state_is_told():
+    """Damp, half a second, 706; then 500. In the gantry, as one does it the first time."""
+    with Bridge(replace(WALKING, gantry=True)) as bridge:
+        sport, client = SportClient(bridge.link, PATIENT_S), ArmClient(bridge)
+        sport.set_fsm_id(Fsm.DAMP)
+        sport.set_fsm_id(Fsm.DAMP)  # once more: nothing new
+        client.step(0.0, 25)
+        sport.set_fsm_id(Fsm.SQUAT_TO_STAND_AND_BACK)
+        client.step(0.0, round(STAND_UP_S / 0.02) + 1)
+        legs = joints.GROUPS["legs"]
+        np.testing.assert_allclose(bridge.body.joint_pos[legs], joints.HOME[legs], atol=0.1)
+        sport.set_fsm_id(Fsm.WALK)
+        told = [event.details["fsm"] for event in bridge.events if event.name == "fsm"]
+        assert told == ["damp", "stand_up", "walk"]
+
+
+def test_a_text_that_cannot_be_said_is_refused():
+    with walking() as (bridge, _):
+        voice = VoiceClient(bridge.link, PATIENT_S)
+        for text in ("good\0morning", "half a \ud83d"):
+            with pytest.raises(errors.BadParameterError):
+                voice.speak(text)
+        voice.speak("good morning, grüß Gott")
+        assert [event.name for event in bridge.events] == ["says"]
 
 
 def test_the_voice_tells_what_it_says():

@@ -303,6 +303,78 @@ def test_a_look_at_the_robot_does_not_hide_a_fault_from_what_stops_it():
     assert_damping(robot.core.tick(robot.now_s + TICK))
 
 
+def test_two_states_in_one_tick_and_the_first_is_bad():
+    robot = Standing(no_ramp())
+    robot.arm()
+    robot.tick(10)
+    robot.record["tick"] += 1
+    robot.record["motor_state"]["dq"][3] = np.nan
+    crc.seal(robot.record)
+    robot.core.take(layout(LowState).encode(robot.record), robot.now_s)
+    robot.record["motor_state"]["dq"][3] = 0.0
+    assert_damping(robot.tick())
+    assert robot.core.stop.reasons == ("not a number: the state has an entry that is not finite",)
+
+
+@pytest.mark.parametrize("path", ["low_level", "high_level"])
+def test_a_battery_that_runs_low_is_no_reason_to_drop_the_robot(path):
+    robot = Standing(no_ramp(path))
+    robot.arm()
+    robot.ask(joints.HOME)
+    robot.tick(10, charge=20)
+    robot.tick(1, charge=None)
+    assert robot.core.stop.phase is Phase.RUNNING
+    robot.tick(1, charge=19)
+    assert robot.core.stop.phase is Phase.LOWERING
+    assert robot.core.stop.reasons == ("low battery: 19 %, the limit is 20 %",)
+    robot.ask(moved(ELBOW, 0.5))
+    message = robot.tick(1001, charge=100)  # two seconds; charged again, and nobody has armed it
+    assert robot.core.stop.phase is Phase.DAMPING and not message.damp  # its own controller keeps it up, if it has one
+    if path == "low_level":
+        assert_damping(message)
+
+
+def test_a_battery_that_runs_low_ends_a_ramp_at_once():
+    robot = Standing(ControlConfig())
+    robot.arm()
+    robot.tick(10)
+    assert_damping(robot.tick(charge=5))
+    never_armed = Standing(ControlConfig())
+    assert never_armed.tick(charge=5) == Outgoing(None)
+
+
+@pytest.mark.parametrize(("joint", "speed"), [(12, 1.0), (3, 10.0)])
+def test_a_joint_that_the_walker_takes_over_does_not_leap(joint, speed):
+    """The waist yaw, then the left knee: at most as fast as the env may turn it, or a joint may turn at all, rad/s."""
+    robot = Standing(no_ramp())
+    robot.arm()
+    robot.tick(10)
+    everything = np.ones(29, dtype=bool)
+    for _ in range(60):
+        robot.ask(moved(joint, joints.HOME[joint] + 0.6), mask=everything)
+        before = decoded(robot.tick(10))["motor_cmd"]["q"][joint]
+    assert before == pytest.approx(joints.HOME[joint] + 0.6, abs=1e-6)
+    angles = [float(before)]
+    for _ in range(100):
+        robot.ask(joints.HOME)
+        angles += [float(decoded(robot.tick())["motor_cmd"]["q"][joint]) for _ in range(10)]
+    assert np.abs(np.diff(angles)).max() <= speed * TICK + 1e-6
+    assert abs(angles[-1] - joints.HOME[joint]) < 0.2  # and in the end it is where the walker wants it
+
+
+def test_words_are_written_anew_only_when_they_change():
+    robot = Standing(no_ramp())
+    first = robot.core.words()
+    robot.arm()
+    robot.tick(5)
+    assert robot.core.words() == first
+    same = robot.core.words()
+    robot.tick(5)
+    assert robot.core.words() is same
+    robot.core.halt(robot.now_s)
+    assert json.loads(robot.core.words()) == {"reasons": ["stopped by hand"], "findings": []}
+
+
 def test_reasons_and_findings_always_fit_into_the_status_as_json():
     long = ["x" * 900] * 40
     findings = [{"name": f"finding {n}", "good": False, "words": "y" * 2000} for n in range(9)]
@@ -366,7 +438,33 @@ def test_a_fault_on_high_level_asks_the_robot_itself_to_damp():
     robot.record["motor_state"]["temperature"][2, 1] = 130
     message = robot.tick()
     assert message.damp and message.velocity.tolist() == [0.0, 0.0, 0.0]
-    assert weight(robot.tick(600)) == 0.0
+    robot.record["motor_state"]["temperature"][2, 1] = 30
+    assert all(robot.tick().damp for _ in range(600))  # wished in every message, until a person arms it
+    assert weight(robot.tick()) == 0.0
+    robot.arm()
+    assert not robot.tick().damp
+
+
+def test_a_slow_control_does_not_make_a_robot_fall_that_stands_by_itself():
+    stalled = Standing(no_ramp("high_level"))
+    stalled.arm()
+    stalled.tick(10)
+    stalled.now_s += 0.2  # and the states of that time are still to be read
+    message = stalled.tick()
+    assert stalled.core.stop.phase is Phase.DAMPING and "stalled control" in stalled.core.stop.reasons[0]
+    assert not message.damp and message.velocity.tolist() == [0.0, 0.0, 0.0]
+    assert weight(stalled.tick(510)) == 0.0
+    ended = Standing(no_ramp("high_level"))
+    ended.arm()
+    ended.tick(10)
+    ended.core.halt(ended.now_s, "the control process ends")
+    assert not ended.tick().damp
+    tilted = Standing(no_ramp("high_level"))
+    tilted.arm()
+    tilted.tick(10)
+    tilted.now_s += 0.2
+    tilted.record["imu_state"]["gyroscope"][0] = 7.0  # something is wrong with the robot as well
+    assert tilted.tick().damp
 
 
 # ---- configs

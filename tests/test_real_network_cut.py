@@ -1,6 +1,7 @@
 """The network goes away under a running robot: a namespace of its own, whose only interface is switched off."""
 
 import fcntl
+import importlib
 import json
 import socket
 import struct
@@ -8,10 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from bridge_process import PATIENT_S, bridge_process, wait_until
-from robot_processes import drive, lateness_s, phases, running
+from bridge_process import DOMAINS, PATIENT_S, bridge_process, wait_until
+from robot_processes import BENCHMARKS, drive, lateness_s, phases, running
 
 from neon_sim.real.safety_stop import Phase
 
@@ -83,3 +85,51 @@ def test_a_network_that_goes_away_damps_on_both_sides(tmp_path, judged):
     assert found["phase_when_mended"] == "DAMPING"
     assert 0.0 < found["control_s"] < (AGE_S + 0.02 + found["late_s"] if judged else PATIENT_S)
     assert 0.09 < found["robot_s"] < (0.12 + found["robot_late_s"] if judged else PATIENT_S)
+
+
+# ---- what benchmarks/dds_loop.py reports of it
+
+
+@pytest.fixture
+def cuts(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("dds_cuts")
+
+
+def test_where_no_namespace_is_permitted_the_cut_is_not_measured(cuts, monkeypatch):
+    """Without `unshare` in the PATH; the table says so, and the worst cut is that of the kills alone."""
+    monkeypatch.setenv("PATH", "")
+    found = cuts.network_cuts(97, 1, 0.05)
+    assert set(found) == {"not_measured"} and "unshare" in found["not_measured"]
+    loop = importlib.import_module("dds_loop")
+    rows = loop.cut_rows(
+        {
+            "network_cut": found,
+            "robot_killed_ms": [51.0, 52.0],
+            "control_killed_ms": [101.0],
+            "high_level_stop_ms": [9.0, 7.0],
+        }
+    )
+    told = {what: measured for what, measured, _ in rows}
+    assert told["network cut to the robot's damping"].startswith("not measured: ")
+    assert told["kill -9 of the robot to the control's damping"] == "52.0 ms"
+    assert told["state fault on high_level to the robot's fsm 1"] == "9.0 ms"
+
+
+@pytest.mark.slow
+def test_the_benchmark_cuts_and_kills_at_a_limit_of_its_own(cuts):
+    """A limit of 0.3 s on the age of a state: damping comes after it, and after the watchdog's 0.1 s over there."""
+    found = cuts.network_cuts(next(DOMAINS), 2, AGE_S)
+    if "not_measured" in found:
+        pytest.skip(f"this machine permits no network namespace: {found['not_measured']}")
+    assert all(1e3 * (AGE_S - 0.02) <= ms < 1e3 * PATIENT_S for ms in found["control_ms"])
+    assert all(90.0 <= ms < 1e3 * PATIENT_S for ms in found["robot_ms"])
+    assert len(found["control_ms"]) == len(found["robot_ms"]) == 2
+    (killed_ms,) = cuts.robot_kills(next(DOMAINS), 1, AGE_S)
+    assert 1e3 * (AGE_S - 0.02) <= killed_ms < 1e3 * PATIENT_S
+
+
+@pytest.mark.slow
+def test_the_benchmark_times_a_fault_on_the_path_of_the_robots_own_controller(cuts):
+    first_ms, second_ms = cuts.high_level_stops(next(DOMAINS), 2, 2.0)
+    assert 0.0 < first_ms < 2000.0 and 0.0 < second_ms < 2000.0

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -12,21 +13,22 @@ from bridge_process import PATIENT_S, BridgeProcess, bridge_process, wait_until
 import neon_sim  # noqa: F401  (registers NeonG1Real-v0)
 from neon_sim.env import NeonG1Config, NeonG1Env
 from neon_sim.g1 import joints
-from neon_sim.g1.geometry import gravity_in_body
 from neon_sim.g1.self_distance import self_distances
 from neon_sim.real.control_config import ControlConfig
-from neon_sim.real.env import NeonG1RealEnv
+from neon_sim.real.env import NeonG1RealEnv, settings
 from neon_sim.real.errors import NotArmedError, VectorWrapperError
 from neon_sim.real.g1_robot import UnitreeRobot
 from neon_sim.real.robot_config import RobotConfig, sim_bridge
 from neon_sim.real.safety_log import commands, read_events, replay
-from neon_sim.real.safety_stop import Phase
+from neon_sim.real.safety_stop import STOPPED, Phase, StopConfig
+from neon_sim.real.state_faults import StateLimits
 from neon_sim.real.transport import LinkConfig
-from neon_sim.robot import RobotCommand, RobotState
-from neon_sim.safety import SafetyConfig
+from neon_sim.robot import RobotCommand
+from neon_sim.safety import CUT, SafetyConfig
 from neon_sim.sim.model import build_spec
-from neon_sim.sim.sim_robot import SimRobot, _Order
+from neon_sim.sim.sim_robot import SimRobot
 from neon_sim.tasks import make_task
+from neon_sim.walker import Walker
 
 LOCK_STEP = ("--lock-step", "--lock-step-s", "0.02", "--start", "released")
 ARMS = np.isin(np.arange(29), joints.GROUPS["arms"])
@@ -44,39 +46,24 @@ def config(bridge: BridgeProcess) -> Iterator[RobotConfig]:
     bridge.tell(faults={})
 
 
-def single(values: np.ndarray) -> np.ndarray:
-    """As a wire of float32 carries them."""
-    return values.astype(np.float32).astype(np.float64)
+def standing_sim(**options: bool) -> SimRobot:
+    """A simulated robot where the bridge has one."""
+    spec, task = build_spec(), make_task("stand")
+    task.edit_scene(spec)
+    return SimRobot(spec, {}, **options)
 
 
-class SingleSimRobot(SimRobot):
-    """`SimRobot` with states and targets rounded to float32 where a robot's go over the wire."""
-
-    def read(self) -> RobotState:
-        state, quat = super().read(), single(self._pelvis_quat)
-        names = ("joint_pos", "joint_vel", "joint_torque", "gyro")
-        rounded = {name: single(getattr(state, name)) for name in names}
-        self._state = replace(state, **rounded, quat_wxyz=quat, gravity_b=gravity_in_body(quat))
-        return self._state
-
-    def _walk(self, order: _Order) -> None:
-        self._target = single(self.walker.step(self._state or self.read(), *order))
-        self._ctrl[:] = self._target
-
-
-def sim_like_the_bridge() -> SingleSimRobot:
-    """A simulated robot in the state in which the bridge with seed 0 begins."""
-    robots = []
-    for kind in (SimRobot, SingleSimRobot):
-        spec, task = build_spec(), make_task("stand")
-        task.edit_scene(spec)
-        robots.append(kind(spec, {}))
-    settled, robot = robots
+def first_state() -> dict[str, Any]:
+    """The state in which the bridge with seed 0 begins, and a control that has just been armed."""
+    settled = standing_sim()
     settled.reset(np.random.default_rng(0))
-    robot.reset(np.random.default_rng(0))
-    robot.set_state(settled.get_state())
-    robot.walker.reset()
-    robot._target = joints.HOME.copy()
+    return settled.get_state() | {"walker": Walker().get_state(), "target": joints.HOME.copy()}
+
+
+def sim_like_the_bridge() -> SimRobot:
+    """A simulated robot in that state, with a wire's numbers."""
+    robot = standing_sim(round_to_float32=True)
+    robot.set_state(first_state())
     return robot
 
 
@@ -131,6 +118,35 @@ def test_500_commands_do_the_same_in_simulation_and_over_the_wire():
     assert worst["joint_target"] == worst["kp"] == worst["kd"] == worst["velocity"] == 0.0
     assert worst["joint_pos"] <= 1e-6 and worst["joint_vel"] <= 1e-6
     assert worst["gravity_b"] <= 1e-5 and worst["joint_torque"] <= 1e-3
+
+
+def test_the_same_policy_sees_and_does_the_same_in_simulation_and_on_the_robot():
+    """A seeded network in lock-step through both environments, with every limit on: it walks and moves its arms."""
+    with bridge_process(*LOCK_STEP) as fresh:
+        robot = sim_bridge(fresh.domain, clock="lock_step")
+        shared = NeonG1Config(task="stand", sensors=("proprio",), safety=robot.control.safety)
+        sim, real = NeonG1Env(shared, standing_sim(round_to_float32=True)), NeonG1RealEnv(shared, robot)
+        words = {"instruction": "do as you like"}
+        sim.reset(seed=0, options=words)
+        sim.set_state(sim.get_state() | {"robot": first_state()})
+        real.robot.arm()
+        seen, _ = real.reset(seed=0, options=words)
+        weights = np.random.default_rng(5).normal(0.0, 0.01, (17, 125))
+        share = np.repeat([1.0, 0.4], [14, 3])  # of the arms' targets and of the velocity
+        cut: set[str] = set()
+        for step in range(100):
+            action = np.tanh(weights @ seen["proprio"] + share * np.sin(0.1 * step + np.arange(17))).astype(np.float32)
+            wanted, *_, its = sim.step(action)
+            seen, *_, mine = real.step(action)
+            assert {key: mine["safety"][key] for key in CUT} == {key: its["safety"][key] for key in CUT}
+            assert seen.keys() == wanted.keys() and not mine["safety"]["stopped"], mine["safety"]["reasons"]
+            for key in wanted:
+                np.testing.assert_allclose(seen[key], wanted[key], atol=1e-6, rtol=1e-6, err_msg=f"{key}, step {step}")
+            cut |= {key for key in CUT if mine["safety"][key]}
+        moved = np.linalg.norm(sim.robot.position("pelvis")[:2])
+        real.close()
+        sim.close()
+    assert cut >= {"speed"} and moved > 0.05  # it was no policy that does nothing
 
 
 def test_an_unarmed_robot_is_read_and_never_moved(config, bridge):
@@ -305,6 +321,46 @@ def test_a_person_arms_again_after_a_stop_and_a_home_pose_is_found(config, bridg
     env.close()
 
 
+@pytest.mark.parametrize("mode", ["upper_body", "whole_body"])
+def test_a_waist_that_is_turned_goes_home_slowly_in_reset(config, tmp_path, mode):
+    env = NeonG1RealEnv(robot=replace(config, log=tmp_path), sensors=("proprio",), control_mode=mode)
+    env.robot.arm()
+    env.reset()
+    goal = joints.HOME.copy()
+    goal[12] = 0.6  # rad, the waist's yaw
+    action = env.action_map.encode(goal, np.zeros(3)).astype(np.float32)
+    for _ in range(35):
+        env.step(action)
+    asked_before = len(commands(tmp_path / "commands.jsonl"))
+    sent = [env.robot.read().joint_target[12]]
+    assert sent[0] == pytest.approx(0.6, abs=1e-6)
+    env.reset()
+    assert env.robot.read().joint_target[12] == pytest.approx(0.0, abs=2e-3)
+    way = commands(tmp_path / "commands.jsonl")[asked_before:]
+    sent += [command.joint_target[12] for command in way]
+    assert len(way) >= 60 and np.abs(np.diff(sent)).max() <= config.home_speed * 0.02 + 1e-9  # 0.6 rad at 0.5 rad/s
+    assert all(command.owned_mask[12] and not command.owned_mask[:12].any() for command in way)
+    env.close()
+
+
+def test_a_battery_that_runs_low_takes_the_robot_down(config, bridge):
+    robot = UnitreeRobot(config)
+    robot.arm()
+    bridge.tell(faults={"soc": 15})
+    command = RobotCommand(joints.HOME, ARMS, joints.KP, joints.KD, np.zeros(3), joints.HOME_HEIGHT)
+
+    def stopped() -> bool:
+        robot.write(command)
+        robot.advance()
+        return robot.phase in STOPPED
+
+    wait_until(stopped)
+    assert robot.phase is Phase.LOWERING
+    assert robot.reasons == ("low battery: 15 %, the limit is 20 %",)
+    bridge.tell(faults={})
+    robot.close()
+
+
 def test_vector_wrappers_are_refused():
     with pytest.raises(VectorWrapperError, match="one env, reset and armed by a person"):
         gymnasium.make_vec("NeonG1Real-v0", num_envs=1)
@@ -332,11 +388,38 @@ def test_stable_baselines_wrappers_are_refused_too():
         ({}, "stall_s 1.0"),
         ({"control": ControlConfig(safety=SafetyConfig())}, "safety.self_distance 0.0"),
         ({"clock": "lock_step"}, "clock 'lock_step'"),
+        ({"control": ControlConfig(safety=SafetyConfig(arm_speed=30.0))}, "safety.arm_speed 30.0 .at most 2.0"),
+        ({"control": ControlConfig(safety=SafetyConfig(waist_speed=2.0))}, "safety.waist_speed 2.0"),
+        ({"control": ControlConfig(safety=SafetyConfig(max_velocity=(0.5, 0.9, 1.0)))}, "safety.max_velocity"),
+        ({"control": ControlConfig(stop=StopConfig(silence_s=60.0))}, "stop.silence_s 60.0 .at most 0.2"),
+        ({"control": ControlConfig(limits=StateLimits(charge=5.0))}, "limits.charge 5.0 .at least 20.0"),
     ],
 )
 def test_a_simulations_settings_are_refused_where_a_robot_may_be(change, words):
     with pytest.raises(ValueError, match=words):
         replace(sim_bridge(), link=LinkConfig(0, "192.168.123.222", allow_network=True), **change)
+
+
+def test_tighter_limits_are_allowed_where_a_robot_may_be():
+    tight = ControlConfig(
+        safety=SafetyConfig(arm_speed=1.0, waist_speed=0.5, max_velocity=(0.2, 0.2, 0.3), self_distance=0.02),
+        limits=StateLimits(age_s=0.03, tilt=0.7, charge=50.0),
+        stop=StopConfig(silence_s=0.1, lower_after_s=np.inf),
+    )
+    link = LinkConfig(0, "192.168.123.222", allow_network=True)
+    assert RobotConfig(link, tight).control is tight
+
+
+def test_an_env_without_a_robot_is_on_the_simulated_one():
+    looks = NeonG1Config(sensors=("proprio", "camera", "depth", "lidar"))
+    where = settings(looks)
+    assert where == replace(sim_bridge(senses=("camera", "lidar")), control=where.control)
+    assert where.control == sim_bridge().control and where.control.limits.leg_speed == 40.0
+    far = settings(replace(looks, safety=SafetyConfig(self_distance=0.02)), sim_bridge(domain=7))
+    assert far.link.domain == 7 and far.control.safety.self_distance == 0.02
+    with pytest.raises(ValueError, match="safety.arm_speed 9.0"):
+        robot = RobotConfig(LinkConfig(0, "192.168.123.222", allow_network=True))
+        settings(replace(looks, safety=SafetyConfig(arm_speed=9.0)), robot)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,8 @@ def test_a_healthy_robot_may_be_armed(path):
         (replace(healthy(), record=None), "link: no LowState has come. Is the robot on, the cable in"),
         (replace(healthy(), faults=("tilt: 1.2 rad",)), "state: tilt: 1.2 rad"),
         (healthy(mode_machine=0), "mode_machine: 0: the robot has not booted"),
+        (healthy(mode_machine=4), "mode_machine: 4: it has 23 joints, this program commands 29"),
+        (replace(healthy("high_level"), fsm=None), "motion service: 'ai', but sport has not said in which fsm it is"),
         (healthy(knee=3.0), "joints: outside their range: left_knee_joint +3.00 rad"),
         (replace(healthy(), mode="ai"), "motion service: 'ai' moves the robot; two masters would fight."),
         (replace(healthy(), mode=None, mode_error="no answer"), "motion service: not known (no answer)"),
@@ -63,8 +65,9 @@ def test_one_thing_wrong_is_one_objection(facts, words):
 
 
 def test_a_simulation_on_loopback_needs_no_gantry_battery_or_motion_service():
-    facts = replace(healthy(), gantry=False, charge=None, mode=None, loopback=True)
+    facts = replace(healthy(), gantry=False, charge=None, mode=None, mode_error="no answer", loopback=True)
     assert objections(preflight(facts)) == ()
+    assert objections(preflight(replace(facts, mode_error="")))  # it may be there and was not asked yet
     assert objections(preflight(replace(facts, mode="ai")))  # but not two masters
 
 
@@ -75,3 +78,9 @@ def test_high_level_needs_no_gantry():
 def test_an_unknown_path_is_refused():
     with pytest.raises(ValueError, match="low_level"):
         preflight(replace(healthy(), path="middle"))
+
+
+@pytest.mark.parametrize(("machine", "words"), [(5, "5, 29 joints"), (11, "newer boards"), (99, "not seen before")])
+def test_what_a_machines_number_says(machine, words):
+    found = {finding.name: finding for finding in preflight(healthy(mode_machine=machine))}["mode_machine"]
+    assert found.good and words in found.words

@@ -294,8 +294,12 @@ def raw_request(parameter: str) -> IdlStruct:
 
 
 @pytest.mark.parametrize(
-    ("parameter", "code"), [("", 0), ("{}", 0), ("{", 3204), ("[1]", 3204), ("7", 3204), ('{"a": NaN', 3204)]
-)
+    ("parameter", "code"),
+    [
+        ("", 0), ("{}", 0), ("{", 3204), ("[1]", 3204), ("7", 3204), ('{"a": NaN', 3204), ("[" * 99_999, 3204),
+        ('{"a": ' + "9" * 5000 + "}", 3204),  # beyond what Python reads as an integer
+    ],
+)  # fmt: skip
 def test_parameters_that_are_no_object_are_refused(link, parameter, code):
     server = RpcServer(link, "raw", HANDLERS, "1")
     writer, reader = link.writer("rt/api/raw/request", Request), link.reader("rt/api/raw/response", Response, 8, True)
@@ -349,7 +353,7 @@ def test_a_control_goes_on_asking_after_an_answer_that_cannot_be_read(link):
         torn += bytes(-len(torn) % 4)
         writer.write(torn.replace(b"{}", b"\xff\xfe"))  # no UTF-8
         assert requests.wait(PATIENT_S) and services.mode is None  # it asks again
-        assert services._thread.is_alive()
+        assert services._threads[0].is_alive()
     finally:
         services.close()
 
@@ -437,11 +441,40 @@ def test_a_velocity_that_is_none_is_refused_by_the_server(link, parameter):
     assert sport.told == []
 
 
-def test_infinity_is_no_number(link):
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**400, True, "1", None])
+def test_what_does_not_fit_into_a_float_is_no_number_and_the_service_goes_on(link, value):
     sport = Standing()
-    with served(serve_sport(link, sport)), pytest.raises(errors.BadParameterError):
-        RpcClient(link, "sport", PATIENT_S).call(7105, {"velocity": [float("inf"), 0, 0], "duration": 1})
-    assert sport.told == []
+    with served(serve_sport(link, sport)) as raised:
+        client = RpcClient(link, "sport", PATIENT_S)
+        with pytest.raises(errors.BadParameterError):
+            client.call(7105, {"velocity": [value, 0, 0], "duration": 1})
+        with pytest.raises(errors.BadParameterError):
+            client.call(7101, {"data": value})
+        assert sport.told == [] and client.call(7001).data == {"data": 500} and raised == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), 10**400, True, "500"])
+def test_an_answer_that_is_no_number_is_a_wrong_reply(link, value):
+    server = RpcServer(link, "sport", {7001: lambda p, b: Reply({"data": value})}, "1")
+    with served(server), pytest.raises(errors.WrongReplyError, match=r'wanted \{"data": number\}'):
+        SportClient(link, PATIENT_S).fsm_id()
+
+
+def test_a_posted_order_waits_for_nobody(link):
+    """Not for a server, and not for the answer of one that thinks; no later call takes that answer for its own."""
+    sport, client = Standing(), SportClient(link, PATIENT_S)
+    with pytest.raises(errors.NoServerError):
+        client.post_fsm_id(Fsm.DAMP)
+    server = serve_sport(link, sport)
+    assert wait_for(client._rpc._met, PATIENT_S)
+    start_s = time.monotonic()
+    client.post_velocity((0.25, 0.0, 0.0), 0.5)
+    client.post_fsm_id(Fsm.DAMP)
+    assert time.monotonic() - start_s < 10.0  # a call that nobody answers would have waited for a minute
+    with pytest.raises(ValueError, match="repeat the call"):
+        client.post_velocity((0.25, 0.0, 0.0), 1.5)
+    with served(server):
+        assert client.fsm_id() == Fsm.DAMP and sport.told == [("set_velocity", [0.25, 0.0, 0.0], 0.5)]
 
 
 class Switch:

@@ -14,9 +14,11 @@ from neon_sim.real import crc
 from neon_sim.real.codec import layout
 from neon_sim.real.errors import NotArmedError
 from neon_sim.real.idl.unitree_hg import LowState
-from neon_sim.real.safety_log import SafetyLog, read_events
+from neon_sim.real.preflight import LOWEST_CHARGE
+from neon_sim.real.safety_log import SafetyLog, commands, main, read_events
 from neon_sim.real.safety_stop import STOPPED, Phase, Stop, StopConfig, advance, arm, disarm, halt
 from neon_sim.real.state_faults import StateLimits, StateMonitor, TickClock
+from neon_sim.robot import RobotCommand
 
 CONFIG = StopConfig()
 LAYOUT = layout(LowState)
@@ -94,6 +96,7 @@ def test_infinite_patience_never_lowers():
 
 def test_disarming_lowers_and_halting_drops():
     assert disarm(running(), 5.0) == Stop(Phase.LOWERING, 5.0, ("disarmed",))
+    assert disarm(running(), 5.0, "low battery: 19 %").reasons == ("low battery: 19 %",)
     assert disarm(Stop(Phase.RAMPING, 4.0), 5.0) == Stop(Phase.DAMPING, 5.0, ("disarmed",))
     assert halt(running(), 5.0).phase is Phase.DAMPING
 
@@ -188,6 +191,56 @@ def test_a_looser_limit_for_legs_leaves_the_arms_alone():
     assert len(faults_of(loose, joint_vel=41.0)) == len(faults_of(loose, elbow_vel=10.5)) == 1
 
 
+def test_a_fault_that_heals_before_anybody_looks_was_there():
+    """A control at 500 Hz reads two states of a robot that speaks at 1 kHz: the first of them is bad."""
+    monitor = StateMonitor(StateLimits())
+    monitor.take(sample(1000, joint_vel=math.nan), 0.0)
+    monitor.take(sample(1001, gyro=9.0), 0.001)
+    monitor.take(sample(1002), 0.002)
+    assert [fault[:7] for fault in monitor.visible(0.002)] == ["not a n", "turning"]
+    assert monitor.faults(0.002) == (
+        "not a number: the state has an entry that is not finite",
+        "turning: 9.0 rad/s, the limit is 6.0 rad/s",
+    )
+    assert monitor.faults(0.002) == ()
+
+
+def test_a_fault_is_there_as_long_as_its_state_is_the_newest_and_no_longer():
+    monitor = StateMonitor(StateLimits())
+    monitor.take(sample(1000, gyro=9.0), 0.0)
+    assert len(monitor.faults(0.0)) == len(monitor.faults(0.002)) == 1
+    monitor.take(sample(1004), 0.004)
+    assert monitor.faults(0.004) == ()
+
+
+NEAR = {
+    "joint_pos": st.floats(-0.25, -0.1) | st.floats(2.9, 3.1),  # the knee's range is -0.087 to 2.880 rad
+    "joint_vel": st.floats(9.99, 10.01) | st.floats(-10.01, -9.99),
+    "elbow_vel": st.floats(9.99, 10.01),
+    "roll": st.floats(0.99, 1.01),
+    "gyro": st.floats(-6.01, -5.99) | st.just(math.nan),
+    "stretch": st.floats(0.95, 1.05),
+    "casing": st.integers(84, 87),
+    "winding": st.integers(84, 122),
+    "keys": st.sampled_from([0, 8, 247]),
+}
+
+
+@given(st.sets(st.sampled_from(sorted(NEAR))).flatmap(lambda names: st.fixed_dictionaries({n: NEAR[n] for n in names})))
+def test_the_quick_look_at_a_state_passes_nothing_that_a_close_look_finds(changes):
+    monitor = StateMonitor(StateLimits())
+    record = LAYOUT.decode(sample(1000, **changes))
+    assert monitor.take(sample(1000, **changes), 0.0) and monitor.numbers is not None
+    assert not (monitor._sound(monitor.numbers) and tuple(monitor._body_faults(record)))
+    assert monitor.take(sample(1002), 0.002) and monitor._sound(monitor.numbers)  # most states need no more
+
+
+def test_the_battery_is_watched_as_the_preflight_watches_it():
+    assert StateLimits().charge == LOWEST_CHARGE == 20
+    with pytest.raises(ValueError, match="charge must be in"):
+        StateLimits(charge=101.0)
+
+
 def test_bad_bytes_are_told_apart_and_said_once():
     monitor = StateMonitor(StateLimits())
     torn = bytearray(sample(1002))
@@ -277,3 +330,35 @@ def test_a_full_disk_ends_the_log_and_not_the_robot(tmp_path):
     assert whole.error == "" and list(read_events(tmp_path / "commands.jsonl")) == [
         {"event": "halt", "time_s": 0.5, "mask": [True, False]}
     ]
+
+
+def asked(number: int) -> RobotCommand:
+    """A command that carries its number in the height."""
+    mask = np.isin(np.arange(29), joints.GROUPS["arms"])
+    return RobotCommand(joints.HOME, mask, joints.KP, joints.KD, np.zeros(3), 0.7 + 0.001 * number)
+
+
+def test_what_is_replayed_is_the_last_run_up_to_its_stop(tmp_path, capsys):
+    path = tmp_path / "commands.jsonl"
+    log = SafetyLog(path)
+    for number, event in enumerate(
+        ["arm", "command", "halt", "command", "arm", "command", "command", "stop", "command"]
+    ):
+        if event == "command":
+            log.command(float(number), asked(number))
+        elif event == "stop":
+            log.write("safety", float(number), phase="holding", reasons=["stale action"])
+        else:
+            log.write(event, float(number))
+    log.close()
+    assert [round(1000 * (command.height - 0.7)) for command in commands(path)] == [5, 6]
+    main([str(path)])
+    said = capsys.readouterr().out
+    assert "stale action" in said and "2 commands of the last run, 2 times armed" in said
+
+
+def test_a_log_that_is_not_there_is_said_in_words(tmp_path, capsys):
+    for arguments, words in (([], "required: log"), ([str(tmp_path / "none.jsonl")], "is no file. real/run.py writes")):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert words in capsys.readouterr().err

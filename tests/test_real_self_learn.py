@@ -151,3 +151,12 @@ def test_the_command_line_learns_on_the_simulated_robot(policy, tmp_path, capsys
     said = capsys.readouterr().out
     assert "Episode 1: not enough experience" in said and said.count("Kept as episode") == 2
     assert changed(policy, tmp_path / "self_learn" / "policy") == set()
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_before_anything_moves(policy, bridge, tmp_path):
+    config = replace(sim_bridge(bridge[0].domain, clock="lock_step"), wait_s=PATIENT_S)
+    learning = RobotLearning(policy, tmp_path, CONFIG, lambda words: True)
+    with closing(NeonG1RealEnv(NeonG1Config(control_mode="upper_body", sensors=("proprio",)), config)) as env:
+        with pytest.raises(ValueError, match="action space is arms_only.*wanted upper_body"):
+            learning.run(env, lambda episode: None)
+        assert env.robot.phase is Phase.UNARMED

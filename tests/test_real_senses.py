@@ -17,8 +17,8 @@ from neon_sim.env import NeonG1Config, NeonG1Env
 from neon_sim.g1 import joints
 from neon_sim.g1.geometry import quat_to_matrix
 from neon_sim.real.bridge import Bridge, BridgeConfig
-from neon_sim.real.bridge.outlets import CameraOutlet, MicrophoneOutlet
-from neon_sim.real.bridge.senses import LIDAR_TOPIC, jpeg, lidar_points
+from neon_sim.real.bridge.outlets import CameraOutlet, MicrophoneOutlet, jpeg
+from neon_sim.real.bridge.senses import LIDAR_TOPIC, lidar_points
 from neon_sim.real.codec import WireError
 from neon_sim.real.ears import PACKET, EvenSound, MicrophoneGroup
 from neon_sim.real.env import NeonG1RealEnv

@@ -9,6 +9,8 @@ import pytest
 
 from neon_sim.env import NeonG1Env
 from neon_sim.g1 import joints
+from neon_sim.sim.domain import DomainRandomization
+from neon_sim.sim.faults import ActuatorFault
 from neon_sim.sim.model import SCENE_GROUP, build_spec
 from neon_sim.sim.rooms import FAMILIES, GROUNDS, Place, RoomConfig, add_room
 from neon_sim.sim.scene import PREFIX, build_scene
@@ -164,6 +166,26 @@ def test_a_users_scene_is_put_around_the_robot(tmp_path: Path) -> None:
     soles = [c for c in data.contact if model.geom(c.geom1).name.startswith("scene/") and c.geom[1] < 100]
     assert len(soles) >= 4  # on the user's floor, and on that alone
     assert not any(model.geom(geom).name == "floor" for c in data.contact for geom in c.geom)
+
+
+def test_a_scene_with_a_motor_of_its_own_keeps_it(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """<worldbody><body name="door" pos="2 0 1"><joint name="hinge" axis="0 0 1"/>
+        <geom type="box" size="0.02 0.4 0.9" pos="0 0.4 0" mass="5"/></body></worldbody>
+        <actuator><motor name="opener" joint="hinge" gear="3"/></actuator>""",
+    )
+    options: dict[str, Any] = {"task": "stand", "sensors": ("proprio",), "physics_dt": 0.005, "scene": path}
+    for randomization in (None, DomainRandomization()):
+        env = NeonG1Env(**options, randomization=randomization)
+        env.reset(seed=0)
+        env.world.apply_fault(ActuatorFault("left_elbow_joint", strength=0.5))
+        model, data = env.robot.model, env.robot.data
+        assert model.nu == 30 and model.actuator(29).name == f"{PREFIX}opener"
+        assert model.actuator_gainprm[29, 0] == 1.0 and not model.actuator_biasprm[29].any()
+        data.ctrl[29] = 1.0
+        env.step(np.zeros(17))
+        assert data.qfrc_actuator[model.joint(f"{PREFIX}hinge").dofadr[0]] == pytest.approx(3.0)  # N m: gear times 1
 
 
 @pytest.mark.parametrize(

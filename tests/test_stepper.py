@@ -1,6 +1,7 @@
 """The stepper: what each entry of its observation holds, its mirror, clock and filters, and that rows are alone."""
 
 from dataclasses import fields
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from neon_sim.g1 import joints
 from neon_sim.g1.geometry import euler_to_quat, gravity_in_body
 from neon_sim.g1.kinematics import limb_poses
 from neon_sim.locomotion import gait
+from neon_sim.locomotion.alike import numbers, rows
 from neon_sim.locomotion.odometry import leg_odometry
 from neon_sim.locomotion.posture import HEIGHT_RANGE, crouch
 from neon_sim.locomotion.stepper import (
@@ -81,8 +83,20 @@ def advance(robot: Stepper, senses: Senses, action: np.ndarray | None = None) ->
     return robot.targets(np.zeros((robot.count, ACTION_SIZE)) if action is None else action)
 
 
-def odometry_of(senses: Senses):
-    return leg_odometry(limb_poses(senses.joint_pos), senses.joint_vel, senses.gyro, senses.gravity_b)
+def odometry_of(senses: Senses) -> SimpleNamespace:
+    """What leg odometry reads, as arrays (B, numbers)."""
+    odometry = leg_odometry(limb_poses(senses.joint_pos), senses.joint_vel, senses.gyro, senses.gravity_b)
+    count, read = len(senses.gyro), odometry._asdict()
+    read.pop("axes")
+    return SimpleNamespace(**{name: np.array(value).reshape(-1, count).T for name, value in read.items()})
+
+
+def base_targets(gains, phase, amplitude, command, posture, velocity, gyro, down) -> np.ndarray:
+    """Posture (B, 15) and what the base gait adds to it."""
+    arguments = (numbers(part.T) for part in (phase, amplitude, command, velocity, gyro, down))
+    targets = posture.copy()
+    targets[:, :12] += rows(gait.leg_offsets(gains.tolist(), *arguments), len(phase))
+    return targets
 
 
 # --- what the policy reads ------------------------------------------------------------------------------------------
@@ -118,9 +132,7 @@ def test_each_slice_holds_what_its_name_says():
     height += np.clip(second.command[:, 3] - height, -0.003, 0.003)
     command = np.append(second.command[:, :3], height[:, None], axis=1)
     posture = crouch(height)
-    base = gait.base_targets(
-        gait.START, phase, amplitude, command, posture, filtered[:, :2], second.gyro, second.gravity_b
-    )
+    base = base_targets(gait.START, phase, amplitude, command, posture, filtered[:, :2], second.gyro, second.gravity_b)
     offset = (second.joint_pos - joints.HOME)[:, SEEN_JOINTS]
     offset[:, :15] = second.joint_pos[:, :15] - posture
     expected = {
@@ -143,7 +155,7 @@ def test_each_slice_holds_what_its_name_says():
         "foot_vel": now.foot_vel.reshape(2, 6),
         "com": now.com,
         "com_vel": 0.6 * (now.com - before.com) / 0.02,
-        "height": now.height[:, None],
+        "height": now.height,
         "owns_waist": np.array([[1.0], [0.0]]),
     }
     assert list(expected) == list(LAYOUT)
@@ -308,9 +320,7 @@ def test_the_action_adds_to_the_base_gait_in_its_own_units():
     followed = senses.command.copy()
     followed[0, 3] = HEIGHT_RANGE[1] - 0.003
     arguments = (np.array([gait.REST_PHASE]), np.zeros(1), followed, posture[None], odometry.velocity[:, :2])
-    np.testing.assert_allclose(
-        plain, gait.base_targets(gait.START, *arguments, senses.gyro, senses.gravity_b), atol=1e-12
-    )
+    np.testing.assert_allclose(plain, base_targets(gait.START, *arguments, senses.gyro, senses.gravity_b), atol=1e-12)
     for index in range(15):
         action = np.zeros((1, ACTION_SIZE))
         action[0, index] = 1.0

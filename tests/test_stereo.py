@@ -64,5 +64,5 @@ def test_wrong_settings_are_explained() -> None:
     model, _ = load(POST)
     with pytest.raises(ValueError, match="Unknown camera 'stereo_lef'. Did you mean 'stereo_left'"):
         StereoConfig(left="stereo_lef").build(model)
-    with pytest.raises(ValueError, match="positive size"):
+    with pytest.raises(ValueError, match="width must be 1 to 8192, got 0"):
         StereoConfig(width=0)

@@ -105,7 +105,7 @@ def test_a_reward_is_the_product_of_its_named_terms(task: str) -> None:
     assert set(terms) == named.get(task, set(terms))
 
 
-@pytest.mark.parametrize("task", ["reach", "wave", "track", "press"])
+@pytest.mark.parametrize("task", TASKS)
 def test_a_saved_state_goes_on_to_the_bit(task: str) -> None:
     env, other = make(task=task), make(task=task)
     env.reset(seed=4)

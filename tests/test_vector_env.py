@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -14,9 +15,10 @@ from neon_sim.g1 import joints
 from neon_sim.robot import RobotCommand
 from neon_sim.sensors.lidar import LidarConfig
 from neon_sim.sim.domain import DomainRandomization
-from neon_sim.sim.faults import ActuatorFault
+from neon_sim.sim.faults import ActuatorFault, AddedLatency, Fault, StuckJoint
 from neon_sim.tasks.tolerance import tolerance
 from neon_sim.vector_env import NeonG1VectorEnv
+from neon_sim.vector_env.network import NetworkRows
 from neon_sim.vector_env.rewards import tolerances
 from neon_sim.vector_env.walker import SensedRows, WalkerBatch
 
@@ -78,17 +80,17 @@ def test_it_is_n_single_envs_to_the_bit(task: str, control_mode: str, exact: boo
 
 
 def test_batched_walkers_part_by_rounding_only() -> None:
-    """In the first 0.2 s by less than 0.1 mm and 0.1 mrad; later, contacts make of it what they like."""
+    """In the first 0.16 s by less than 0.1 mm and 0.1 mrad; later, contacts make of it what they like."""
     options = {**FAST, "task": "walk"}
     envs, ones = NeonG1VectorEnv(4, threads=1, **options), [NeonG1Env(**options) for _ in range(4)]
     envs.reset(seed=0)
     for i, env in enumerate(ones):
         env.reset(seed=i)
-    for action in actions_of(envs, 10):
+    for action in actions_of(envs, 8):
         envs.step(action)
         for i, env in enumerate(ones):
             env.step(action[i])
-            np.testing.assert_allclose(envs.envs[i].robot.data.qpos, env.robot.data.qpos, atol=1e-4)
+            np.testing.assert_allclose(envs.single(i).robot.data.qpos, env.robot.data.qpos, atol=1e-4)
     envs.close()
 
 
@@ -121,6 +123,29 @@ def test_the_batched_walker_is_the_walker(control_mode: str, speed: float) -> No
             stepped |= env.robot.walker.get_state()["stepping"][0]
             np.testing.assert_allclose(wanted[i], sent, atol=1e-5 if stepped else 1e-9)
     assert stepped == (speed > 0.0 or control_mode == "upper_body")  # both controllers have been seen
+
+
+def test_the_batched_network_is_the_network() -> None:
+    weights = NeonG1Env(task="stand", **FAST).robot.walker.weights
+    observation = weights.mean + np.random.default_rng(0).normal(0.0, 3.0, (64, len(weights.mean))) / weights.scale
+    kept = observation.copy()
+    np.testing.assert_allclose(NetworkRows(weights).act(observation), weights.act(observation), atol=1e-5)
+    np.testing.assert_array_equal(observation, kept)
+
+
+def test_walkers_that_were_taken_out_and_put_back_walk_on_to_the_bit() -> None:
+    """Somebody steps, comes to rest and steps again; one fleet's rows are looked at in between, the other's never."""
+    fleets = [NeonG1VectorEnv(3, threads=1, task="walk", **FAST) for _ in range(2)]
+    for envs in fleets:
+        envs.reset(seed=0)
+    actions, stepping = np.zeros((3, 17)), set()
+    for step in range(100):
+        actions[0, 14] = 0.8 if step < 10 or step >= 80 else 0.0
+        one, other = (envs.step(actions)[0] for envs in fleets)
+        assert_equal(one, other)
+        stepping.add(fleets[0].single(0).robot.walker.get_state()["stepping"][0])
+    assert stepping == {True, False}
+    assert_equal(*(envs.single(0).robot.walker.get_state() for envs in fleets))
 
 
 def test_a_row_of_the_walker_can_be_taken_out_and_put_back() -> None:
@@ -157,6 +182,46 @@ def test_each_env_has_a_model_of_its_own() -> None:
     elbow = obs["proprio"][:, joints.JOINT_INDEX["right_elbow_joint"]]
     assert min(elbow[0], elbow[2]) - elbow[1] > 0.35  # only this forearm is raised
     envs.close()
+
+
+@pytest.mark.parametrize(
+    "fault", [AddedLatency(0.02, 0.02), StuckJoint("left_knee_joint"), ActuatorFault("waist_yaw_joint")]
+)
+def test_a_fault_in_mid_episode_is_the_fault_of_a_single_env(fault: Fault) -> None:
+    """Also one after which the robot no longer goes through the batched physics."""
+    options = {**FAST, "task": "stand", "control_mode": "whole_body"}
+    envs, ones = NeonG1VectorEnv(2, threads=1, **options), [NeonG1Env(**options) for _ in range(2)]
+    envs.reset(seed=0)
+    for i, env in enumerate(ones):
+        env.reset(seed=i)
+    for step, action in enumerate(actions_of(envs, 16, size=0.2)):
+        if step == 6:
+            envs.single(1).world.apply_fault(fault)
+            ones[1].world.apply_fault(fault)
+        obs = envs.step(action)[0]
+        for i, env in enumerate(ones):
+            assert_equal(env.step(action[i])[0], {name: value[i] for name, value in obs.items()})
+    envs.close()
+
+
+def test_robots_that_are_looked_at_are_where_they_are() -> None:
+    """Their own data is as good as a single robot's, sensors of MuJoCo included, and what is written to it counts."""
+    watched, envs = (NeonG1VectorEnv(2, threads=1, **FALLS) for _ in range(2))
+    robots = [env.robot for env in watched.envs]
+    for one in (watched, envs):
+        one.reset(seed=2)
+    for action in actions_of(envs, 6, size=0.3):
+        assert_equal(watched.step(action)[0], envs.step(action)[0])
+        for i, robot in enumerate(robots):
+            alone = envs.single(i).robot
+            np.testing.assert_array_equal(robot.data.qpos, alone.data.qpos)
+            assert_equal(vars(robot.read()), vars(alone.read()))
+    mujoco.mj_forward(robots[0].model, robots[0].data)
+    assert np.abs(robots[0].data.sensordata).max() > 1.0  # the accelerometers feel the floor
+    robots[1].data.qvel[6 + joints.JOINT_INDEX["left_knee_joint"]] += 5.0
+    obs, other = (one.step(action)[0]["proprio"] for one in (watched, envs))
+    np.testing.assert_array_equal(obs[0], other[0])
+    assert np.abs(obs[1] - other[1]).max() > 0.1
 
 
 @pytest.mark.parametrize("more", [{"task": "walk", "sensors": ("proprio", "lidar")}, {"task": "reach", "sensors": ()}])

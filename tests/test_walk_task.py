@@ -98,7 +98,7 @@ def test_ranges_are_settings() -> None:
     ("wrong", "message"),
     [
         ({"turn": (0.5, -0.5)}, "lowest, highest"),
-        ({"standing": 1.1}, "share from 0 to 1"),
+        ({"standing": 1.1}, "standing must be 0 to 1, got 1.1"),
         ({"slowest": 0.1}, "above max_error = 0.15"),
     ],
 )

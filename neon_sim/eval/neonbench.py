@@ -29,6 +29,7 @@ from neon_sim.eval.neonbench_play import (
     play_shard,
     read_shard,
     shards_of,
+    told_apart,
 )
 from neon_sim.eval.neonbench_report import BenchResults, as_dict, as_markdown, plot
 from neon_sim.inference.references import REFERENCES
@@ -133,7 +134,7 @@ def settings(args: argparse.Namespace) -> BenchConfig:
         raise ValueError(f"--workers must be at least 1, got {args.workers}.")
     _check_names("task", tasks, TASKS)  # before a checkpoint is read
     sensors = None if args.sensors is None else tuple(args.sensors)
-    players = tuple(find_player(name, sensors) for name in names)
+    players = told_apart(find_player(name, sensors) for name in names)
     own = tuple(dict.fromkeys(player.task for player in players if player.task is not None))
     if ALL in args.tasks and len(own) == 1:
         tasks = own

@@ -5,8 +5,9 @@ import json
 import multiprocessing
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -26,6 +27,7 @@ VERSION: Final = 1  # of the episodes: another one wherever what is played chang
 FIRST_SEED: Final = 30_000_000  # episode i of every task and cell has the seed FIRST_SEED + i; no script trains on them
 SHARD_EPISODES: Final = 20  # in one file
 ROOM_EPISODES: Final = 5  # in a row that share an unseen room
+_PARENTS: Final = 4  # folders above a checkpoint's that its name may take in
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,27 @@ def find_player(policy: str, sensors: tuple[str, ...] | None = None) -> Player:
         action_center=space.action_center,
         mark=_fingerprint(path for path in folder.iterdir() if path.is_file()),
     )
+
+
+def told_apart(players: Iterable[Player]) -> tuple[Player, ...]:
+    """Players of whom no two folders have one name: of those that do, each gets its parent's name before its own.
+
+    runs/a/policy and runs/b/policy play as a-policy and b-policy; as many parents are told as it takes.
+    """
+    players = tuple(players)
+    shared = {name for name, count in Counter(player.label for player in players).items() if count > 1}
+    for level in range(1, _PARENTS + 1):
+        named = [_with_parents(player, level) if player.label in shared else player for player in players]
+        if len({player.label for player in named}) == len(named):
+            return tuple(named)
+    return players
+
+
+def _with_parents(player: Player, level: int) -> Player:
+    """A player by the last `level` + 1 parts of its folder; a reference has none and stays."""
+    if player.policy in REFERENCES:
+        return player
+    return replace(player, label="-".join(Path(player.policy).resolve().parts[-level - 1 :]))
 
 
 @lru_cache(maxsize=2)

@@ -1,6 +1,9 @@
 """Small statistics with their intervals."""
 
 import math
+from collections.abc import Sequence
+
+import numpy as np
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
@@ -21,3 +24,10 @@ def format_rate(successes: int, trials: int) -> str:
     """ "78.5 % [72.3, 83.6] (157/200)"."""
     low, high = wilson_interval(successes, trials)
     return f"{100 * successes / trials:.1f} % [{100 * low:.1f}, {100 * high:.1f}] ({successes}/{trials})"
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and half the width of its 95 % interval (normal); infinite for a single value."""
+    array = np.asarray(values, dtype=np.float64)
+    half = 1.96 * float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else math.inf
+    return float(array.mean()), half

@@ -65,7 +65,6 @@ _TABLES: Final[dict[int, tuple[np.ndarray, ...]]] = {
     for first in (0, 2)
 }
 _AXIS: Final = np.array(["xyz".index(link.axis) for link in LINKS[1:]])[_JOINT]
-_ROWS, _LIMB_ROWS = np.ogrid[:_DEPTH, :_LIMBS]
 # A link's transform times m (com, 1) is its mass moment; the CoM is the sum of them over the total mass.
 _MASS_MOMENT: Final = np.zeros((_DEPTH, _LIMBS, 4))
 # Where joint i's link is found in the arrays above.
@@ -74,8 +73,31 @@ _LINK_DEPTH, _LINK_LIMB = np.array(
 ).T
 for _link, _depth, _limb in zip(LINKS[1:], _LINK_DEPTH, _LINK_LIMB, strict=True):
     _MASS_MOMENT[_depth, _limb] = _link.mass * np.array([*_link.com, 1.0])
-_MASS_SHARE: Final = _MASS_MOMENT.ravel() / TOTAL_MASS
+# The same as one matrix (640, 3): from all entries of one posture's poses to their share of its centre of mass.
+_COM_OF_ENTRIES: Final = np.einsum("dlc,rs->dlrcs", _MASS_MOMENT / TOTAL_MASS, np.eye(4)[:, :3]).reshape(-1, 3)
 _PELVIS_COM: Final = np.array(LINKS[0].com) * LINKS[0].mass / TOTAL_MASS
+
+
+def _carried_links() -> np.ndarray:
+    """(29, 40) 1 where the joint of the row carries the link in the place, depth by limb, of the column."""
+    carried = np.zeros((joints.NUM_JOINTS, _DEPTH, _LIMBS))
+    for joint, (depth, limb) in enumerate(zip(_LINK_DEPTH, _LINK_LIMB, strict=True)):
+        carried[joint, depth:, limb] = 1.0
+    carried[joints.GROUPS["waist"], :, -1] = 1.0  # the waist stands in the left arm's chain and carries the right too
+    return carried.reshape(joints.NUM_JOINTS, -1)
+
+
+_CARRIED: Final = _carried_links()
+_CARRIED_MASS: Final = _CARRIED @ _MASS_MOMENT.reshape(-1, 4)[:, 3:]  # (29, 1) kg
+_CARRIED_SHARE: Final = _CARRIED_MASS / TOTAL_MASS
+_MEAN: Final = np.vstack([_CARRIED / _CARRIED_MASS, np.full(_CARRIED.shape[1], 1.0 / TOTAL_MASS)])
+# Where one posture's 640 entries hold each joint's axis and origin, those of the legs' twelve once more at the end, and
+# the sole's centre for each of these.
+_ENTRIES: Final = np.arange(_DEPTH * _LIMBS * 16).reshape(_DEPTH, _LIMBS, 4, 4)[:, :, :3]
+_PLACES: Final = (np.append(_LINK_DEPTH, _LINK_DEPTH[:12]), np.append(_LINK_LIMB, _LINK_LIMB[:12]))
+_AXIS_ENTRIES: Final = _ENTRIES[(*_PLACES, slice(None), _AXIS[_PLACES])]
+_ORIGIN_ENTRIES: Final = _ENTRIES[(*_PLACES, slice(None), 3)]
+_SOLE_ENTRIES: Final = _ENTRIES[-1, :2, :, 3].repeat(6, axis=0)
 
 
 def _joint_transforms(joint_pos: np.ndarray, first: int = 0) -> np.ndarray:
@@ -150,8 +172,8 @@ def center_of_mass(joint_pos: np.ndarray) -> np.ndarray:
 
 def centers_of_mass(poses: np.ndarray) -> np.ndarray:
     """`center_of_mass` (..., 3) m from the `limb_poses` (10, ..., 4, 4, 4) of the joint angles."""
-    rows = poses[..., :3, :].transpose(*range(1, poses.ndim - 3), -2, 0, -3, -1)  # (..., 3, 10, 4, 4)
-    return rows.reshape(*rows.shape[:-3], _MASS_MOMENT.size) @ _MASS_SHARE + _PELVIS_COM
+    entries = poses.reshape(_DEPTH, -1, _LIMBS * 16).swapaxes(0, 1).reshape(-1, len(_COM_OF_ENTRIES))
+    return (entries @ _COM_OF_ENTRIES).reshape(*poses.shape[1:-3], 3) + _PELVIS_COM
 
 
 class Stance(NamedTuple):
@@ -175,25 +197,23 @@ def stance_of(poses: np.ndarray) -> Stance:
     With a Jacobian J, a force F at its point and joint speeds dq: the point moves at J dq, and J.T F is what F does to
     the joints. So the torques that carry the body's weight are GRAVITY * TOTAL_MASS * com_jacobian.T @ up.
     """
-    axis = poses[_ROWS, _LIMB_ROWS, :3, _AXIS]
-    gradient, total = _moment_gradient(poses, axis, _MASS_MOMENT)
-    legs, leg_axis, sole_pos = poses[_WAIST_DEPTH:-1, :2], axis[_WAIST_DEPTH:-1, :2], poses[-1, :2, :3, 3]
-    moved = _cross(leg_axis, sole_pos - legs[..., :3, 3])
+    entries, mean = poses.reshape(-1), _mass_means(poses)
+    axis, lever = entries.take(_AXIS_ENTRIES), entries.take(_ORIGIN_ENTRIES)
+    lever[:29] -= mean[:29]
+    lever[29:] -= entries.take(_SOLE_ENTRIES)
+    moved = _cross(lever, axis)
     return Stance(
-        com=total / TOTAL_MASS + _PELVIS_COM,
-        com_jacobian=gradient[_LINK_DEPTH, _LINK_LIMB].T / TOTAL_MASS,
-        sole_pos=sole_pos,
+        com=mean[29] + _PELVIS_COM,
+        com_jacobian=(moved[:29] * _CARRIED_SHARE).T,
+        sole_pos=poses[-1, :2, :3, 3],
         sole_matrix=poses[-1, :2, :3, :3],
-        sole_jacobian=np.concatenate([moved, leg_axis], axis=2).transpose(1, 2, 0),
+        sole_jacobian=np.concatenate([moved[29:], axis[29:]], axis=1).reshape(2, 6, 6).transpose(0, 2, 1),
     )
 
 
-def _moment_gradient(poses: np.ndarray, axis: np.ndarray, mass_moment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How the sum of mass times position moves with each joint (10, limbs, 3) kg m/rad, and that sum (3,) kg m."""
-    beyond = np.einsum("dlij,dlj->dli", poses, mass_moment)[::-1].cumsum(axis=0)[::-1]
-    total = beyond[0].sum(axis=0)
-    beyond[:_WAIST_DEPTH, -2] += beyond[:_WAIST_DEPTH, -1]  # the waist carries the right arm too
-    return _cross(axis, beyond[..., :3] - beyond[..., 3:] * poses[..., :3, 3]), total[:3]
+def _mass_means(poses: np.ndarray) -> np.ndarray:
+    """Centres of mass (30, 3) m of what each joint carries and, less the pelvis' part, of the whole body."""
+    return (_MEAN @ np.einsum("dlij,dlj->dli", poses, _MASS_MOMENT).reshape(-1, 4))[:, :3]
 
 
 def palm_jacobian(joint_pos: np.ndarray, hand: int) -> np.ndarray:
@@ -216,7 +236,7 @@ def _checked(hand: int) -> int:
 def _palm_jacobian(poses: np.ndarray) -> np.ndarray:
     """`palm_jacobian` from one arm's link poses (10, 4, 4)."""
     arm = poses[_WAIST_DEPTH:]
-    axis = arm[_ROWS[:7, 0], :3, _AXIS[_WAIST_DEPTH:, 2]]
+    axis = arm[np.arange(7), :3, _AXIS[_WAIST_DEPTH:, 2]]
     lever = (poses[-1] @ _PALM)[:3] - arm[:, :3, 3]
     return np.concatenate([_cross(axis, lever), axis], axis=1).T
 
@@ -235,10 +255,11 @@ def gravity_torque(joint_pos: np.ndarray, gravity_b: np.ndarray) -> np.ndarray:
         joint_pos: (29,) rad.
         gravity_b: (3,) direction of gravity in the pelvis frame; its length is not used.
     """
-    poses = limb_poses(np.asarray(joint_pos, dtype=np.float64), first=2)
-    gradient, _ = _moment_gradient(poses, poses[_ROWS, _LIMB_ROWS[:, :2], :3, _AXIS[:, 2:]], _MASS_MOMENT[:, 2:])
+    poses, arms = limb_poses(np.asarray(joint_pos, dtype=np.float64)), joints.GROUPS["arms"]
+    axis, origin = (poses.reshape(-1).take(entries[arms]) for entries in (_AXIS_ENTRIES, _ORIGIN_ENTRIES))
+    gradient = _CARRIED_MASS[arms] * _cross(axis, _mass_means(poses)[arms] - origin)
     down_b = np.asarray(gravity_b, dtype=np.float64) / np.linalg.norm(gravity_b)
-    return (gradient[_WAIST_DEPTH:] @ (-GRAVITY * down_b)).T.reshape(14)
+    return gradient @ (-GRAVITY * down_b)
 
 
 class UnreachableError(ValueError):

@@ -121,10 +121,13 @@ def keep_apart(
         The target (29,) rad, and the joints (29,) bool whose step was shortened.
     """
     wanted = np.where(owned_mask, target, previous_target)
+    nothing = np.zeros(joints.NUM_JOINTS, dtype=bool)
+    if (self_distances(wanted[None])[0] >= margin - _EQUAL).all():  # nearly always; where it was costs as much again
+        return target, nothing
     before, after = self_distances(np.stack((previous_target, wanted)))
     floor = np.minimum(before, margin) - _EQUAL
     if (after >= floor).all():
-        return target, np.zeros(joints.NUM_JOINTS, dtype=bool)
+        return target, nothing
     reached = previous_target.copy()
     for group in _MOVED_IN_TURN:
         step = np.zeros(joints.NUM_JOINTS)

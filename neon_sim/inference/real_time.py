@@ -13,6 +13,7 @@ import numpy as np
 from neon_sim.g1.action_space import G1ActionSpace
 from neon_sim.g1.joints import NUM_JOINTS
 from neon_sim.inference.chunking import ChunkingConfig, RealTimeChunker
+from neon_sim.inference.policy import Policy
 from neon_sim.safety import SafetyConfig, SafetyLimits, limit
 
 CONTROL_DT: Final = 0.02  # s
@@ -104,6 +105,38 @@ class RealTimePlan:
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restore `get_state`."""
         self.chunker.set_state(state)
+
+
+class RealTimePolicy:
+    """Any policy, its chunks taking over from each other by real-time chunking; `NeonPolicy` has it built in.
+
+    Args:
+        policy: the one that is asked.
+        config: how its chunks are carried out.
+        space: of its actions.
+
+    `act` raises ValueError for chunks that are shorter than the config needs, and as `RealTimePlan.follow` does.
+    """
+
+    def __init__(self, policy: Policy, config: RealTimeConfig, space: G1ActionSpace) -> None:
+        self.policy, self.plan = policy, RealTimePlan(config, space)
+        self._proprio: np.ndarray | None = None
+
+    def reset(self, env_ids: list[int] | None = None) -> None:
+        """Forget the plan, and what the policy knows."""
+        self.plan.reset()
+        self.policy.reset(env_ids)
+
+    def observe(self, obs: Mapping[str, np.ndarray], now_s: float) -> None:
+        """Pass the observation on; the speed limit counts from the target in it."""
+        self._proprio = obs.get("proprio")
+        self.policy.observe(obs, now_s)
+
+    def act(self) -> np.ndarray:
+        """(1, execution_horizon, A): the policy's newest chunk, taken over from the one before."""
+        chunk = self.policy.act()
+        self.plan.config.check_length(chunk.shape[1])
+        return self.plan.follow(chunk, self._proprio)
 
 
 def last_target(proprio: np.ndarray) -> np.ndarray:

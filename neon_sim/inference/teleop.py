@@ -177,6 +177,11 @@ class TeleopPolicy:
         self._command = self._rest
         self._said = ""
 
+    @property
+    def words(self) -> str:
+        """What the person wants now, as `command_in_words`."""
+        return command_in_words(self._command)
+
     def reset(self, env_ids: list[int] | None = None) -> None:
         """Stand at the height that the env was made with."""
         self._command = self._rest
@@ -192,11 +197,16 @@ class TeleopPolicy:
             raise KeyboardInterrupt
         self._command = command
         self.env.config = replace(self.env.config, height=float(command[3]))
-        words = command_in_words(command)
-        if words != self._said:
-            print(words, flush=True)
-            self._said = words
+        if self.words != self._said:
+            print(self.words, flush=True)
+            self._said = self.words
         return np.tile(self.env.action_map.encode(joints.HOME, command[:3]), (1, KEY_STEPS, 1))
+
+
+def velocity_limit(env: Any) -> np.ndarray:
+    """(3,) m/s, m/s, rad/s that both the walker and the action of an unwrapped NeonG1Env can say."""
+    limit: np.ndarray = np.minimum(env.robot.max_velocity, env.action_map.max_velocity)
+    return limit
 
 
 def command_in_words(command: np.ndarray) -> str:

@@ -6,6 +6,7 @@ tau / kp into tau. It reads encoders and the IMU only: the centre of mass comes 
 standing feet. It does not step, so it cannot follow a velocity.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -14,12 +15,14 @@ import numpy as np
 
 from neon_sim.g1 import joints
 from neon_sim.g1.kinematics import GRAVITY, TOTAL_MASS, Stance, stance, stance_of
-from neon_sim.locomotion.posture import HEIGHT_RANGE, crouch
+from neon_sim.locomotion.alike import Vector, clip, cross, dot, plus, scaled, turned
+from neon_sim.locomotion.posture import HEIGHT_RANGE, crouch, crouched
 from neon_sim.robot import RobotState
 
 CONTROL_DT: Final = 0.02  # s; stepped at 50 Hz in simulation as on the robot
 
 _OWN: Final = slice(0, 15)  # legs and waist, the first in hardware order; the arms are never the walker's
+_OWN_KP, _OWN_EFFORT = joints.KP[_OWN], joints.EFFORT[_OWN]
 _LEFT_LEG, _RIGHT_LEG = slice(0, 6), slice(6, 12)
 _WEIGHT: Final = TOTAL_MASS * GRAVITY  # N
 _DAMPING: Final = 0.02  # of the legs' inverse kinematics: straight knees leave no way up
@@ -57,12 +60,12 @@ class BalanceConfig:
 class _Body(NamedTuple):
     """Where things are in the stance frame: x along the feet, y left, z up, origin midway between the soles."""
 
-    frame: np.ndarray  # (3, 3) pelvis frame -> stance frame
-    com: np.ndarray  # (3,) m
-    pelvis: np.ndarray  # (3,) m
-    soles: np.ndarray  # (2, 3) m
-    com_vel: np.ndarray  # (3,) m/s
-    turn: np.ndarray  # (3,) rad/s
+    axes: tuple[Vector, Vector, Vector]  # of the stance frame, in the pelvis frame
+    com: Vector  # m
+    com_vel: Vector  # m/s
+    turn: Vector  # rad/s
+    pelvis: Vector  # m
+    sole_y: tuple[float, float]  # m, left and right
 
 
 class Balance:
@@ -78,10 +81,7 @@ class Balance:
 
     def __init__(self, config: BalanceConfig | None = None) -> None:
         self.config = config or BalanceConfig()
-        self._com_kp, self._com_kd = np.array(self.config.com_kp), np.array(self.config.com_kd)
-        self._com_low, self._com_high = np.array(self.config.com_low), np.array(self.config.com_high)
-        self._push_limit = np.array(self.config.push_limit)
-        self._home_pelvis = -stance(joints.HOME).sole_pos.mean(axis=0)[:2]
+        self._home_pelvis = (-stance(joints.HOME).sole_pos.mean(axis=0)[:2]).tolist()
         self.reset()
 
     def reset(self) -> None:
@@ -106,7 +106,7 @@ class Balance:
         """
         self.reset()
         body, up_b = stance(joint_pos), -gravity_b
-        frame = _stance_frame(body.sole_matrix, up_b)
+        frame: np.ndarray = np.array(_stance_axes(body.sole_matrix, up_b.tolist()))
         pelvis = frame @ (-0.5 * (body.sole_pos[0] + body.sole_pos[1]))
         level = _levelled(joint_pos, frame, np.array([*self._home_pelvis, pelvis[2] - _LOWERED]))
         self.height, self._eased = height, 1.0
@@ -153,64 +153,77 @@ class Balance:
             external_targets: (29,) rad.
             residual: (29,) rad, added to the targets of the joints that the walker owns.
         """
-        targets = np.array(external_targets, dtype=np.float64)
-        if owned_mask[_OWN].all():
-            return targets
-        own = self._posture(float(command[3]))
-        own += self._torque(state) / joints.KP[_OWN]
-        self._eased *= self.config.ease
-        if residual is not None:
-            own += residual[_OWN]
-        targets[_OWN] = np.where(owned_mask[_OWN], targets[_OWN], own)
+        targets, free = np.array(external_targets, dtype=np.float64), ~owned_mask[_OWN]
+        if np.count_nonzero(free):
+            own = self.own_targets(state, float(command[3]))
+            np.copyto(targets[_OWN], own if residual is None else own + residual[_OWN], where=free)
         return targets
+
+    def own_targets(self, state: RobotState, height: float) -> np.ndarray:
+        """Targets (15,) rad of legs and waist for the next control period, with the pelvis on its way to `height` m."""
+        own = self._posture(height) + self._torque(state) / _OWN_KP
+        self._eased *= self.config.ease
+        return own
 
     def _posture(self, height: float) -> np.ndarray:
         """Legs and waist (15,) rad of a symmetric stance that approaches `height`."""
         wanted = min(max(height, HEIGHT_RANGE[0]), HEIGHT_RANGE[1])
         reach = self.config.height_speed * CONTROL_DT
         self.height += min(max(wanted - self.height, -reach), reach)
-        return crouch(self.height) + self._astride + self._eased * self._bent
+        return np.array(crouched(self.height)) + self._astride + self._eased * self._bent
 
     def _torque(self, state: RobotState) -> np.ndarray:
         """Torques (15,) N m that carry the body and make the floor push where it should."""
-        body = stance_of(state.limb_poses)
-        up_b = -state.gravity_b
-        balance = _balance(body, state, up_b)
-        push = self._push_point(balance)
+        body, down_b = stance_of(state.limb_poses), state.gravity_b.tolist()
+        balance = _balance(body, state, scaled(down_b, -1.0))
+        forward, left, up = balance.axes
+        push_x, push_y = self._push_point(balance)
+        force_x, force_y = self._force(balance, push_x, push_y)
         twist = self._heading_torque(state.quat_wxyz, balance.turn[2])
-        lean, turn = balance.frame[:2, 2] - self._eased * self._leaned, balance.turn
-        force = np.empty(3)
-        force[:2] = _WEIGHT / max(balance.com[2], 0.3) * (balance.com[:2] - push)
-        force[:2] += self.config.tilt_kp * lean + self.config.tilt_kd * np.array([turn[1], -turn[0]])
-        force[2] = _WEIGHT
-        moment = np.array([0.0, -push[0] * force[2], push[0] * force[1] + twist])
-        wrench = np.concatenate([force @ balance.frame, moment @ balance.frame])
-        gap = max(balance.soles[0, 1] - balance.soles[1, 1], 0.05)
-        left_share = min(max((push[1] - balance.soles[1, 1]) / gap, 0.0), 1.0)
-        torque = (_WEIGHT * up_b) @ body.com_jacobian[:, _OWN]
+        force = plus(plus(scaled(forward, force_x), scaled(left, force_y)), scaled(up, _WEIGHT))
+        moment = plus(scaled(left, -push_x * _WEIGHT), scaled(up, push_x * force_y + twist))
+        left_y, right_y = balance.sole_y
+        left_share = clip((push_y - right_y) / max(left_y - right_y, 0.05), 0.0, 1.0)
+        wrench = np.array([*force, *moment])
+        torque = np.array(scaled(down_b, -_WEIGHT)) @ body.com_jacobian[:, _OWN]
         torque[_LEFT_LEG] -= left_share * (wrench @ body.sole_jacobian[0])
         torque[_RIGHT_LEG] -= (1.0 - left_share) * (wrench @ body.sole_jacobian[1])
-        return np.clip(torque, -joints.EFFORT[_OWN], joints.EFFORT[_OWN])
+        return torque.clip(-_OWN_EFFORT, _OWN_EFFORT)
 
-    def _push_point(self, balance: _Body) -> np.ndarray:
-        """Where the floor should push (2,) m: under the centre of mass, and beyond it to bring it back.
+    def _force(self, balance: _Body, push_x: float, push_y: float) -> tuple[float, float]:
+        """N forward and left at the floor: what carries the centre of mass there, and turns the body upright."""
+        (x, y, height), (turn_x, turn_y, _) = balance.com, balance.turn
+        lean_x, lean_y = self._leaned.tolist()
+        lean_x, lean_y = balance.axes[0][2] - self._eased * lean_x, balance.axes[1][2] - self._eased * lean_y
+        stiffness, kp, kd = _WEIGHT / max(height, 0.3), self.config.tilt_kp, self.config.tilt_kd
+        return (
+            stiffness * (x - push_x) + kp * lean_x + kd * turn_y,
+            stiffness * (y - push_y) + kp * lean_y - kd * turn_x,
+        )
+
+    def _push_point(self, balance: _Body) -> list[float]:
+        """Where the floor should push, m forward and left: under the centre of mass, and beyond it to bring it back.
 
         The centre of mass belongs where it is when the pelvis is at home above the feet, so that the pelvis stays while
         the arms carry weight about; only when that leaves the safe area does the pelvis give way.
         """
-        com = balance.com[:2]
-        keep = self.config.smoothing
-        self.velocity = keep * self.velocity + (1.0 - keep) * balance.com_vel[:2]
-        place = self._home_pelvis + self._eased * self._shifted
-        wanted = (com - balance.pelvis[:2] + place).clip(self._com_low, self._com_high)
-        push = com + self._com_kp * (com - wanted) + self._com_kd * self.velocity
-        return push.clip(-self._push_limit, self._push_limit)
+        config, push = self.config, []
+        velocity, shifted = self.velocity.tolist(), self._shifted.tolist()
+        for i in (0, 1):
+            com = balance.com[i]
+            velocity[i] = config.smoothing * velocity[i] + (1.0 - config.smoothing) * balance.com_vel[i]
+            place = self._home_pelvis[i] + self._eased * shifted[i]
+            wanted = clip(com - balance.pelvis[i] + place, config.com_low[i], config.com_high[i])
+            point = com + config.com_kp[i] * (com - wanted) + config.com_kd[i] * velocity[i]
+            push.append(clip(point, -config.push_limit[i], config.push_limit[i]))
+        self.velocity = np.array(velocity)
+        return push
 
     def _heading_torque(self, quat_wxyz: np.ndarray, yaw_rate: float) -> float:
         """Moment N m about the vertical that the floor should put on the feet to keep the heading."""
         w, x, y, z = quat_wxyz.tolist()
-        heading = np.arctan2(2.0 * (x * y + w * z), 1.0 - 2.0 * (y * y + z * z))
-        error = (heading - self._heading + np.pi) % (2.0 * np.pi) - np.pi
+        heading = math.atan2(2.0 * (x * y + w * z), 1.0 - 2.0 * (y * y + z * z))
+        error = (heading - self._heading + math.pi) % (2.0 * math.pi) - math.pi
         if not abs(error) < self.config.yaw_reach:
             self._heading, self._twist, error = heading, 0.0, 0.0
         limit = self.config.yaw_limit
@@ -218,25 +231,26 @@ class Balance:
         return min(max(self._twist - self.config.yaw_kp * error - self.config.yaw_kd * yaw_rate, -limit), limit)
 
 
-def _balance(body: Stance, state: RobotState, up_b: np.ndarray) -> _Body:
+def _balance(body: Stance, state: RobotState, up_b: Vector) -> _Body:
     """Turn the pelvis frame's picture into the stance frame's, with speeds over the floor."""
-    frame = _stance_frame(body.sole_matrix, up_b)
-    middle = 0.5 * (body.sole_pos[0] + body.sole_pos[1])
-    speeds = body.sole_jacobian[:, :3] @ state.joint_vel[:12].reshape(2, 6, 1)
-    relative_vel = body.com_jacobian @ state.joint_vel - 0.5 * (speeds[0, :, 0] + speeds[1, :, 0])
-    com, turn = frame @ (body.com - middle), frame @ state.gyro
-    (wx, wy, wz), (x, y, z) = turn.tolist(), com.tolist()
-    com_vel = frame @ relative_vel + np.array([wy * z - wz * y, wz * x - wx * z, wx * y - wy * x])
-    return _Body(frame, com, frame @ -middle, (body.sole_pos - middle) @ frame.T, com_vel, turn)
+    axes = _stance_axes(body.sole_matrix, up_b)
+    left, right = body.sole_pos.tolist()
+    below = scaled(plus(left, right), -0.5)  # from between the soles to the pelvis
+    left_vel, right_vel = (body.sole_jacobian[:, :3] @ state.joint_vel[:12].reshape(2, 6, 1)).reshape(2, 3).tolist()
+    moving = (body.com_jacobian @ state.joint_vel).tolist()
+    com, turn = turned(axes, plus(body.com.tolist(), below)), turned(axes, state.gyro.tolist())
+    com_vel = plus(turned(axes, plus(moving, scaled(plus(left_vel, right_vel), -0.5))), cross(turn, com))
+    sole_y = (dot(axes[1], plus(left, below)), dot(axes[1], plus(right, below)))
+    return _Body(axes, com, com_vel, turn, turned(axes, below), sole_y)
 
 
-def _stance_frame(sole_matrix: np.ndarray, up_b: np.ndarray) -> np.ndarray:
-    """(3, 3) rows forward, left, up in the pelvis frame: forward is where the feet point, levelled."""
-    forward = sole_matrix[0, :, 0] + sole_matrix[1, :, 0]
-    forward = forward - up_b * (forward @ up_b)
-    fx, fy, fz = (forward / max(np.sqrt(forward @ forward), 1e-6)).tolist()
-    ux, uy, uz = up_b.tolist()
-    return np.array([(fx, fy, fz), (uy * fz - uz * fy, uz * fx - ux * fz, ux * fy - uy * fx), (ux, uy, uz)])
+def _stance_axes(sole_matrix: np.ndarray, up_b: Vector) -> tuple[Vector, Vector, Vector]:
+    """Forward, left and up in the pelvis frame: forward is where the feet point, levelled."""
+    left, right = sole_matrix[:, :, 0].tolist()
+    forward = plus(left, right)
+    forward = plus(forward, scaled(up_b, -dot(forward, up_b)))
+    forward = scaled(forward, 1.0 / max(math.sqrt(dot(forward, forward)), 1e-6))
+    return forward, cross(up_b, forward), up_b
 
 
 def _levelled(joint_pos: np.ndarray, frame: np.ndarray, pelvis: np.ndarray) -> np.ndarray:

@@ -1,13 +1,16 @@
 """The base gait: a clock, feet that swing to where they catch the body, and a stance leg that holds it upright.
 
 It walks a little by itself and falls often; the trained policy adds to it. Feet are placed as SIMBICON (Yin et al.
-2007) and Raibert (1986) do: the stride that the command asks for, plus gain times velocity error. All of it is batched
-over B robots.
+2007) and Raibert (1986) do: the stride that the command asks for, plus gain times velocity error. For one robot or for
+many: see `alike`.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+
+from neon_sim.locomotion.alike import Number, maximum, sin
 
 PERIOD_S: Final = 0.75  # one cycle: a step of each foot
 DUTY: Final = 0.6  # share of the cycle that a foot stands
@@ -38,40 +41,8 @@ GAINS: Final[dict[str, tuple[float, float]]] = {
 START: Final = np.array([start for start, _ in GAINS.values()])
 SPREAD: Final = np.array([spread for _, spread in GAINS.values()])
 _APART: Final = np.array([0.0, 0.5])
-_SIDE: Final = np.array([1.0, -1.0])  # left foot, right foot: which way is outward
 
 _STEP_S: Final = PERIOD_S * DUTY
-_AHEAD: Final = (-1.0 / LEG_LENGTH, 0.0, 0.0, 0.0, 1.0 / LEG_LENGTH, 0.0)  # rad per m that a flat foot goes forward
-_LEFT: Final = (0.0, 1.0 / LEG_LENGTH, 0.0, 0.0, 0.0, -1.0 / LEG_LENGTH)
-# A cause that `base_targets` works out, the gain that it is multiplied by, and what that does to hip pitch, roll, yaw,
-# knee, ankle pitch, roll of the leg.
-_RULES: Final[tuple[tuple[str, str, tuple[float, ...]], ...]] = (
-    ("pitch", "hip_pitch", (1, 0, 0, 0, 0, 0)),
-    ("pitch", "ankle_pitch", (0, 0, 0, 0, 1, 0)),
-    ("left_roll", "hip_roll", (0, -1, 0, 0, 0, 0)),
-    ("left_roll", "ankle_roll", (0, 0, 0, 0, 0, -1)),
-    ("roll_rate", "hip_roll_rate", (0, 1, 0, 0, 0, 0)),
-    ("roll_rate", "ankle_roll_rate", (0, 0, 0, 0, 0, 1)),
-    ("pitch_rate", "hip_pitch_rate", (1, 0, 0, 0, 0, 0)),
-    ("pitch_rate", "ankle_pitch_rate", (0, 0, 0, 0, 1, 0)),
-    ("standing", "lean", (-1, 0, 0, 0, 0, 0)),
-    ("too_fast", "ankle_speed", (0, 0, 0, 0, 1, 0)),
-    ("way_ahead", "stride", tuple(_STEP_S * np.array(_AHEAD))),
-    ("way_left", "stride", tuple(_STEP_S * np.array(_LEFT))),
-    ("turn", "stride", (0, 0, _STEP_S, 0, 0, 0)),
-    ("error_ahead", "place_x", _AHEAD),
-    ("error_left", "place_y", _LEFT),
-    ("outward", "width", _LEFT),
-    ("sway", "sway", tuple(-np.array(_LEFT))),
-    ("lift", "lift", (-1, 0, 0, 2, -1, 0)),
-    ("alone_outward", "hip_load", (0, 1, 0, 0, 0, 0)),
-    ("alone", "knee_load", (0.5, 0, 0, -1, 0.5, 0)),
-)
-_CAUSES: Final = tuple(dict.fromkeys(cause for cause, _, _ in _RULES))
-_TABLE: Final = np.zeros((len(GAINS), len(_CAUSES), 6))
-for _cause, _gain, _joints in _RULES:
-    _TABLE[list(GAINS).index(_gain), _CAUSES.index(_cause)] += _joints
-_TABLE_ROWS: Final = _TABLE.reshape(len(GAINS), -1)
 
 
 def foot_phases(phase: np.ndarray) -> np.ndarray:
@@ -79,55 +50,77 @@ def foot_phases(phase: np.ndarray) -> np.ndarray:
     return (phase[:, None] + _APART) % 1.0
 
 
-def swing_progress(foot_phase: np.ndarray) -> np.ndarray:
-    """(B, 2): 0 while a foot stands, 0 to 1 through its swing."""
-    return np.maximum(foot_phase - DUTY, 0.0) / (1.0 - DUTY)
+def swing_progress(foot_phase: Number) -> Number:
+    """0 while a foot stands, 0 to 1 through its swing."""
+    return maximum(foot_phase - DUTY, 0.0) / (1.0 - DUTY)
 
 
-def base_targets(
-    gains: np.ndarray,
-    phase: np.ndarray,
-    amplitude: np.ndarray,
-    command: np.ndarray,
-    posture: np.ndarray,
-    velocity: np.ndarray,
-    gyro: np.ndarray,
-    gravity_b: np.ndarray,
-) -> np.ndarray:
-    """Leg and waist targets (B, 15) rad.
+def leg_offsets(
+    gains: Sequence[Number],
+    phase: Number,
+    amplitude: Number,
+    command: Sequence[Number],
+    velocity: Sequence[Number],
+    gyro: Sequence[Number],
+    gravity_b: Sequence[Number],
+) -> list[Number]:
+    """What to add to the posture of left and right leg: 12 numbers, rad.
 
     Args:
-        gains: (18,) or (B, 18) in the order of `GAINS`.
-        phase: (B,) of the cycle, in [0, 1).
-        amplitude: (B,) from 0 = stand to 1 = step.
-        command: (B, 4) vx, vy m/s, yaw rate rad/s, pelvis height m.
-        posture: (B, 15) rad of legs and waist, the crouch of that height.
-        velocity: (B, 2) m/s forward and left, filtered.
-        gyro: (B, 3) rad/s.
-        gravity_b: (B, 3).
+        gains: in the order of `GAINS`.
+        phase: of the cycle, in [0, 1).
+        amplitude: from 0 = stand to 1 = step.
+        command: vx, vy m/s, yaw rate rad/s.
+        velocity: m/s forward and left, filtered.
+        gyro: rad/s about x, y, z.
+        gravity_b: x, y, z.
     """
-    foot = foot_phases(phase)
-    swing = swing_progress(foot)
-    stands = foot < DUTY
-    # 0 to 1 through the swing and back to 0 while standing: a placement lasts until the foot has passed under the body.
-    carried = np.where(stands, 1.0 - foot * (1.0 / DUTY), swing * swing * (3.0 - 2.0 * swing))
-    height = np.sin(np.pi * swing)
-    alone = height[:, ::-1]  # 1 where the other foot is in the air
-    wide = amplitude[:, None]
-    error = velocity - command[:, :2]
+    lift, stride, place_x, place_y = gains[:4]
+    width, sway, _, _, hip_load, knee_load = gains[12:]
+    error_x, error_y = velocity[0] - command[0], velocity[1] - command[1]
+    hip_pitch, hip_roll, ankle_pitch, ankle_roll = _upright(gains, error_x, gyro, gravity_b)
+    # m and rad that a foot goes forward, left and round through its swing, for the stride and to catch the body.
+    step_x, step_y, step_yaw = (amplitude * stride * _STEP_S * speed for speed in command[:3])
+    catch_x, catch_y = amplitude * place_x * error_x, amplitude * place_y * error_y
+    aside = amplitude * sway * sin(2.0 * np.pi * (phase - REST_PHASE))
 
-    causes = np.empty((len(phase), 2, len(_CAUSES)))  # in the order of _CAUSES
-    body = np.concatenate([gravity_b[:, :2], gyro[:, :2], np.ones_like(wide), error[:, :1]], axis=1)
-    np.multiply(stands[..., None], body[:, None], out=causes[..., :6])
-    np.multiply((carried - 0.5)[..., None], (wide * command[:, :3])[:, None], out=causes[..., 6:9])
-    np.multiply(carried[..., None], (wide * error)[:, None], out=causes[..., 9:11])
-    causes[..., 11] = _SIDE
-    causes[..., 12] = wide * np.sin((2.0 * np.pi) * (phase - REST_PHASE))[:, None]
-    causes[..., 13] = wide * height * height
-    causes[..., 14] = alone * _SIDE
-    causes[..., 15] = alone
-    weights = (gains @ _TABLE_ROWS).reshape(*gains.shape[:-1], len(_CAUSES), 6)
-    rows = causes.reshape(*gains.shape[:-1], -1, len(_CAUSES))  # with gains for all alike, every foot is one of them
-    targets = posture.copy()
-    targets[:, :12] += (rows @ weights).reshape(-1, 12)
-    return targets
+    left, right = phase % 1.0, (phase + 0.5) % 1.0
+    left_up, right_up = sin(np.pi * swing_progress(left)), sin(np.pi * swing_progress(right))
+    offsets = []
+    for foot, side, up, alone in ((left, 1.0, left_up, right_up), (right, -1.0, right_up, left_up)):
+        stands, carried = foot < DUTY, _carried(foot)
+        ahead = (step_x * (carried - 0.5) + catch_x * carried) * (1.0 / LEG_LENGTH)
+        out = (step_y * (carried - 0.5) + catch_y * carried + width * side - aside) * (1.0 / LEG_LENGTH)
+        fold = lift * amplitude * up * up
+        load = knee_load * alone  # alone: 1 where the other foot is in the air
+        offsets += [
+            stands * hip_pitch - ahead - fold + 0.5 * load,
+            stands * hip_roll + out + hip_load * alone * side,
+            step_yaw * (carried - 0.5),
+            2.0 * fold - load,
+            stands * ankle_pitch + ahead - fold + 0.5 * load,
+            stands * ankle_roll - out,
+        ]
+    return offsets
+
+
+def _upright(
+    gains: Sequence[Number], error_x: Number, gyro: Sequence[Number], gravity_b: Sequence[Number]
+) -> tuple[Number, Number, Number, Number]:
+    """What the leg that stands does to hold the body upright, rad: hip pitch and roll, ankle pitch and roll."""
+    hip_pitch, hip_pitch_rate, hip_roll, hip_roll_rate = gains[4:8]
+    ankle_pitch, ankle_pitch_rate, ankle_roll, ankle_roll_rate = gains[8:12]
+    lean, ankle_speed = gains[14], gains[15]
+    pitch, left_roll, roll_rate, pitch_rate = gravity_b[0], gravity_b[1], gyro[0], gyro[1]
+    return (
+        hip_pitch * pitch + hip_pitch_rate * pitch_rate - lean,
+        hip_roll_rate * roll_rate - hip_roll * left_roll,
+        ankle_pitch * pitch + ankle_pitch_rate * pitch_rate + ankle_speed * error_x,
+        ankle_roll_rate * roll_rate - ankle_roll * left_roll,
+    )
+
+
+def _carried(foot_phase: Number) -> Number:
+    """0 to 1 through the swing and back to 0 while standing: a placement lasts until the foot has passed the body."""
+    swing = swing_progress(foot_phase)
+    return (foot_phase < DUTY) * (1.0 - foot_phase * (1.0 / DUTY)) + swing * swing * (3.0 - 2.0 * swing)

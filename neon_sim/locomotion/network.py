@@ -4,10 +4,13 @@ import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from neon_sim.locomotion.alike import interp
 
 INPUT_LIMIT = 8.0  # standard deviations
 _ARRAYS = ("gains", "mean", "scale", "note", "asked", "reached")
@@ -29,16 +32,22 @@ class WalkerWeights:
         """Observations (B, O) -> actions (B, 16)."""
         value = ((observation - self.mean) * self.scale).clip(-INPUT_LIMIT, INPUT_LIMIT).astype(np.float32)
         for weight, bias in self.layers[:-1]:
-            value = value @ weight.T
+            value = value.dot(weight.T)
             value += bias
-            value = np.maximum(value, np.expm1(np.minimum(value, 0.0)))  # ELU: x above 0, exp(x) - 1 below
+            below = np.minimum(value, 0.0)
+            np.expm1(below, out=below)
+            np.maximum(value, below, out=value)  # ELU: x above 0, exp(x) - 1 below
         weight, bias = self.layers[-1]
-        return (value @ weight.T + bias).astype(np.float64)
+        return (value.dot(weight.T) + bias).astype(np.float64)
 
     def ask(self, velocity: np.ndarray) -> np.ndarray:
         """What to command (3,) for a velocity (3,) to be reached; what lies beyond its reach becomes its limit."""
-        rows = zip(velocity, self.reached, self.asked, strict=True)
-        return np.array([np.interp(wanted, reached, asked) for wanted, reached, asked in rows])
+        return np.array([interp(wanted, *line) for wanted, line in zip(velocity.tolist(), self._lines, strict=True)])
+
+    @cached_property
+    def _lines(self) -> list[tuple[list[float], list[float]]]:
+        """For each velocity what is reached and what to ask for then."""
+        return list(zip(self.reached.tolist(), self.asked.tolist(), strict=True))
 
 
 def save_weights(path: Path, weights: WalkerWeights) -> None:

@@ -1,16 +1,17 @@
 """Stepper: clock, odometry, base gait and policy of B walking robots; training and the robot run this same code."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from neon_sim.g1 import joints
 from neon_sim.g1.kinematics import limb_poses
 from neon_sim.locomotion import gait
+from neon_sim.locomotion.alike import Number, Vector, clip, cos, dot, exp, numbers, rows, sin
 from neon_sim.locomotion.odometry import Odometry, leg_odometry
-from neon_sim.locomotion.posture import HEIGHT_RANGE, crouch
+from neon_sim.locomotion.posture import HEIGHT_RANGE, crouched
 
 CONTROL_DT: Final = 0.02  # s; 50 Hz in simulation as on the robot
 OWN: Final = slice(0, 15)  # legs and waist come first in hardware order
@@ -26,7 +27,7 @@ ACTION_SIZE: Final = 16  # 15 joints and the pace of the clock
 _HEIGHT_STEP: Final = 0.15 * CONTROL_DT  # m per step, for following the height command
 _EMA: Final = CONTROL_DT / 0.4  # share of the new velocity in the slow average over 0.4 s
 _CALM: Final = CONTROL_DT / 0.1
-_KEPT: Final = 0.4  # share of the old velocity in the fast filter
+_NEW: Final = 0.6  # share of the new velocity in the fast filter
 _AMPLITUDE_SHARE: Final = 0.2
 
 # The clock runs when there is something to walk for, or to catch.
@@ -84,7 +85,7 @@ def _mirror_of(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array([place[int(abs(swap[j])) - 1] for j in chosen]), np.sign(swap[chosen])
 
 
-_HOME_ARMS: Final = joints.HOME[SEEN_JOINTS[15:]]
+_HOME_ARMS: Final = joints.HOME[SEEN_JOINTS[15:]].tolist()
 LAYOUT, _MIRROR_SWAP, _MIRROR_SIGN = _layout()
 OBSERVATION_SIZE: Final = len(_MIRROR_SWAP)
 _ACTION_SWAP = _MIRROR_SWAP[LAYOUT["action"]] - LAYOUT["action"].start
@@ -101,23 +102,42 @@ def mirror_action(action: np.ndarray) -> np.ndarray:
     return action.take(_ACTION_SWAP, axis=-1) * _ACTION_SIGN
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Memory:
-    """What a robot carries from step to step, one row each."""
+    """What a robot carries from step to step, one row each: views into the stepper's arrays, but for `fresh`."""
 
-    phase: np.ndarray  # (B,)
-    amplitude: np.ndarray  # (B,)
-    height: np.ndarray  # (B,) m, the height command being approached
     velocity: np.ndarray  # (B, 3) m/s
     calm: np.ndarray  # (B, 2) m/s, over 0.1 s: noise enough is gone to judge by
     slow: np.ndarray  # (B, 3) m/s, m/s, rad/s
-    action: np.ndarray  # (B, 16) within its limits, mirrored back where the policy saw a mirror image
+    com: np.ndarray  # (B, 3) m
+    com_vel: np.ndarray  # (B, 3) m/s
+    phase: np.ndarray  # (B,)
+    amplitude: np.ndarray  # (B,)
+    height: np.ndarray  # (B,) m, the height command being approached
     leg_vel: np.ndarray  # (B, 12) rad/s of the step before
     gyro: np.ndarray  # (B, 3)
     gravity: np.ndarray  # (B, 3)
-    com: np.ndarray  # (B, 3) m
-    com_vel: np.ndarray  # (B, 3) m/s
+    action: np.ndarray  # (B, 16) within its limits, mirrored back where the policy saw a mirror image
     fresh: np.ndarray  # (B,) bool: no step yet, so nothing before
+
+
+def _remembering(smooth: np.ndarray, past: np.ndarray, fresh: np.ndarray) -> _Memory:
+    """Names for the parts of `smooth` (17, B), what is filtered or counted on, and `past` (B, 34), what was."""
+    return _Memory(
+        velocity=smooth[:3].T,
+        calm=smooth[3:5].T,
+        slow=smooth[5:8].T,
+        com=smooth[8:11].T,
+        com_vel=smooth[11:14].T,
+        phase=smooth[14],
+        amplitude=smooth[15],
+        height=smooth[16],
+        leg_vel=past[:, :12],
+        gyro=past[:, 12:15],
+        gravity=past[:, 15:18],
+        action=past[:, 18:],
+        fresh=fresh,
+    )
 
 
 class Stepper:
@@ -132,25 +152,14 @@ class Stepper:
     """
 
     def __init__(self, count: int, gains: np.ndarray) -> None:
-        self.count, self.gains = count, np.asarray(gains, dtype=np.float64)
-        self.memory = _Memory(
-            phase=np.full(count, gait.REST_PHASE),
-            amplitude=np.zeros(count),
-            height=np.full(count, HEIGHT_RANGE[1]),
-            velocity=np.zeros((count, 3)),
-            calm=np.zeros((count, 2)),
-            slow=np.zeros((count, 3)),
-            action=np.zeros((count, ACTION_SIZE)),
-            leg_vel=np.zeros((count, 12)),
-            gyro=np.zeros((count, 3)),
-            gravity=np.zeros((count, 3)),
-            com=np.zeros((count, 3)),
-            com_vel=np.zeros((count, 3)),
-            fresh=np.ones(count, dtype=bool),
-        )
+        gains = np.asarray(gains, dtype=np.float64)
+        self.count, self._gains = count, gains.tolist() if gains.ndim == 1 else numbers(gains.T)
+        self._smooth, self._past = np.zeros((17, count)), np.zeros((count, 18 + ACTION_SIZE))
+        self.memory = _remembering(self._smooth, self._past, np.ones(count, dtype=bool))
+        self.memory.phase[:], self.memory.height[:] = gait.REST_PHASE, HEIGHT_RANGE[1]
         self.odometry: Odometry
         self._base = np.zeros((count, 15))
-        self._moving = np.zeros(count, dtype=bool)
+        self._moving: Number = np.zeros(count, dtype=bool)
         self.mirrored = np.zeros(count, dtype=bool)
 
     def reset(self, rows: np.ndarray | slice = slice(None)) -> None:
@@ -166,7 +175,8 @@ class Stepper:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go back to what `get_state` returned."""
-        self.memory = _Memory(**{name: np.array(value) for name, value in state.items()})
+        for name, value in state.items():
+            getattr(self.memory, name)[...] = value
 
     def observe(
         self,
@@ -187,63 +197,53 @@ class Stepper:
             owns_waist: (B,) 1.0 where the waist is the walker's, else 0.0.
             poses: `limb_poses` of joint_pos, if somebody has them already.
         """
-        memory = self.memory
-        self.odometry = leg_odometry(limb_poses(joint_pos) if poses is None else poses, joint_vel, gyro, gravity_b)
-        command = self._followed(command)
-        self._remember(self.odometry, joint_vel, gyro, gravity_b)
-        self._decide(command, gravity_b)
-        posture = crouch(command[:, 3])
-        self._base = gait.base_targets(
-            self.gains, memory.phase, memory.amplitude, command, posture, memory.velocity[:, :2], gyro, gravity_b
+        self.odometry = now = leg_odometry(
+            limb_poses(joint_pos) if poses is None else poses, joint_vel, gyro, gravity_b
         )
-        observation = self._put_together(joint_pos, joint_vel, gyro, gravity_b, command, posture, owns_waist)
-        memory.leg_vel, memory.gyro, memory.gravity = joint_vel[:, :12].copy(), gyro.copy(), gravity_b.copy()
-        self.mirrored = memory.phase >= 0.5
+        if np.count_nonzero(self.memory.fresh):
+            self._begin(now, joint_vel, gyro, gravity_b)
+        turn, down_b = numbers(gyro.T), numbers(gravity_b.T)
+        filtered = self._filtered(now, numbers(command.T), -dot(turn, down_b))
+        self._moving = _moves(filtered.command, filtered.calm, down_b)
+        offsets = gait.leg_offsets(
+            self._gains, filtered.phase, filtered.amplitude, filtered.command, filtered.velocity, turn, down_b
+        )
+        posture = rows([*crouched(filtered.command[3]), *_HOME_ARMS], self.count)
+        seen = joint_pos.take(SEEN_JOINTS, axis=1) - posture
+        observation = self._put_together(now, filtered, turn, down_b, seen, joint_vel, offsets, owns_waist)
+        posture[:, :12] += rows(offsets, self.count)
+        self._base = posture[:, OWN]
+        past = self._past
+        past[:, :12], past[:, 12:15], past[:, 15:18] = joint_vel[:, :12], gyro, gravity_b
+        self.mirrored = self.memory.phase >= 0.5
         return _where_mirrored(self.mirrored, observation, mirror_observation)
 
     def _put_together(
         self,
-        joint_pos: np.ndarray,
+        now: Odometry,
+        filtered: "_Filtered",
+        turn: list[Number],
+        down_b: list[Number],
+        seen: np.ndarray,
         joint_vel: np.ndarray,
-        gyro: np.ndarray,
-        gravity_b: np.ndarray,
-        command: np.ndarray,
-        posture: np.ndarray,
+        offsets: list[Number],
         owns_waist: np.ndarray | float,
     ) -> np.ndarray:
         """The observation (B, OBSERVATION_SIZE) in the order of `LAYOUT`, not mirrored."""
-        memory, odometry, count = self.memory, self.odometry, self.count
-        offset = joint_pos.take(SEEN_JOINTS, axis=1)
-        offset[:, OWN] -= posture
-        offset[:, 15:] -= _HOME_ARMS
-        angle = 2.0 * np.pi * memory.phase
-        clock, waist = np.ones((count, 3)), np.empty((count, 1))
-        clock[:, 0], clock[:, 1] = np.cos(angle), np.sin(angle)
-        clock *= memory.amplitude[:, None]
-        waist[:, 0] = owns_waist
+        count, angle, wide = self.count, 2.0 * np.pi * filtered.phase, filtered.amplitude
+        left, right = now.foot_pos
+        left_vel, right_vel = now.foot_vel
+        waist = owns_waist if isinstance(owns_waist, float) else numbers(owns_waist)
+        first = [*filtered.velocity[:2], *filtered.calm, *filtered.slow, *turn, *down_b, *filtered.command]
+        last = [wide * cos(angle), wide * sin(angle), wide, *offsets, *left, *right, *now.gap, *left_vel, *right_vel]
+        last += [*now.com, *filtered.com_vel, now.height, waist]
         return np.concatenate(
             [
-                memory.velocity[:, :2],
-                memory.calm,
-                memory.slow,
-                gyro,
-                gravity_b,
-                command,
-                offset,
+                rows(first, count),
+                seen,
                 joint_vel.take(SEEN_JOINTS, axis=1),
-                memory.leg_vel,
-                memory.gyro,
-                memory.gravity,
-                memory.action,
-                clock,
-                self._base[:, :12] - posture[:, :12],
-                odometry.foot_pos.reshape(count, 6),
-                odometry.gap,
-                odometry.foot_vel.reshape(count, 6),
-                odometry.com,
-                memory.com_vel,
-                odometry.height[:, None],
-                waist,
+                self._past,
+                rows(last, count),
             ],
             axis=1,
         )
@@ -252,56 +252,71 @@ class Stepper:
         """Joint targets (B, 15) rad for an action (B, 16) as the policy gave it; moves the clock on by one step."""
         memory = self.memory
         action = _where_mirrored(self.mirrored, action, mirror_action).clip(-ACTION_LIMIT, ACTION_LIMIT)
-        memory.action = action
-        pace = np.exp((0.3 * action[:, 15]).clip(-0.5, 0.75)) * (CONTROL_DT / gait.PERIOD_S)
-        runs = self._moving | (memory.phase % 0.5 >= 2.0 * gait.REST_PHASE)
-        memory.phase = (memory.phase + pace * runs) % 1.0
-        memory.amplitude = memory.amplitude + _AMPLITUDE_SHARE * (runs - memory.amplitude)
+        memory.action[:] = action
+        phase, amplitude = numbers(memory.phase), numbers(memory.amplitude)
+        pace = exp(clip(0.3 * numbers(action[:, 15]), -0.5, 0.75)) * (CONTROL_DT / gait.PERIOD_S)
+        runs = self._moving | (phase % 0.5 >= 2.0 * gait.REST_PHASE)
+        memory.phase[:] = (phase + pace * runs) % 1.0
+        memory.amplitude[:] = amplitude + _AMPLITUDE_SHARE * (runs - amplitude)
         return self._base + action[:, :15] * _SCALE
 
-    def _followed(self, command: np.ndarray) -> np.ndarray:
-        """The command with its height limited and approached slowly."""
-        memory = self.memory
-        command = np.array(command, dtype=np.float64)
-        wanted = command[:, 3].clip(*HEIGHT_RANGE)
-        memory.height = memory.height + (wanted - memory.height).clip(-_HEIGHT_STEP, _HEIGHT_STEP)
-        command[:, 3] = memory.height
-        return command
-
-    def _remember(self, odometry: Odometry, joint_vel: np.ndarray, gyro: np.ndarray, gravity_b: np.ndarray) -> None:
-        """Filter velocities; where there is no past, the present stands for it."""
-        memory = self.memory
-        if np.count_nonzero(memory.fresh):
-            self._begin(odometry, joint_vel, gyro, gravity_b)
-        now = odometry.velocity
-        memory.velocity = _KEPT * memory.velocity + (1.0 - _KEPT) * now
-        com_vel = (odometry.com - memory.com) * ((1.0 - _KEPT) / CONTROL_DT)
-        memory.com_vel = _KEPT * memory.com_vel + com_vel
-        memory.com = odometry.com.copy()
-        memory.calm = memory.calm + _CALM * (now[:, :2] - memory.calm)
-        turning = memory.velocity.copy()
-        turning[:, 2] = -np.vecdot(gyro, gravity_b)
-        memory.slow = memory.slow + _EMA * (turning - memory.slow)
-
-    def _begin(self, odometry: Odometry, joint_vel: np.ndarray, gyro: np.ndarray, gravity_b: np.ndarray) -> None:
-        """Robots without a past: it was like the present."""
-        memory, rows = self.memory, self.memory.fresh
-        memory.velocity[rows] = memory.slow[rows] = odometry.velocity[rows]
-        memory.slow[rows, 2] = -(gyro[rows] * gravity_b[rows]).sum(axis=1)
-        memory.calm[rows] = odometry.velocity[rows, :2]
-        memory.com[rows], memory.com_vel[rows] = odometry.com[rows], 0.0
-        memory.leg_vel[rows] = joint_vel[rows, :12]
-        memory.gyro[rows], memory.gravity[rows] = gyro[rows], gravity_b[rows]
-        memory.fresh = np.zeros(self.count, dtype=bool)
-
-    def _decide(self, command: np.ndarray, gravity_b: np.ndarray) -> None:
-        """Whether the clock has a reason to run."""
-        calm, tilt = self.memory.calm, gravity_b[:, :2]
-        self._moving = (
-            (np.abs(command[:, :3]).max(axis=1) > _STILL_COMMAND)
-            | (np.vecdot(calm, calm) > _STILL_SPEED**2)
-            | (np.vecdot(tilt, tilt) > _STILL_LEAN**2)
+    def _filtered(self, now: Odometry, command: list[Number], yaw_rate: Number) -> "_Filtered":
+        """What is remembered moved on to the present, and kept."""
+        vx, vy, vz, calm_x, calm_y, slow_x, slow_y, slow_yaw, *rest = numbers(self._smooth)
+        x, y, z, speed_x, speed_y, speed_z, phase, amplitude, height = rest
+        (now_x, now_y, now_z), (com_x, com_y, com_z) = now.velocity, now.com
+        velocity = (_mixed(vx, now_x, _NEW), _mixed(vy, now_y, _NEW), _mixed(vz, now_z, _NEW))
+        calm = (_mixed(calm_x, now_x, _CALM), _mixed(calm_y, now_y, _CALM))
+        slow = (_mixed(slow_x, velocity[0], _EMA), _mixed(slow_y, velocity[1], _EMA), _mixed(slow_yaw, yaw_rate, _EMA))
+        com_vel = (
+            _mixed(speed_x, (com_x - x) * (1.0 / CONTROL_DT), _NEW),
+            _mixed(speed_y, (com_y - y) * (1.0 / CONTROL_DT), _NEW),
+            _mixed(speed_z, (com_z - z) * (1.0 / CONTROL_DT), _NEW),
         )
+        height = height + clip(clip(command[3], *HEIGHT_RANGE) - height, -_HEIGHT_STEP, _HEIGHT_STEP)
+        kept = [*velocity, *calm, *slow, com_x, com_y, com_z, *com_vel, phase, amplitude, height]
+        self._smooth[:] = rows(kept, self.count).T
+        return _Filtered(velocity, calm, slow, com_vel, phase, amplitude, (*command[:3], height))
+
+    def _begin(self, now: Odometry, joint_vel: np.ndarray, gyro: np.ndarray, gravity_b: np.ndarray) -> None:
+        """Robots without a past: it was like the present."""
+        memory, new = self.memory, self.memory.fresh
+        velocity, com = rows(now.velocity, self.count), rows(now.com, self.count)
+        memory.velocity[new] = memory.slow[new] = velocity[new]
+        memory.slow[new, 2] = -(gyro[new] * gravity_b[new]).sum(axis=1)
+        memory.calm[new] = velocity[new, :2]
+        memory.com[new], memory.com_vel[new] = com[new], 0.0
+        memory.leg_vel[new] = joint_vel[new, :12]
+        memory.gyro[new], memory.gravity[new] = gyro[new], gravity_b[new]
+        memory.fresh[:] = False
+
+
+class _Filtered(NamedTuple):
+    """Speeds without most of their noise, the clock, and the command with a height that is approached slowly."""
+
+    velocity: Vector  # m/s
+    calm: tuple[Number, Number]  # m/s
+    slow: Vector  # m/s, m/s, rad/s
+    com_vel: Vector  # m/s
+    phase: Number
+    amplitude: Number
+    command: tuple[Number, Number, Number, Number]  # m/s, m/s, rad/s, m
+
+
+def _mixed(old: Number, new: Number, share: float) -> Number:
+    """A low-pass filter's next value; `share` is how much of the new it takes."""
+    return old + share * (new - old)
+
+
+def _moves(command: Sequence[Number], calm: Sequence[Number], gravity_b: Sequence[Number]) -> Number:
+    """Whether the clock has a reason to run."""
+    return (
+        (abs(command[0]) > _STILL_COMMAND)
+        | (abs(command[1]) > _STILL_COMMAND)
+        | (abs(command[2]) > _STILL_COMMAND)
+        | (calm[0] * calm[0] + calm[1] * calm[1] > _STILL_SPEED**2)
+        | (gravity_b[0] * gravity_b[0] + gravity_b[1] * gravity_b[1] > _STILL_LEAN**2)
+    )
 
 
 def _where_mirrored(mirrored: np.ndarray, rows: np.ndarray, mirror: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -7,14 +7,20 @@ across the grid. Words go through a transformer of their own. A language query o
 import json
 import re
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Final
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from neon_sim.model.meanings import MeaningEncoder
 from neon_sim.model.video_backbone import BackboneConfig, BackboneFeatures, VideoBackbone
+from neon_sim.names import nearest
+
+SHIPPED: Final = ("compact_backbone", "compact_words")  # the same eyes; the second one knows words by their meaning
+TEXT_SIDES: Final = ("hashed", "meanings")
 
 _WORD = re.compile(r"[a-z]+|\d+|[^\sa-z\d]")
 
@@ -33,8 +39,15 @@ class CompactConfig:
     heads: int = 5
     vocabulary: int = 4096  # hash buckets for words
     max_words: int = 64
+    # Not in the repr, which the fingerprint of features is made of: what was cached before there was a choice is valid.
+    text: str = field(default="hashed", repr=False)  # or "meanings": MeaningEncoder, with the next three
+    words: int = field(default=0, repr=False)
+    word_dim: int = field(default=0, repr=False)
+    form_bytes: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
+        if self.text not in TEXT_SIDES:
+            raise nearest("text side", self.text, TEXT_SIDES)
         if self.grid * 16 != self.image_size:
             raise ValueError(f"grid must be image_size / 16, got {self.grid} and {self.image_size}.")
 
@@ -120,6 +133,13 @@ class TextEncoder(nn.Module):
         return self.norm((x * weight).sum(1) / weight.sum(1))
 
 
+def build_text_encoder(config: CompactConfig) -> nn.Module:
+    """The text side that the config names: list of texts -> (B, D)."""
+    if config.text == "meanings":
+        return MeaningEncoder(config.words, config.word_dim, config.form_bytes, config.dim)
+    return TextEncoder(config)
+
+
 class GridPool(nn.Module):
     """Attention pooling over grid cells: the query comes from a vector, cells carry learned coordinates."""
 
@@ -154,7 +174,7 @@ class CompactBackbone(VideoBackbone):
         self.places = nn.Parameter(grid_places(config.grid, config.dim))
         self.blocks = nn.ModuleList(Block(config.dim, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.dim)
-        self.text_encoder = TextEncoder(config)
+        self.text_encoder: nn.Module = build_text_encoder(config)
         self.clip_query = nn.Parameter(0.02 * torch.randn(1, 1, config.dim))
         self.clip_pool = GridPool(config)
         self.ground = GridPool(config)
@@ -220,15 +240,15 @@ def save_compact(backbone: CompactBackbone, folder: Path) -> None:
 
 
 def load_compact(config: BackboneConfig) -> CompactBackbone:
-    """Load the compact backbone from `config.weights`, or the weights shipped with the package.
+    """Load the compact backbone from `config.weights`: a folder, or one of `SHIPPED`; None is the first of them.
 
     Raises:
         ValueError: when the folder is not a compact backbone or its file is damaged; nothing is half-loaded.
     """
     from neon_sim.shipped import asset_path
 
-    folder = Path(config.weights) if config.weights else asset_path("g1/compact_backbone")
-    return read_compact(folder)
+    weights = config.weights or SHIPPED[0]
+    return read_compact(asset_path(f"g1/{weights}") if weights in SHIPPED else Path(weights))
 
 
 def read_compact(folder: Path) -> CompactBackbone:

@@ -9,9 +9,11 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from neon_sim.names import require_counts, require_numbers, require_vectors
 from neon_sim.sensors.robot_noise import ImpactNoise, ImpactNoiseConfig, MotorNoise, MotorNoiseConfig, Murmur
-from neon_sim.sensors.sensor import find_id
+from neon_sim.sensors.sensor import LATENCY_S, RATE_HZ, find_id
 from neon_sim.sensors.sound_field import (
+    LEVEL_DB,
     SPEED_OF_SOUND,
     Ears,
     SoundField,
@@ -31,7 +33,8 @@ class AudioConfig:
     One sits at the front of the head, beside the D435; two sit at its left and right. The G1's own array of four is in
     the head, where exactly is not published. Self-noise: InvenSense's data sheet of the INMP441, 33 dB(A) equivalent
     input noise. Ambient: a quiet room (offices are planned for 35 to 45 dB(A), ISO 11690-1). Latency is 0 because it
-    was not measured on the robot. Head radius: that of the model's head capsule.
+    was not measured on the robot. Head radius: that of the model's head capsule. Raises ValueError for a number out of
+    its range.
     """
 
     sample_rate_hz: int = 16000
@@ -50,13 +53,12 @@ class AudioConfig:
     sources: tuple[SoundSource, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.window_samples < 1 or self.rate_hz <= 0:
-            raise ValueError(f"A microphone needs a window and a rate, got {self.window_s} s at {self.rate_hz} Hz.")
-        if self.microphones not in (1, 2):
-            raise ValueError(f"AudioConfig.microphones is 1 or 2, got {self.microphones}.")
-        if self.latency_s < 0.0 or self.head_radius < 0.0:
-            got = f"latency_s {self.latency_s} and head_radius {self.head_radius}"
-            raise ValueError(f"AudioConfig wants a latency and a head radius of at least 0, got {got}.")
+        require_counts(self, sample_rate_hz=(1000, 192_000), microphones=(1, 2))
+        require_numbers(self, window_s=(0.001, 60.0), rate_hz=RATE_HZ, latency_s=LATENCY_S, head_radius=(0.0, 1.0))
+        require_numbers(self, ambient_corner_hz=(1.0, self.sample_rate_hz / 2.0))
+        require_vectors(self, 3, offset=(-10.0, 10.0))
+        levels = [name for name in ("self_noise_db", "ambient_db") if getattr(self, name) is not None]
+        require_numbers(self, **dict.fromkeys(levels, LEVEL_DB))
 
     @property
     def window_samples(self) -> int:

@@ -9,11 +9,11 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from neon_sim.names import nearest
+from neon_sim.names import nearest, require_counts, require_numbers
 from neon_sim.sensors.camera_randomization import NO_RANDOMIZATION, CameraDraw, CameraRandomization
 from neon_sim.sensors.gl_renderer import BACKENDS, make_renderer
 from neon_sim.sensors.ray_renderer import Renderer
-from neon_sim.sensors.sensor import find_id
+from neon_sim.sensors.sensor import LATENCY_S, RATE_HZ, find_id
 
 _KINDS = ("rgb", "depth", "segmentation")
 _MAX_GEOM_ID = 65535
@@ -35,16 +35,15 @@ class CameraConfig:
     kind: Literal["rgb", "depth", "segmentation"] = "rgb"
     max_depth_m: float = 10.0  # depth beyond it reads 0, as out of range (Intel states 10 m for the D435)
     randomization: CameraRandomization = NO_RANDOMIZATION
+    latency_s: float = 0.0  # from the instant a frame is taken to the computer; not measured on the robot
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
             raise nearest("kind of camera", self.kind, _KINDS)
         if self.backend not in BACKENDS:
             raise nearest("render backend", self.backend, BACKENDS)
-        if min(self.width, self.height) < 1 or self.rate_hz <= 0:
-            raise ValueError(
-                f"A camera needs a positive size and rate, got {self.width}x{self.height} at {self.rate_hz} Hz."
-            )
+        require_counts(self, width=(1, 8192), height=(1, 8192))
+        require_numbers(self, rate_hz=RATE_HZ, latency_s=LATENCY_S, max_depth_m=(0.001, 10_000.0))
 
     def space(self) -> gymnasium.spaces.Box:
         """rgb (H, W, 3) uint8; depth (H, W) float32 m, 0 = out of range; segmentation (H, W) int32, -1 = nothing."""

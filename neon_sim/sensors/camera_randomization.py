@@ -1,14 +1,19 @@
 """Cameras that differ from episode to episode: brightness, colour, where the lens sits, and noise in the pixels."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from statistics import NormalDist
+from typing import Any, Final
 
 import mujoco
 import numpy as np
 
+from neon_sim.names import require_numbers, require_spans
+
 Range = tuple[float, float]  # low, high; drawn uniformly
+_DRAWS: Final = 1 << 16  # equally likely values of a pixel's noise: 16 random bits say which
 
 
 @dataclass(frozen=True)
@@ -29,13 +34,8 @@ class CameraRandomization:
     pixel_noise: float = 0.0  # levels of 255, 1 sigma, anew in every pixel of every frame
 
     def __post_init__(self) -> None:
-        for name in ("exposure", "color"):
-            low, high = getattr(self, name)
-            if not 0.0 <= low <= high < np.inf:
-                raise ValueError(f"{name} must be (low, high) with 0 <= low <= high, got ({low}, {high}).")
-        for name in ("pos_m", "angle_rad", "pixel_noise"):
-            if not 0.0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"{name} must be zero or more and finite, got {getattr(self, name)}.")
+        require_spans(self, exposure=(0.0, 1000.0), color=(0.0, 1000.0))
+        require_numbers(self, pos_m=(0.0, 10.0), angle_rad=(0.0, 3.14), pixel_noise=(0.0, 255.0))
 
 
 NO_RANDOMIZATION = CameraRandomization(exposure=(1.0, 1.0), color=(1.0, 1.0), pos_m=0.0, angle_rad=0.0)
@@ -51,7 +51,11 @@ class CameraDraw:
         self.shift = np.zeros(3)  # m, camera frame
         self.turn = np.zeros(3)  # rad, rotation vector in the camera frame
         self._plain = True
-        self._work = np.empty((2, 0, 0), np.float32)
+        self._work = np.empty((2, 0, 0), np.float32)  # light and noise; made anew for an episode's first picture
+        self._rows = np.empty((3, 0), np.float32)
+        self._errors = np.empty(0, np.float32)
+        if config.pixel_noise > 0.0:
+            self._errors = (config.pixel_noise * normal_values() + 0.5).astype(np.float32)  # 0.5: the cast cuts off
 
     def draw(self, rng: np.random.Generator) -> None:
         """Begin an episode. Nothing is drawn from `rng` if nothing varies: those episodes stay what they were."""
@@ -61,6 +65,7 @@ class CameraDraw:
         self._rng = np.random.default_rng(rng.integers(1 << 63))
         exposure = self._rng.uniform(*config.exposure)
         self.gain = (exposure * self._rng.uniform(*config.color, 3)).astype(np.float32)
+        self._work = np.empty((2, 0, 0), np.float32)
         self.shift = self._rng.uniform(-config.pos_m, config.pos_m, 3)
         self.turn = self._rng.uniform(-config.angle_rad, config.angle_rad, 3)
         self._plain = bool((self.gain == 1.0).all()) and config.pixel_noise == 0.0
@@ -87,23 +92,25 @@ class CameraDraw:
         """The picture (H, W, 3) uint8 as this episode's sensor records it; what is too bright is cut off at white."""
         if self._plain:
             return picture
-        height, width, _ = picture.shape
-        light, noise = self._buffers(height, 3 * width)
-        # One row of gains as long as the picture's: numpy is slow where its inner loop has three turns.
-        np.multiply(picture.reshape(light.shape), np.tile(self.gain, width), out=light)
+        flat = picture.reshape(len(picture), -1)
+        if self._work.shape[1:] != flat.shape:
+            self._work, self._rows = np.empty((2, *flat.shape), np.float32), self._rows_of(flat.shape[1])
+        (light, noise), (gain, black, white) = self._work, self._rows
+        np.multiply(flat, gain, out=light)
         if self.config.pixel_noise > 0.0:
-            self._rng.standard_normal(dtype=np.float32, out=noise)
-            noise *= np.float32(self.config.pixel_noise)
+            which = self._rng.integers(0, 1 << 64, -(-light.size // 4), dtype=np.uint64).view(np.uint16)
+            self._errors.take(which[: light.size].reshape(light.shape), out=noise, mode="wrap")
             light += noise
-            np.maximum(light, 0.0, out=light)
-        light += 0.5
-        return np.minimum(light, 255.0, out=light).astype(np.uint8).reshape(picture.shape)
+            np.maximum(light, black, out=light)
+        else:
+            light += 0.5
+        return np.minimum(light, white, out=light).astype(np.uint8).reshape(picture.shape)
 
-    def _buffers(self, height: int, width: int) -> np.ndarray:
-        """Two float32 pictures (2, height, width) to work in, kept from frame to frame."""
-        if self._work.shape[1:] != (height, width):
-            self._work = np.empty((2, height, width), np.float32)
-        return self._work
+    def _rows_of(self, width: int) -> np.ndarray:
+        """Gain, 0 and 255 (3, width): numpy is slow where its inner loop has three turns, or one side is a number."""
+        rows = np.empty((3, width), np.float32)
+        rows[0], rows[1], rows[2] = np.tile(self.gain, width // 3), 0.0, 255.0
+        return rows
 
     def get_state(self) -> dict[str, Any]:
         """What was drawn, and the noise stream."""
@@ -113,5 +120,19 @@ class CameraDraw:
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go back to a state of `get_state`."""
         self.gain, self.shift, self.turn = (state[name].copy() for name in ("gain", "shift", "turn"))
-        self._plain = bool(state["plain"])
+        self._plain, self._work = bool(state["plain"]), np.empty((2, 0, 0), np.float32)
         self._rng.bit_generator.state = state["rng"]
+
+
+@functools.cache
+def normal_values() -> np.ndarray:
+    """(65536,) equally likely values with mean 0, spread 1 and a normal distribution's quantiles; 4.3 is the furthest.
+
+    A picture has 8 bits: nothing in it tells them from a generator's normal numbers, which take ten times as long.
+    """
+    quantile = NormalDist().inv_cdf
+    above = np.array([quantile((number + 0.5) / _DRAWS) for number in range(_DRAWS // 2, _DRAWS)])
+    above /= np.sqrt(np.square(above).mean())
+    values = np.concatenate([-above[::-1], above])
+    values.flags.writeable = False
+    return values

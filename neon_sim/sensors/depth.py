@@ -8,6 +8,7 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from neon_sim.names import require_numbers
 from neon_sim.sensors.camera import Camera, CameraConfig
 
 LEVELS = 255  # of a byte; level 0 means "nothing in range"
@@ -28,17 +29,22 @@ class DepthConfig:
     max_m: float = 3.0  # farther reads 0
     noise_at_2m: float = 0.0  # m, 1 sigma, growing with the square of the distance
     dropout: float = 0.0  # share of the pixels that return nothing, anew in every frame
+    metres_in_info: bool = False  # `info["depth_m"]` is the exact picture of the instant; drawn once more for it
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.min_m < self.max_m < np.inf:
+        require_numbers(self, min_m=(0.0, 1000.0), max_m=(0.0, 1000.0), noise_at_2m=(0.0, 100.0), dropout=(0.0, 1.0))
+        if self.min_m >= self.max_m:
             raise ValueError(f"A depth range is 0 <= min_m < max_m, got {self.min_m} and {self.max_m} m.")
-        if not 0.0 <= self.noise_at_2m < np.inf or not 0.0 <= self.dropout <= 1.0:
-            raise ValueError(f"noise_at_2m is >= 0 and dropout 0 to 1, got {self.noise_at_2m} and {self.dropout}.")
 
     @property
     def rate_hz(self) -> float:
         """Frames per second of simulated time."""
         return self.view.rate_hz
+
+    @property
+    def latency_s(self) -> float:
+        """s from the instant a frame is taken to the computer."""
+        return self.view.latency_s
 
     def space(self) -> gymnasium.spaces.Box:
         """(H, W, 1) uint8; `depth_in_metres` says what a level stands for."""
@@ -64,7 +70,7 @@ def depth_in_metres(levels: np.ndarray, config: DepthConfig) -> np.ndarray:
 
 
 class DepthCamera:
-    """Takes depth pictures: levels for a policy, metres for whoever asks (`env.robot.sensor("depth").metres(data)`)."""
+    """Takes depth pictures: levels for a policy, metres for whoever asks (`DepthConfig.metres_in_info`)."""
 
     def __init__(self, config: DepthConfig, model: mujoco.MjModel) -> None:
         self.config = config

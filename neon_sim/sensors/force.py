@@ -7,7 +7,8 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from neon_sim.sensors.sensor import find_id
+from neon_sim.names import require_numbers
+from neon_sim.sensors.sensor import LATENCY_S, RATE_HZ, find_id
 from neon_sim.sensors.vector_sensor import VectorSensor, require_spreads, vector_space
 
 # Links beyond a measured joint, in the order of the observation.
@@ -21,14 +22,16 @@ _LIMIT = np.tile(np.repeat([FORCE_LIMIT, TORQUE_LIMIT], 3), len(LINKS))
 class ForceConfig:
     """Settings of the force/torque sensors. The G1 has none: these are what a user may bolt on, at the control rate.
 
-    Raises ValueError for a deviation that is negative or not finite.
+    Raises ValueError for a rate out of range, and for a deviation that is negative or not finite.
     """
 
     force_noise: float = 0.0  # N, 1 sigma in every frame
     torque_noise: float = 0.0  # N m
     rate_hz: float = 50.0
+    latency_s: float = 0.0  # from the instant a frame is taken to the computer; not measured on the robot
 
     def __post_init__(self) -> None:
+        require_numbers(self, rate_hz=RATE_HZ, latency_s=LATENCY_S)
         require_spreads(("force_noise", "torque_noise"), self)
 
     def space(self) -> gymnasium.spaces.Box:

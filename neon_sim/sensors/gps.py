@@ -8,7 +8,8 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from neon_sim.sensors.sensor import find_id
+from neon_sim.names import require_numbers
+from neon_sim.sensors.sensor import LATENCY_S, RATE_HZ, find_id
 from neon_sim.sensors.vector_sensor import VectorSensor, require_spreads, vector_space
 
 POSITION_LIMIT: Final = 1000.0  # m from the world's origin
@@ -29,11 +30,11 @@ class GpsConfig:
     drift_m: float = 0.1  # 1 sigma of the wandering error, a first-order Gauss-Markov process
     drift_time_s: float = 60.0  # in which it forgets all but 1/e of where it was
     rate_hz: float = 10.0
+    latency_s: float = 0.0  # from the instant a frame is taken to the computer; not measured on the robot
 
     def __post_init__(self) -> None:
         require_spreads(("noise_m", "drift_m"), self)
-        if not self.drift_time_s > 0.0 or not self.rate_hz > 0.0:
-            raise ValueError(f"drift_time_s and rate_hz are positive, got {self.drift_time_s} and {self.rate_hz}.")
+        require_numbers(self, drift_time_s=(0.001, 1e6), rate_hz=RATE_HZ, latency_s=LATENCY_S)
 
     def space(self) -> gymnasium.spaces.Box:
         """(3,) float32 m in the world frame."""

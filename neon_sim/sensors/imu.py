@@ -7,7 +7,8 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from neon_sim.names import nearest
+from neon_sim.names import nearest, require_numbers
+from neon_sim.sensors.sensor import LATENCY_S, RATE_HZ
 from neon_sim.sensors.vector_sensor import VectorSensor, require_spreads, vector_space
 
 MOUNTS: Final = ("pelvis", "torso")
@@ -23,7 +24,7 @@ class ImuConfig:
     control step (the robot sends its IMU at 500 Hz). The reading is of the last physics step's beginning; before the
     first one of an episode (`settle_s=0`) there is none, and it is all zeros.
 
-    Raises ValueError for an unknown mount, and for a deviation that is negative or not finite.
+    Raises ValueError for an unknown mount, a rate out of range, and a deviation that is negative or not finite.
     """
 
     mount: str = "pelvis"  # or "torso"
@@ -32,10 +33,12 @@ class ImuConfig:
     gyro_bias: float = 0.0  # rad/s, 1 sigma of a constant per episode, as the next
     acceleration_bias: float = 0.0  # m/s^2
     rate_hz: float = 50.0
+    latency_s: float = 0.0  # from the instant a frame is taken to the computer; not measured on the robot
 
     def __post_init__(self) -> None:
         if self.mount not in MOUNTS:
             raise nearest("IMU mount", self.mount, MOUNTS)
+        require_numbers(self, rate_hz=RATE_HZ, latency_s=LATENCY_S)
         require_spreads(("gyro_noise", "acceleration_noise", "gyro_bias", "acceleration_bias"), self)
 
     def space(self) -> gymnasium.spaces.Box:

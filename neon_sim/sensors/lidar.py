@@ -1,5 +1,6 @@
 """LiDAR: a Livox Mid-360's field of view; a fixed few points of each frame for learning, all of them for recordings."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,8 +9,9 @@ import gymnasium
 import mujoco
 import numpy as np
 
+from neon_sim.names import require_counts, require_numbers
 from neon_sim.sensors.ray_renderer import Shell, cast_rays, geom_rgb, mean_texture_rgb
-from neon_sim.sensors.sensor import find_id
+from neon_sim.sensors.sensor import LATENCY_S, RATE_HZ, find_id
 
 # Steps of the two-dimensional golden ratio (Roberts' R2 sequence): g**3 = g + 1, steps 1/g and 1/g**2. Any run of
 # consecutive terms covers the square evenly, so a later frame falls into the gaps of the earlier ones.
@@ -38,16 +40,22 @@ class LidarConfig:
     max_elevation_deg: float = 52.0
     range_noise_m: float = 0.0  # 1 sigma
     dropout: float = 0.0  # share of the returns that get lost, anew in every frame
+    latency_s: float = 0.0  # from the instant a frame is taken to the computer; not measured on the robot
 
     def __post_init__(self) -> None:
-        if self.num_points < 1 or self.rate_hz <= 0:
-            raise ValueError(f"A LiDAR needs points and a rate, got {self.num_points} at {self.rate_hz} Hz.")
+        require_counts(self, num_points=(1, 10**6), frame_points=(1, 10**6))
+        require_numbers(
+            self, rate_hz=RATE_HZ, latency_s=LATENCY_S, min_range_m=(0.0, 1000.0), max_range_m=(0.0, 1000.0)
+        )
+        require_numbers(self, min_elevation_deg=(-90.0, 90.0), max_elevation_deg=(-90.0, 90.0))
+        require_numbers(self, range_noise_m=(0.0, 100.0), dropout=(0.0, 1.0))
         if self.frame_points < self.num_points:
             raise ValueError(f"A frame of {self.frame_points} points has no {self.num_points}: raise frame_points.")
-        if not 0 <= self.min_range_m < self.max_range_m:
+        if self.min_range_m >= self.max_range_m:
             raise ValueError(f"Ranges must be 0 <= min < max, got {self.min_range_m} and {self.max_range_m} m.")
-        if not 0.0 <= self.dropout <= 1.0 or not 0.0 <= self.range_noise_m < np.inf:
-            raise ValueError(f"dropout is 0 to 1 and range_noise_m >= 0, got {self.dropout} and {self.range_noise_m}.")
+        low, high = self.min_elevation_deg, self.max_elevation_deg
+        if low >= high:
+            raise ValueError(f"Elevations must be min_elevation_deg < max_elevation_deg, got {low} and {high} degrees.")
 
     def space(self) -> gymnasium.spaces.Box:
         """(num_points * 3,) float32 m: x, y, z of each point in the frame body; a miss is exactly 0, 0, 0."""
@@ -63,27 +71,27 @@ class ScanPattern:
 
     def __init__(self, config: LidarConfig) -> None:
         self._frame_points = config.frame_points
-        self._low, self._high = np.sin(np.radians([config.min_elevation_deg, config.max_elevation_deg]))
-        turns, self._height = np.mod(np.arange(config.frame_points)[:, None] * _STEP + 0.5, 1.0).T
-        self._cosine, self._sine = np.cos(2.0 * np.pi * turns), np.sin(2.0 * np.pi * turns)
+        low, high = np.sin(np.radians([config.min_elevation_deg, config.max_elevation_deg]))
+        turns, height = np.mod(np.arange(config.frame_points)[:, None] * _STEP + 0.5, 1.0).T
+        self._high, self._span = high, high - low
+        self._up = low + self._span * height  # z of the unit rays of frame 0
+        self._around = np.stack([np.cos(2.0 * np.pi * turns), np.sin(2.0 * np.pi * turns)])
 
     def rays(self, frame: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The first `count` unit rays of a frame as (count, 3), and the (3, 3) matrix that turns them to the sensor.
 
         A later frame is the first one, further on in the sequence: lifted, wrapping round, and turned about the axis.
         """
-        turn, lift = np.mod(frame * self._frame_points * _STEP, 1.0)
-        height = self._height[:count] + lift
-        height -= height >= 1.0
-        rays = np.empty((count, 3))
-        up = rays[:, 2]
-        np.multiply(height, self._high - self._low, out=up)
-        up += self._low
-        flat = np.sqrt(1.0 - up * up)
-        np.multiply(flat, self._cosine[:count], out=rays[:, 0])
-        np.multiply(flat, self._sine[:count], out=rays[:, 1])
-        cosine, sine = np.cos(2.0 * np.pi * turn), np.sin(2.0 * np.pi * turn)
-        return rays, np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
+        turn, lift = (frame * self._frame_points * _STEP % 1.0).tolist()
+        rays = np.empty((3, count))  # each axis in one piece of memory: loops of three turns are slow
+        up = np.add(self._up[:count], lift * self._span, out=rays[2])
+        up -= self._span * (up >= self._high)
+        flat = up * up
+        np.subtract(1.0, flat, out=flat)
+        np.sqrt(flat, out=flat)
+        np.multiply(flat, self._around[:, :count], out=rays[:2])
+        cosine, sine = math.cos(2.0 * math.pi * turn), math.sin(2.0 * math.pi * turn)
+        return rays.T, np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
 
 
 def scan_directions(config: LidarConfig, frame: int) -> np.ndarray:
@@ -132,13 +140,13 @@ class Lidar:
         x, y, z in m in the frame body, then Livox's reflectivity (0 to 150): the surface's mean colour, since the model
         knows no infrared. A miss is all zeros. Its first `num_points` rows are that capture's, if nothing has moved.
         """
-        points, geom = self._scan(data, self.config.frame_points)
+        points, geom, seen = self._scan(data, self.config.frame_points)
         if self._texture_rgb is None:
             self._texture_rgb = mean_texture_rgb(self._model)
         reflectivity = WHITE * geom_rgb(self._model, self._texture_rgb).mean(axis=1, dtype=np.float32)
         frame = np.empty((len(points), 4), np.float32)
         frame[:, :3] = points
-        frame[:, 3] = np.append(reflectivity, 0.0)[geom]  # -1, the last, is a miss
+        frame[:, 3] = np.append(reflectivity, 0.0)[geom] * seen
         return frame
 
     def get_state(self) -> dict[str, Any]:
@@ -152,27 +160,32 @@ class Lidar:
     def close(self) -> None:
         """Nothing to free."""
 
-    def _scan(self, data: mujoco.MjData, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The first points of a frame, (count, 3) float32 m in the frame body, misses 0, and geom ids, misses -1."""
+    def _scan(self, data: mujoco.MjData, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The first points of a frame (count, 3) float32 m in the frame body, misses 0; geom ids; which were seen."""
         config = self.config
         origin_w = data.site_xpos[self._site].copy()
         rays, turn = self._pattern.rays(self._frame, count)
         turn_w = data.site_xmat[self._site].reshape(3, 3) @ turn
         with self._shell.hidden(data, origin_w):
             geom, distance, _ = cast_rays(self._model, data, origin_w, rays @ turn_w.T, config.max_range_m)
-        seen = self._counts[geom] & (distance >= config.min_range_m) & (distance <= config.max_range_m)
+        seen = self._counts.take(geom)
+        seen &= distance >= config.min_range_m
+        seen &= distance <= config.max_range_m
         self._spoil(distance, seen)
+        distance *= seen
         to_body = data.xmat[self._body].reshape(3, 3).T
-        rays *= distance[:, None]
         offset = to_body @ (origin_w - data.xpos[self._body])
-        points = rays @ (to_body @ turn_w).T
-        points += offset
+        # Ray and offset in one product, with zeros where nothing was seen.
+        scaled, ways = np.empty((4, count)), np.empty((4, 3))
+        np.multiply(rays.T, distance, out=scaled[:3])
+        scaled[3], ways[3] = seen, offset
+        np.matmul(turn_w.T, to_body.T, out=ways[:3])
+        points = scaled.T @ ways
         # The sensor sits off the body's origin, so that a point in range may still lie outside the space.
-        far = np.flatnonzero(seen & (distance > config.max_range_m - np.linalg.norm(offset)))
-        seen[far] = (np.abs(points[far]) <= config.max_range_m).all(axis=1)
-        missed = ~seen
-        points[missed], geom[missed] = 0.0, -1
-        return points.astype(np.float32), geom
+        if distance.max() > config.max_range_m - math.hypot(*offset.tolist()):
+            outside = np.flatnonzero((np.abs(points) > config.max_range_m).any(axis=1))
+            points[outside], seen[outside] = 0.0, False
+        return points.astype(np.float32), geom, seen
 
     def _spoil(self, distance: np.ndarray, seen: np.ndarray) -> None:
         """Noise and dropout, in place. Each frame has its own streams, so that few of its points err as all do."""

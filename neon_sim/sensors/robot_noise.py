@@ -7,7 +7,16 @@ from typing import Final
 import mujoco
 import numpy as np
 
-from neon_sim.sensors.sound_field import NEAREST_M, SPEED_OF_SOUND, Ears, low_pass, paths_to, peak_amplitude
+from neon_sim.names import require_numbers, require_vectors
+from neon_sim.sensors.sound_field import (
+    LEVEL_DB,
+    NEAREST_M,
+    SPEED_OF_SOUND,
+    Ears,
+    low_pass,
+    paths_to,
+    peak_amplitude,
+)
 
 _CELL: Final = 16  # samples
 _HIGHEST_TURNS: Final = 0.2  # of the sample rate, so that the overtone does not fold back
@@ -26,6 +35,9 @@ class MotorNoiseConfig:
     level_db: float = 35.0  # dB SPL at 1 m, one unloaded joint at 1 rad/s
     hz_per_rad_s: float = 200.0  # pitch: gear teeth and poles that pass per radian
     load_nm: float = 5.0  # N m that add 3 dB
+
+    def __post_init__(self) -> None:
+        require_numbers(self, level_db=LEVEL_DB, hz_per_rad_s=(0.0, 10_000.0), load_nm=(0.001, 10_000.0))
 
 
 @dataclass(frozen=True)
@@ -46,6 +58,9 @@ class ImpactNoiseConfig:
     def __post_init__(self) -> None:
         if not len(self.modes_hz) == len(self.decays_s) == len(self.shares) >= 1:
             raise ValueError("ImpactNoiseConfig wants a frequency, a decay and a share for each of its modes.")
+        require_numbers(self, level_db=LEVEL_DB, least_n=(0.0, 10_000.0), spread=(0.0, 0.9))
+        modes = len(self.modes_hz)
+        require_vectors(self, modes, modes_hz=(1.0, 100_000.0), decays_s=(0.0001, 10.0), shares=(-10.0, 10.0))
 
 
 class MotorNoise:

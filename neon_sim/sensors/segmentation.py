@@ -25,6 +25,11 @@ class SegmentationConfig:
         """Frames per second of simulated time."""
         return self.view.rate_hz
 
+    @property
+    def latency_s(self) -> float:
+        """s from the instant a frame is taken to the computer."""
+        return self.view.latency_s
+
     def space(self) -> gymnasium.spaces.Box:
         """(H, W, 1) uint8: the class of every pixel."""
         return gymnasium.spaces.Box(0, MAX_CLASS, (self.view.height, self.view.width, 1), np.uint8)

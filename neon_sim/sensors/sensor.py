@@ -5,13 +5,16 @@ GL context or a ray buffer and do not.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import gymnasium
 import mujoco
 import numpy as np
 
 from neon_sim.names import nearest
+
+RATE_HZ: Final = (0.001, 10_000.0)  # that a sense may have
+LATENCY_S: Final = (0.0, 10.0)
 
 
 @runtime_checkable
@@ -45,6 +48,10 @@ class SensorConfig(Protocol):
     @property
     def rate_hz(self) -> float:
         """How often a new frame is due, in simulated time."""
+
+    @property
+    def latency_s(self) -> float:
+        """How old a frame is at the least when the robot's computer has it."""
 
     def space(self) -> gymnasium.spaces.Box:
         """The space that every frame lies in."""

@@ -17,6 +17,7 @@ from neon_sim.sensors.sensor import find_id
 
 SPEED_OF_SOUND: Final = 343.0  # m/s, dry air at 20 deg C
 FULL_SCALE_DB: Final = 94.0  # dB SPL of a sine that just fills the range
+LEVEL_DB: Final = (-100.0, 200.0)  # dB SPL that a setting may say
 NEAREST_M: Final = 0.1  # a source is never heard as closer than this: 1/r has no end
 
 # Head shadow of Brown and Duda (IEEE Trans. Speech Audio 1998, eq. 3 to 5): the least gain of high frequencies, and the

@@ -28,9 +28,10 @@ class StereoConfig:
     rate_hz: float = 30.0
     backend: str = "auto"  # one of gl_renderer.BACKENDS
     randomization: CameraRandomization = NO_RANDOMIZATION
+    latency_s: float = 0.0  # from the instant a frame is taken to the computer; not measured on the robot
 
     def __post_init__(self) -> None:
-        CameraConfig(self.left, self.width, self.height, self.rate_hz, self.backend)  # the same rules hold
+        CameraConfig(self.left, self.width, self.height, self.rate_hz, self.backend, latency_s=self.latency_s)
 
     def space(self) -> gymnasium.spaces.Box:
         """(H, 2 W, 3) uint8, the left eye's picture on the left."""

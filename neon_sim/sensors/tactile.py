@@ -7,7 +7,8 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from neon_sim.sensors.sensor import find_id
+from neon_sim.names import require_counts, require_numbers
+from neon_sim.sensors.sensor import LATENCY_S, RATE_HZ, find_id
 from neon_sim.sensors.vector_sensor import VectorSensor, require_spreads, vector_space
 
 HANDS: Final = ("left_hand", "right_hand")  # geoms, boxes in their link's axes: x to the fingertips, z to the thumb
@@ -19,17 +20,18 @@ FORCE_LIMIT: Final = 500.0  # N on one cell
 class TactileConfig:
     """Settings of the tactile skin on the palms. The stock rubber hands have none; the grid is ours.
 
-    Raises ValueError for a grid without cells, and for a deviation that is negative or not finite.
+    Raises ValueError for a grid without cells, a rate out of range, and a deviation that is negative or not finite.
     """
 
     rows: int = 4  # cells across the palm, from the little finger's side to the thumb's
     columns: int = 4  # cells along it, from the wrist to the fingertips
     noise: float = 0.0  # N, 1 sigma on every cell of every frame
     rate_hz: float = 50.0
+    latency_s: float = 0.0  # from the instant a frame is taken to the computer; not measured on the robot
 
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.columns < 1:
-            raise ValueError(f"A palm has at least one row and one column of cells, got {self.rows} x {self.columns}.")
+        require_counts(self, rows=(1, 1000), columns=(1, 1000))
+        require_numbers(self, rate_hz=RATE_HZ, latency_s=LATENCY_S)
         require_spreads(("noise",), self)
 
     def space(self) -> gymnasium.spaces.Box:

@@ -1,11 +1,13 @@
-"""What voices say: a few hundred short utterances that are shipped, and eSpeak NG for every other text.
+"""What voices say: some hundred short utterances that are shipped, and eSpeak NG for every other text.
 
 `assets/speech` holds `manifest.json`, one row an utterance, and `utterances.npz` with their sound one after the other
-(`speech_codec`). `agents/make_utterances.py` makes both.
+(`speech_codec`). `agents/make_utterances.py` makes both. A row that is a "part" is a phrase, said by a speaker who says
+them all: the task `walk` has too many sentences to ship, and few phrases that they are made of.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +27,7 @@ SPEAKERS: Final = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "f1", "f2", "f3", "
 PACES: Final = (130, 190)  # words per minute
 PITCHES: Final = (30, 70)  # of 0 to 100, where 50 is the voice's own
 _QUIET = 0.01  # of the peak: what is cut off at both ends
+_BREATH_S = 0.06  # between two phrases of a sentence
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,20 +66,39 @@ class UtteranceLibrary:
             self._frames, ends = stored["frames"], np.cumsum(stored["counts"])
         self._spans = list(zip(np.concatenate([[0], ends[:-1]]).tolist(), ends.tolist(), strict=True))
         self._takes: dict[str, list[int]] = {}
+        self._phrases: dict[tuple[str, int, int], dict[str, int]] = {}  # of each speaker
         for number, row in enumerate(self._rows):
-            self._takes.setdefault(plain(row["text"]), []).append(number)
+            if row.get("part"):
+                speaker = (row["voice"], row["words_per_minute"], row["pitch"])
+                self._phrases.setdefault(speaker, {})[plain(row["text"])] = number
+            else:
+                self._takes.setdefault(plain(row["text"]), []).append(number)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Every text that somebody says, as `plain` writes it."""
+        """Every text that somebody says as a whole, as `plain` writes it."""
         return tuple(self._takes)
 
     def takes(self, text: str) -> tuple[int, ...]:
-        """Numbers of the utterances of a text; () if nobody says it."""
+        """Numbers of the utterances of a whole text; () if nobody says it."""
         return tuple(self._takes.get(plain(text), ()))
+
+    def put_together(self, text: str) -> tuple[tuple[int, ...], ...]:
+        """For each speaker whose phrases make up the text: their numbers, in the order of the words."""
+        words = plain(text.replace(", ", " ")).split()
+        found = (_split(words, phrases) for phrases in self._phrases.values())
+        return tuple(numbers for numbers in found if numbers)
+
+    def joined(self, text: str, numbers: Sequence[int]) -> Utterance:
+        """The phrases of one speaker as one utterance, with a short pause between them."""
+        said = [self.utterance(number) for number in numbers]
+        pause = np.zeros(round(_BREATH_S * SAMPLE_RATE), np.float32)
+        samples = np.concatenate([piece for each in said for piece in (pause, each.samples)][1:])
+        samples.flags.writeable = False
+        return replace(said[0], text=text, samples=samples)
 
     def utterance(self, number: int) -> Utterance:
         """One utterance, 0 to len - 1."""
@@ -86,6 +108,19 @@ class UtteranceLibrary:
         return Utterance(row["text"], row["voice"], row["words_per_minute"], row["pitch"], samples)
 
 
+def _split(words: Sequence[str], phrases: Mapping[str, int]) -> tuple[int, ...]:
+    """The words as phrases, the longest first that goes on from where the last one ended; () if they are not."""
+    numbers, start = [], 0
+    while start < len(words):
+        ends = (end for end in range(len(words), start, -1) if " ".join(words[start:end]) in phrases)
+        end = next(ends, None)
+        if end is None:
+            return ()
+        numbers.append(phrases[" ".join(words[start:end])])
+        start = end
+    return tuple(numbers)
+
+
 @cache
 def shipped_utterances() -> UtteranceLibrary:
     """The library that comes with the package, read once."""
@@ -93,9 +128,9 @@ def shipped_utterances() -> UtteranceLibrary:
 
 
 def utter(text: str, rng: np.random.Generator, library: UtteranceLibrary | None = None) -> Utterance:
-    """Say a text in a random voice: a shipped take of it, else eSpeak NG.
+    """Say a text in a random voice: a shipped take of it, else shipped phrases that make it up, else eSpeak NG.
 
-    A shipped take is the same to the bit for the same rng; eSpeak NG's own noise makes two calls differ slightly.
+    The same rng gives the same samples, to the bit; for eSpeak NG that goes for one build of it.
 
     Raises:
         ValueError: an empty text.
@@ -107,6 +142,9 @@ def utter(text: str, rng: np.random.Generator, library: UtteranceLibrary | None 
     takes = library.takes(text)
     if takes:
         return library.utterance(takes[int(rng.integers(len(takes)))])
+    speakers = library.put_together(text)
+    if speakers:
+        return library.joined(text, speakers[int(rng.integers(len(speakers)))])
     try:
         return synthesize(text, *draw_voice(rng))
     except ImportError as error:

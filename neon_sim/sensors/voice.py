@@ -7,8 +7,9 @@ from typing import Final
 import numpy as np
 
 from neon_sim.g1.geometry import quat_to_matrix
+from neon_sim.names import require_numbers, require_spans
 from neon_sim.sensors.audio import Microphone
-from neon_sim.sensors.sound_field import SoundSource, peak_amplitude
+from neon_sim.sensors.sound_field import LEVEL_DB, SoundSource, peak_amplitude
 from neon_sim.sensors.utterances import SAMPLE_RATE, Utterance, utter
 
 VOICE: Final = "voice"  # the source's name
@@ -20,7 +21,7 @@ class VoiceConfig:
 
     Levels: 55 to 66 dB(A) at conversation distance in homes, schools and shops (Pearsons, Bennett and Fidell, EPA
     600/1-77-025, 1977). Who has no place in the scene stands somewhere in front of the robot, mouth at 1.4 to 1.7 m.
-    Raises ValueError for a range the wrong way round and for somebody in the robot's head.
+    Raises ValueError for a range the wrong way round or out of bounds, such as for somebody in the robot's head.
     """
 
     level_db: tuple[float, float] = (57.0, 66.0)
@@ -31,13 +32,9 @@ class VoiceConfig:
     mouth: tuple[float, float] = (1.4, 1.7)  # above the floor
 
     def __post_init__(self) -> None:
-        for name in ("level_db", "start_s", "distance", "bearing", "mouth"):
-            low, high = getattr(self, name)
-            if not low <= high:
-                raise ValueError(f"VoiceConfig.{name} is (lowest, highest), got ({low}, {high}). Swap them.")
-        if self.distance[0] < 0.5 or self.pause_s < 0.0:
-            got = f"distance {self.distance} and pause_s {self.pause_s}"
-            raise ValueError(f"VoiceConfig wants a distance from 0.5 m and a pause from 0 s, got {got}.")
+        require_spans(self, level_db=LEVEL_DB, start_s=(-1000.0, 1000.0), mouth=(-100.0, 100.0))
+        require_spans(self, distance=(0.5, 1000.0), bearing=(-math.pi, math.pi))
+        require_numbers(self, pause_s=(0.0, 1000.0))
 
 
 @dataclass(frozen=True)

@@ -44,11 +44,13 @@ class DomainRandomization:
     actuator_bias: Range = (-0.02, 0.02)  # rad, each joint: added to the target at the motor
     encoder_offset: Range = (-0.015, 0.015)  # rad, each joint: mjlab's velocity task, "encoder_bias"
     action_latency_s: Range = (0.0, 0.04)  # from the computer to the motors
-    sensing_latency_s: Range = (0.0, 0.04)  # from encoders, motors and IMU to the computer
+    sensing_latency_s: Range = (0.0, 0.04)  # from encoders, motors and IMU to the computer; others have `latency_s`
     push_speed: Range = (0.0, 0.5)  # m/s; legged_gym pushes with up to 1.0, and unitree_rl_gym its G1 with up to 1.5
     push_interval_s: Range = (5.0, 10.0)  # unitree_rl_gym's G1: 5
     floor_time_constant_s: Range = (0.01, 0.04)  # of contacts under the soles; MuJoCo's default is 0.02
-    noise: SensorNoise | None = field(default_factory=SensorNoise)  # None = whatever noise the robot has anyway
+    # Of encoders and IMU, the key `imu` included; cameras, LiDAR and microphones have noise in configs of their own.
+    # None = whatever noise the robot has anyway.
+    noise: SensorNoise | None = field(default_factory=SensorNoise)
     noise_scale: Range = (0.5, 1.5)  # of the standard deviations of `noise`
 
     def __post_init__(self) -> None:

@@ -184,9 +184,10 @@ def write_actuators(
 
     All (29,): kp N m/rad, kd N m s/rad, effort N m, strength a fraction, bias rad.
     """
-    model.actuator_gainprm[:, 0] = strength * kp
-    model.actuator_biasprm[:, 0] = strength * kp * bias
-    model.actuator_biasprm[:, 1] = -strength * kp
-    model.actuator_biasprm[:, 2] = -strength * kd
-    model.actuator_forcerange[:, 0] = -strength * effort
-    model.actuator_forcerange[:, 1] = strength * effort
+    own = slice(0, joints.NUM_JOINTS)  # the robot's motors; a scene around it may have its own
+    model.actuator_gainprm[own, 0] = strength * kp
+    model.actuator_biasprm[own, 0] = strength * kp * bias
+    model.actuator_biasprm[own, 1] = -strength * kp
+    model.actuator_biasprm[own, 2] = -strength * kd
+    model.actuator_forcerange[own, 0] = -strength * effort
+    model.actuator_forcerange[own, 1] = strength * effort

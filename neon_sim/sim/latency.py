@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-_KEPT: Final = 12  # control periods of targets and readings: more than any latency that a fault may add
+_KEPT: Final = 12  # control periods of targets and readings at the least: a latency that is added later finds them
 
 
 class Reading(NamedTuple):
@@ -42,11 +42,11 @@ class Latency:
 
     def send(self, target: np.ndarray) -> None:
         """A target (29,) rad leaves the computer now."""
-        self._sent = [target.copy(), *self._sent[: _KEPT - 1]]
+        self._sent = [target.copy(), *self._sent[: self._kept(self.action) - 1]]
 
     def see(self, reading: Reading) -> None:
         """A reading is taken now."""
-        self._seen = [reading, *self._seen[: _KEPT - 1]]
+        self._seen = [reading, *self._seen[: self._kept(self.sensing) - 1]]
 
     def plan(self) -> list[Leg]:
         """The next control period in one to three pieces."""
@@ -65,6 +65,10 @@ class Latency:
         if not self._seen:
             return None
         return self._seen[min(self.sensing // self.substeps, len(self._seen) - 1)]
+
+    def _kept(self, delay: int) -> int:
+        """How many of a line's entries a delay of so many physics steps may ask for."""
+        return max(_KEPT, delay // self.substeps + 2)
 
     def get_state(self) -> dict[str, Any]:
         """Both lines; what is in them is never written to."""

@@ -55,10 +55,14 @@ class SensorNoise:
             state,
             joint_pos=state.joint_pos + self.joint_pos * draw[_POS],
             joint_vel=state.joint_vel + self.joint_vel * draw[_VEL],
-            gyro=state.gyro + self.gyro * draw[_GYRO],
+            gyro=state.gyro + self.gyro_error(draw),
             gravity_b=gravity_b,
             quat_wxyz=_lean(state.quat_wxyz, gravity_b),
         )
+
+    def gyro_error(self, draw: np.ndarray) -> np.ndarray:
+        """What `add` adds to the gyro: (3,) rad/s."""
+        return self.gyro * draw[_GYRO]
 
     def measure(self, state: RobotState, rng: np.random.Generator) -> RobotState:
         """`add` of a fresh `draw`."""

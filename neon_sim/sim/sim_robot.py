@@ -14,7 +14,7 @@ from neon_sim.sensors.sensor import Sensor, SensorConfig
 from neon_sim.sim.domain import DomainRandomization, as_info, draw_domain
 from neon_sim.sim.embodiment import Embodiment
 from neon_sim.sim.faults import Fault, LostSensor, StuckJoint, added_latency, as_faults, lost_sensors
-from neon_sim.sim.frames import Frames
+from neon_sim.sim.frames import IMU, Frames
 from neon_sim.sim.latency import Latency, Reading
 from neon_sim.sim.model import build_model
 from neon_sim.sim.noise import DRAW_SIZE, SensorNoise
@@ -48,6 +48,8 @@ class SimRobot:
         settle_s: s for which `reset` lets the robot stand in its home pose before an episode begins.
         noise: errors of encoders and IMU in all that `read` returns, and so in all that the walker sees; None = none.
         randomization: what each `reset` draws anew; None = every episode has the nominal robot, and nothing is drawn.
+        round_to_float32: what is read and what is sent to the motors are float32 numbers, as on the robot's wire; then
+            both do the same (`tests/test_real_robot.py`).
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class SimRobot:
         settle_s: float = 0.4,
         noise: SensorNoise | None = None,
         randomization: DomainRandomization | None = None,
+        round_to_float32: bool = False,
     ) -> None:
         self.substeps = round(control_dt / physics_dt) if physics_dt > 0.0 else 0
         if self.substeps < 1 or abs(self.substeps * physics_dt - control_dt) > 1e-9:
@@ -77,7 +80,7 @@ class SimRobot:
         self._frames, self._places = Frames(self.model, sensors), Places(self.model, self.data)
         self._settle_steps = round(settle_s / control_dt)
         self._embodiment = Embodiment(self.model)
-        self.randomization = randomization
+        self.randomization, self._rounds = randomization, round_to_float32
         self._latency: Latency | None = None  # none at all costs nothing
         self._pushes: Pushes | None = None
         self._target = joints.HOME.copy()
@@ -180,12 +183,17 @@ class SimRobot:
             gyro=gyro if late is None else gyro.copy(),
             gravity_b=gravity_in_body(quat),
         )
-        self._state = state if self.noise is None else self.noise.add(state, self._noise_draw)
+        state = state if self.noise is None else self.noise.add(state, self._noise_draw)
+        self._state = _rounded(state) if self._rounds else state
         return self._state
 
     def sense(self, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Return a copy of each named sensor's newest frame; a frame is taken when its period has passed."""
-        return self._frames.sense(names, self.data)
+        """Return a copy of each named sensor's newest frame; a frame is taken when its period has passed.
+
+        The IMU's gyro errs by what `read` adds to it, and is as late.
+        """
+        gyro_error = None if self.noise is None else self.noise.gyro_error(self._noise_draw)
+        return self._frames.sense(names, self.data, gyro_error)
 
     def sensor(self, name: str) -> Sensor:
         """The sensor object itself, for example to give the microphone a source."""
@@ -248,6 +256,7 @@ class SimRobot:
             self._settle_steps * self.dt,
             self._own_noise,
             self.randomization,
+            self._rounds,
         )
 
     def get_state(self) -> dict[str, Any]:
@@ -288,6 +297,7 @@ class SimRobot:
         if state["latency"] is not None:
             self._latency = Latency(self.substeps, 0, 0, self._target)
             self._latency.set_state(state["latency"])
+        self._follow_latency()
         if state["pushes"] is not None:
             self._pushes = Pushes(0.0, 1.0, np.random.default_rng(0))
             self._pushes.set_state(state["pushes"])
@@ -302,7 +312,8 @@ class SimRobot:
         self._frames.close()
 
     def _walk(self, order: _Order) -> None:
-        self.send(self.walker.step(self._state or self.read(), *order))
+        target = self.walker.step(self._state or self.read(), *order)
+        self.send(_single(target) if self._rounds else target)
 
     def _go_on(self, order: _Order) -> None:
         if self._age * self.dt >= VELOCITY_LASTS_S - 1e-9:
@@ -362,6 +373,7 @@ class SimRobot:
         if values:
             action_s += float(values["action_latency_s"])
             sensing_s += float(values["sensing_latency_s"])
+        self._frames.added_latency_s = {IMU: sensing_s}
         action, sensing = (round(seconds / self.model.opt.timestep) for seconds in (action_s, sensing_s))
         if self._latency is not None:
             self._latency.action, self._latency.sensing = action, sensing
@@ -385,6 +397,17 @@ class SimRobot:
         mask[joints.GROUPS["arms"]] = True
         gains = self._embodiment.kp, self._embodiment.kd
         return RobotCommand(joints.HOME, mask, *gains, np.zeros(3), joints.HOME_HEIGHT)
+
+
+def _single(values: np.ndarray) -> np.ndarray:
+    return values.astype(np.float32).astype(np.float64)
+
+
+def _rounded(state: RobotState) -> RobotState:
+    """A state as a robot's wire carries it: float32, and gravity worked out of a rounded orientation."""
+    names = ("joint_pos", "joint_vel", "joint_torque", "gyro", "quat_wxyz")
+    rounded: dict[str, Any] = {name: _single(getattr(state, name)) for name in names}
+    return replace(state, **rounded, gravity_b=gravity_in_body(rounded["quat_wxyz"]))
 
 
 def _kept(array: np.ndarray) -> np.ndarray:

@@ -14,8 +14,8 @@ import numpy as np
 from neon_sim.robot import World
 from neon_sim.tasks.objects import COLORS, TEST_SHADES, Look, Thing
 
-_PARKED_HEIGHT: Final = 1e5  # m: nothing touches them up there, and the fall takes 143 s, longer than any episode
-_PARKED_GAP: Final = 10.0  # m
+_PARKED_HEIGHT: Final = 1e7  # m: nothing touches them up there, and the fall takes 24 minutes, longer than any episode
+_PARKED_GAP: Final = 1000.0  # m from one to the next, and from the robot to the first: none comes down on it
 _BASE: Final = 0.02  # m, half height of the sliding base under a box for the floor
 _GRIP: Final = 0.9  # friction of a tall box's walls
 _FRICTION_TAIL: Final = (0.005, 0.0001)  # torsional and rolling, MuJoCo's defaults
@@ -95,4 +95,4 @@ def _bodies(spec: mujoco.MjSpec, boxes: Sequence[Thing]) -> Iterable[tuple[mujoc
 
 
 def _parked(index: int) -> np.ndarray:
-    return np.array([_PARKED_GAP * index, 0.0, _PARKED_HEIGHT])
+    return np.array([_PARKED_GAP * (index + 1), 0.0, _PARKED_HEIGHT])

@@ -11,13 +11,14 @@ import numpy as np
 from neon_sim.g1 import joints
 from neon_sim.g1.geometry import points_in_frame, quat_to_matrix
 from neon_sim.g1.kinematics import UnreachableError
+from neon_sim.names import require_numbers
 from neon_sim.robot import RobotState, World
 from neon_sim.sensors.voice import Spoken
 from neon_sim.tasks.arms import HANDS, PALMS, approach, lift_against_gravity, reach_posture
 from neon_sim.tasks.objects import COLORS, HIDDEN_W, add_balls, ball_name
 from neon_sim.tasks.reach import ReachConfig, sample_ball_positions
 from neon_sim.tasks.tolerance import tolerance
-from neon_sim.tasks.wording import Wording, check_splits
+from neon_sim.tasks.wording import HOLD_S, Wording, check_splits
 
 WORDING: Final = Wording(
     train=(
@@ -44,7 +45,7 @@ SPOKEN: Final = Wording(
 class FollowVoiceConfig:
     """Geometry of the task in metres and seconds.
 
-    Raises ValueError for a split that does not exist, and as `ReachConfig` does.
+    Raises ValueError for a number out of its range, a split that does not exist, and as `ReachConfig` does.
     """
 
     num_balls: int = 3
@@ -56,6 +57,7 @@ class FollowVoiceConfig:
 
     def __post_init__(self) -> None:
         check_splits(self)
+        require_numbers(self, success_distance=(0.001, 1.0), hold_s=HOLD_S)
         self.reach()
 
     def reach(self) -> ReachConfig:

@@ -10,13 +10,14 @@ import numpy as np
 
 from neon_sim.g1.geometry import points_in_frame, quat_rotate_inverse, quat_to_matrix
 from neon_sim.g1.kinematics import ARM_JOINTS, GRAVITY, UnreachableError
+from neon_sim.names import require_numbers, require_spans
 from neon_sim.robot import RobotState, World
 from neon_sim.tasks.arms import MAX_SPEED, PALMS, approach, lift_against_gravity
 from neon_sim.tasks.boxes import LIFT_BOXES, add_boxes, color_of, place_boxes
 from neon_sim.tasks.objects import HIDDEN_W, Look, Thing
 from neon_sim.tasks.palms import finger_directions, press_posture, push_with, touch_points
 from neon_sim.tasks.tolerance import tolerance
-from neon_sim.tasks.wording import Wording, check_splits
+from neon_sim.tasks.wording import HOLD_S, Wording, check_splits
 
 WORDING = Wording(
     train=(
@@ -53,9 +54,10 @@ _SQUEEZE: Final = (18.0, 40.0)  # N, least and most: the wrists have 5 N m
 
 @dataclass(frozen=True)
 class LiftBoxConfig:
-    """Where the box may stand, in the robot's frame at reset; m, rad and s. Raises ValueError for a range turned round.
+    """Where the box may stand, in the robot's frame at reset; m, rad and s.
 
-    height is that of the box's centre above the floor.
+    height is that of the box's centre above the floor. Raises ValueError for a number out of its range, a range the
+    wrong way round, and a split that does not exist.
     """
 
     distance: tuple[float, float] = (0.27, 0.31)
@@ -69,10 +71,8 @@ class LiftBoxConfig:
 
     def __post_init__(self) -> None:
         check_splits(self)
-        for name in ("distance", "left", "turn", "height"):
-            low, high = getattr(self, name)
-            if not low <= high:
-                raise ValueError(f"{name} is (lowest, highest), got ({low}, {high}). Swap them.")
+        require_spans(self, distance=(0.1, 2.0), left=(-2.0, 2.0), turn=(-math.pi, math.pi), height=(0.1, 2.0))
+        require_numbers(self, lift=(0.001, 1.0), hold_s=HOLD_S)
 
 
 class _Grasp(NamedTuple):

@@ -9,12 +9,13 @@ import mujoco
 import numpy as np
 
 from neon_sim.g1 import joints
+from neon_sim.names import require_counts, require_numbers, require_spans
 from neon_sim.robot import RobotState, World
 from neon_sim.sensors.voice import Spoken
 from neon_sim.tasks.arms import approach
 from neon_sim.tasks.objects import HIDDEN_W, Look
 from neon_sim.tasks.tolerance import tolerance
-from neon_sim.tasks.wording import Wording, check_splits
+from neon_sim.tasks.wording import HOLD_S, Wording, check_splits
 
 WORDING: Final = Wording(
     train=(
@@ -49,7 +50,7 @@ _DT: Final = 0.02  # s
 class LookAtConfig:
     """Who stands where, and how well the robot must face the speaker; m, rad and s.
 
-    Raises ValueError for a number of people below 1 or above `MAX_PEOPLE`, and for a split that does not exist.
+    Raises ValueError for a number out of its range, for people who do not fit, and for a split that does not exist.
     """
 
     people: int = 3
@@ -63,8 +64,11 @@ class LookAtConfig:
 
     def __post_init__(self) -> None:
         check_splits(self)
-        if not 1 <= self.people <= MAX_PEOPLE:
-            raise ValueError(f"LookAtConfig.people must be 1 to {MAX_PEOPLE}, got {self.people}.")
+        require_counts(self, people=(1, MAX_PEOPLE))
+        require_numbers(self, max_error=(0.001, math.pi), hold_s=HOLD_S)
+        # Beyond 3 rad the places to draw from are so few that a reset would not end.
+        require_numbers(self, least_bearing=(0.0, 3.0), separation=(0.0, math.pi))
+        require_spans(self, distance=(0.3, 100.0))
         if self.people * self.separation > math.pi:
             raise ValueError(f"{self.people} people do not fit {self.separation:.2f} rad apart. Let them stand closer.")
 

@@ -10,11 +10,12 @@ import numpy as np
 
 from neon_sim.g1.geometry import points_in_frame
 from neon_sim.g1.joints import HOME
+from neon_sim.names import require_counts, require_numbers, require_spans
 from neon_sim.robot import RobotState, World
 from neon_sim.tasks.objects import COLORS, HIDDEN_W, SHADES, Look
 from neon_sim.tasks.path import Block, clearance, floor_pose, on_floor, plan, pursue
 from neon_sim.tasks.tolerance import tolerance
-from neon_sim.tasks.wording import Wording, check_splits
+from neon_sim.tasks.wording import HOLD_S, Wording, check_splits
 
 WORDING = Wording(
     train=(
@@ -59,7 +60,8 @@ _MIN_WAY: Final = 0.9  # m from the start to every marker, and so at least 0.6 m
 class NavigateConfig:
     """Where markers and obstacles may be, in the robot's frame at reset; m, rad, m/s and s.
 
-    Raises ValueError for more markers than colours, more obstacles than there are, or markers nearer than 0.9 m.
+    Raises ValueError for a number out of its range: more markers than colours, more obstacles than there are, markers
+    nearer than 0.9 m; and for a split that does not exist.
     """
 
     num_markers: int = 3
@@ -74,12 +76,9 @@ class NavigateConfig:
 
     def __post_init__(self) -> None:
         check_splits(self)
-        if not 2 <= self.num_markers <= len(COLORS):
-            raise ValueError(f"num_markers must be 2 to {len(COLORS)} (one per colour), got {self.num_markers}.")
-        if not 0 <= self.num_obstacles <= len(OBSTACLES[self.objects]):
-            raise ValueError(f"num_obstacles must be 0 to {len(OBSTACLES[self.objects])}, got {self.num_obstacles}.")
-        if not _MIN_WAY <= self.distance[0] <= self.distance[1]:
-            raise ValueError(f"distance must be (lowest, highest) from {_MIN_WAY} m on, got {self.distance}.")
+        require_counts(self, num_markers=(2, len(COLORS)), num_obstacles=(0, len(OBSTACLES[self.objects])))
+        require_spans(self, distance=(_MIN_WAY, 20.0), bearing=(-math.pi, math.pi))
+        require_numbers(self, success_distance=(0.001, 5.0), max_speed=(0.001, 5.0), hold_s=HOLD_S)
 
 
 class NavigateTask:

@@ -11,12 +11,13 @@ import numpy as np
 from neon_sim.g1 import joints
 from neon_sim.g1.geometry import points_in_frame, quat_to_matrix
 from neon_sim.g1.kinematics import UnreachableError, palm_poses
+from neon_sim.names import require_corners, require_counts, require_numbers, require_spans
 from neon_sim.robot import RobotState, World
 from neon_sim.tasks.arms import HANDS, PALMS, SHOULDERS_B, approach, lift_against_gravity, of_hand, reach_posture
 from neon_sim.tasks.buttons import BUTTONS, PLATE, add_buttons, button_name, depths, front_name, place_buttons
 from neon_sim.tasks.objects import COLORS, TABLES, THINGS, add_table, add_things, scatter
 from neon_sim.tasks.tolerance import tolerance
-from neon_sim.tasks.wording import Wording, check_splits
+from neon_sim.tasks.wording import HOLD_S, Wording, check_splits
 
 WORDING: Final = Wording(
     train=(
@@ -43,7 +44,10 @@ _WRIST: Final = 0.5  # rad, how far the expert bends it: the hand points ahead
 
 @dataclass(frozen=True)
 class PressConfig:
-    """Where the buttons are and what counts as pressed; m in the pelvis frame at reset, seconds."""
+    """Where the buttons are and what counts as pressed; m in the pelvis frame at reset, seconds.
+
+    Raises ValueError for a number out of its range, and for a split that does not exist.
+    """
 
     num_buttons: int = 3
     pressed: float = 0.008  # m of travel
@@ -60,10 +64,11 @@ class PressConfig:
 
     def __post_init__(self) -> None:
         check_splits(self)
-        if not 1 <= self.num_buttons <= len(COLORS):
-            raise ValueError(f"num_buttons must be 1 to {len(COLORS)} (one per colour), got {self.num_buttons}.")
-        if not 0.0 <= self.named_hand <= 1.0:
-            raise ValueError(f"named_hand is a share from 0 to 1, got {self.named_hand}.")
+        require_counts(self, num_buttons=(1, len(COLORS)))  # one per colour
+        require_numbers(self, pressed=(0.0001, 0.05), hold_s=HOLD_S, touching=(0.001, 1.0), named_hand=(0.0, 1.0))
+        require_numbers(self, max_shoulder_distance=(0.0, 2.0), min_separation=(0.0, 2.0))
+        require_spans(self, face_x=(0.0, 2.0))
+        require_corners(self, 2, -2.0, 2.0)
 
 
 def sample_fronts(config: PressConfig, rng: np.random.Generator) -> np.ndarray:

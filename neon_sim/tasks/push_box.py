@@ -11,13 +11,14 @@ import numpy as np
 from neon_sim.g1 import joints
 from neon_sim.g1.geometry import points_in_frame, quat_to_matrix
 from neon_sim.g1.kinematics import ARM_JOINTS
+from neon_sim.names import require_numbers, require_spans
 from neon_sim.robot import RobotState, World
 from neon_sim.tasks.arms import PALMS, approach, lift_against_gravity, of_hand
 from neon_sim.tasks.boxes import PUSH_BOXES, add_tall_boxes, color_of, place_boxes
 from neon_sim.tasks.objects import HIDDEN_W, SHADES, Look, Thing
 from neon_sim.tasks.path import Pose, floor_pose, on_floor, seen_from
 from neon_sim.tasks.tolerance import tolerance
-from neon_sim.tasks.wording import Wording, check_splits
+from neon_sim.tasks.wording import HOLD_S, Wording, check_splits
 
 WORDING = Wording(
     train=(
@@ -49,7 +50,7 @@ class PushBoxConfig:
     """Where box and zones may be, in the robot's frame at reset; m, rad and s.
 
     Bearing and distance of a zone are seen from the box: how far the way ahead bends, and how long it is. Raises
-    ValueError for a range the wrong way round and for a zone that the box may stand in from the start.
+    ValueError for a number out of its range, a range the wrong way round, and a zone in which the box may begin.
     """
 
     box_distance: tuple[float, float] = (0.75, 0.95)
@@ -66,10 +67,10 @@ class PushBoxConfig:
 
     def __post_init__(self) -> None:
         check_splits(self)
-        for name in ("box_distance", "box_left", "box_turn", "zone_distance", "zone_bearing", "other_bearing"):
-            low, high = getattr(self, name)
-            if not low <= high:
-                raise ValueError(f"{name} is (lowest, highest), got ({low}, {high}). Swap them.")
+        around = (-math.pi, math.pi)
+        require_spans(self, box_distance=(0.0, 10.0), box_left=(-10.0, 10.0), zone_distance=(0.0, 20.0))
+        require_spans(self, box_turn=around, zone_bearing=around, other_bearing=around)
+        require_numbers(self, success_distance=(0.001, 5.0), max_tilt=(0.001, 1.0), hold_s=HOLD_S)
         if self.zone_distance[0] <= self.success_distance:
             raise ValueError(f"zone_distance must be above {self.success_distance} m, got {self.zone_distance}.")
 
@@ -126,7 +127,8 @@ class PushBoxTask:
 
     def tilt(self, world: World) -> float:
         """rad between the box's upright axis and the world's."""
-        return math.acos(min(1.0, float(quat_to_matrix(world.object_pose(self.box.name)[1])[2, 2])))
+        upright = float(quat_to_matrix(world.object_pose(self.box.name)[1])[2, 2])
+        return math.acos(min(max(upright, -1.0), 1.0))  # rounding may take it out of [-1, 1]
 
     def reward(self, state: RobotState, world: World) -> tuple[float, dict[str, float]]:
         """Product of: box near the named zone, palms near the box, box upright, torso upright."""

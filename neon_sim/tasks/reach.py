@@ -11,12 +11,13 @@ import numpy as np
 from neon_sim.g1 import joints
 from neon_sim.g1.geometry import points_in_frame, quat_to_matrix
 from neon_sim.g1.kinematics import UnreachableError
+from neon_sim.names import require_corners, require_counts, require_numbers
 from neon_sim.robot import RobotState, World
 from neon_sim.sim.faults import ActuatorFault
 from neon_sim.tasks.arms import EYE_B, HANDS, PALMS, SHOULDERS_B, approach, lift_against_gravity, reach_posture
 from neon_sim.tasks.objects import COLORS, HIDDEN_W, add_balls, ball_name
 from neon_sim.tasks.tolerance import tolerance
-from neon_sim.tasks.wording import Wording, check_splits
+from neon_sim.tasks.wording import HOLD_S, Wording, check_splits
 
 WORDING = Wording(
     train=(
@@ -37,7 +38,10 @@ TEMPLATES = WORDING.train
 
 @dataclass(frozen=True)
 class ReachConfig:
-    """Geometry of the reach task in metres and seconds; positions in the pelvis frame at reset."""
+    """Geometry of the reach task in metres and seconds; positions in the pelvis frame at reset.
+
+    Raises ValueError for a number out of its range, and for a split that does not exist.
+    """
 
     num_balls: int = 3
     radius: float = 0.04
@@ -53,8 +57,10 @@ class ReachConfig:
 
     def __post_init__(self) -> None:
         check_splits(self)
-        if not 3 <= self.num_balls <= len(COLORS):
-            raise ValueError(f"num_balls must be 3 to {len(COLORS)} (one per colour), got {self.num_balls}.")
+        require_counts(self, num_balls=(3, len(COLORS)))  # one per colour
+        require_numbers(self, radius=(0.001, 0.5), success_distance=(0.001, 1.0), hold_s=HOLD_S)
+        require_numbers(self, max_shoulder_distance=(0.0, 2.0), min_separation=(0.0, 2.0), min_view_angle=(0.0, 3.14))
+        require_corners(self, 3, -2.0, 2.0)
 
 
 def sample_ball_positions(config: ReachConfig, rng: np.random.Generator) -> np.ndarray:

@@ -9,11 +9,12 @@ import mujoco
 import numpy as np
 
 from neon_sim.g1.geometry import points_in_frame, quat_to_matrix
+from neon_sim.names import require_corners, require_counts, require_numbers, require_spans, require_vectors
 from neon_sim.robot import RobotState, World
 from neon_sim.tasks.arms import HANDS, PALMS, SHOULDERS_B, follow_path
 from neon_sim.tasks.objects import COLORS, HIDDEN_W, add_balls, ball_name
 from neon_sim.tasks.tolerance import tolerance
-from neon_sim.tasks.wording import Wording, check_splits
+from neon_sim.tasks.wording import HOLD_S, Wording, check_splits
 
 WORDING: Final = Wording(
     train=(
@@ -34,7 +35,10 @@ _SAMPLES: Final = 80  # points of a path that are checked: twenty in the shortes
 
 @dataclass(frozen=True)
 class TrackConfig:
-    """Where and how fast the balls move, and how close the palm must stay; m in the pelvis frame at reset, seconds."""
+    """Where and how fast the balls move, and how close the palm must stay; m in the pelvis frame at reset, seconds.
+
+    Raises ValueError for a number out of its range, and for a split that does not exist.
+    """
 
     num_balls: int = 2
     radius: float = 0.04
@@ -52,8 +56,12 @@ class TrackConfig:
 
     def __post_init__(self) -> None:
         check_splits(self)
-        if not 1 <= self.num_balls <= len(COLORS):
-            raise ValueError(f"num_balls must be 1 to {len(COLORS)} (one per colour), got {self.num_balls}.")
+        require_counts(self, num_balls=(1, len(COLORS)))  # one per colour
+        require_numbers(self, radius=(0.001, 0.5), max_error=(0.001, 1.0), judged_s=HOLD_S)
+        require_numbers(self, max_shoulder_distance=(0.0, 2.0), min_separation=(0.0, 2.0))
+        require_corners(self, 3, -2.0, 2.0)
+        require_vectors(self, 3, amplitude=(0.0, 1.0))
+        require_spans(self, period_s=(0.1, 100.0), mean_speed=(0.0, 10.0))
 
 
 class Path(NamedTuple):

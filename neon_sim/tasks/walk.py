@@ -9,15 +9,16 @@ import mujoco
 import numpy as np
 
 from neon_sim.g1.joints import HOME
+from neon_sim.names import require_numbers, require_spans
 from neon_sim.robot import RobotState, World
 from neon_sim.tasks.tolerance import tolerance
-from neon_sim.tasks.wording import Wording, check_splits
+from neon_sim.tasks.wording import HOLD_S, Wording, check_splits
 
-_STILL: Final = Wording(
+STILL: Final = Wording(
     train=("stand still", "stop walking and stand still", "stay where you are", "do not walk"),
     test=("halt", "do not move your feet", "wait there on your feet"),
 )
-STAND_STILL: Final = _STILL.train
+STAND_STILL: Final = STILL.train
 # What a positive and what a negative entry of the velocity is called, and its unit in words and in letters.
 _FORWARD = (
     Wording(train=("walk forward", "go forward", "move ahead"), test=("advance", "march straight on")),
@@ -44,8 +45,8 @@ _FALL_HEIGHT, _FALL_COSINE = 0.35, math.cos(1.0)  # m of the pelvis and lean: wh
 class WalkConfig:
     """Which velocities are asked for, and how well they must be followed; m/s, rad/s and seconds.
 
-    Raises ValueError for a range the wrong way round, a share outside [0, 1], and a slowest command within `max_error`,
-    which a robot that only stands would follow.
+    Raises ValueError for a number out of its range, a range the wrong way round, and a slowest command within
+    `max_error`, which a robot that only stands would follow.
     """
 
     forward: tuple[float, float] = (-0.4, 0.5)
@@ -62,11 +63,9 @@ class WalkConfig:
 
     def __post_init__(self) -> None:
         check_splits(self)
-        for low, high in (self.forward, self.left, self.turn):
-            if not low <= high:
-                raise ValueError(f"A range of velocities is (lowest, highest), got ({low}, {high}). Swap them.")
-        if not 0.0 <= self.standing <= 1.0:
-            raise ValueError(f"standing is a share from 0 to 1, got {self.standing}.")
+        require_spans(self, forward=(-3.0, 3.0), left=(-3.0, 3.0), turn=(-3.0, 3.0))
+        require_numbers(self, slowest=(0.0, 3.0), standing=(0.0, 1.0), max_error=(0.001, 3.0), settle_s=(0.0, 60.0))
+        require_numbers(self, judged_s=HOLD_S, smoothing_s=(0.001, 60.0))
         if self.slowest <= self.max_error:
             raise ValueError(f"slowest must be above max_error = {self.max_error}, got {self.slowest}. Raise it.")
 
@@ -92,7 +91,7 @@ def describe(velocity: np.ndarray, rng: np.random.Generator, split: str = "train
     """
     clauses = [_clause(entry, value, rng, split) for entry, value in enumerate(velocity.tolist()) if value]
     if not clauses:
-        return _STILL.draw(split, rng)
+        return STILL.draw(split, rng)
     if len(clauses) == 2:
         return _PAIRS.draw(split, rng, one=clauses[0], two=clauses[1])
     return "{}, {} and {}".format(*clauses) if len(clauses) == 3 else clauses[0]
@@ -104,6 +103,18 @@ def _clause(entry: int, value: float, rng: np.random.Generator, split: str) -> s
     paces = [f"at {abs(value):.1f} {unit}" for unit in units]
     paces += [adverb for adverb, speeds in PACES.items() if math.isclose(abs(value), speeds[entry])]
     return f"{verb} {paces[int(rng.integers(len(paces)))]}"
+
+
+def phrases(config: WalkConfig | None = None) -> tuple[str, ...]:
+    """Every phrase that `describe` puts its sentences together from, of both splits, for the velocities of a config."""
+    config = config or WalkConfig()
+    found = [joint.format(one="", two="").strip(" ,") for joint in _PAIRS.train + _PAIRS.test]
+    for (names, units), ends in zip(_CLAUSES, (config.forward, config.left, config.turn), strict=True):
+        found += [verb for wording in names for verb in wording.train + wording.test]
+        fastest = round(max(map(abs, ends)) / _GRID)
+        for steps in range(math.ceil(config.slowest / _GRID - 1e-9), fastest + 1):
+            found += [f"at {steps * _GRID:.1f} {unit}" for unit in units]
+    return tuple(dict.fromkeys([*found, *PACES]))
 
 
 class WalkTask:

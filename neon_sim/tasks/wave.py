@@ -9,10 +9,11 @@ import mujoco
 import numpy as np
 
 from neon_sim.g1 import joints
+from neon_sim.names import require_counts, require_numbers
 from neon_sim.robot import RobotState, World
 from neon_sim.tasks.arms import HANDS, lead, of_hand, palms_b, pursue
 from neon_sim.tasks.tolerance import tolerance
-from neon_sim.tasks.wording import Wording, check_splits
+from neon_sim.tasks.wording import HOLD_S, Wording, check_splits
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ _PALMS_B: Final = {  # (2, 3) m, where each gesture has its palms
 class WaveConfig:
     """How well a gesture must be made; m in the pelvis frame, rad and seconds.
 
-    Raises ValueError for a split or a gesture that does not exist.
+    Raises ValueError for a split or a gesture that does not exist, and for a number out of its range.
     """
 
     gestures: tuple[str, ...] = tuple(GESTURES)
@@ -110,6 +111,9 @@ class WaveConfig:
         object.__setattr__(self, "gestures", tuple(self.gestures))
         if not self.gestures or not set(self.gestures) <= set(GESTURES):
             raise ValueError(f"gestures must be some of {', '.join(GESTURES)}, got {self.gestures}.")
+        require_numbers(self, radius=(0.001, 2.0), corridor=(0.001, 2.0), swing=(0.001, 2.0), hold_s=HOLD_S)
+        require_numbers(self, swing_s=HOLD_S, resting_height=(-2.0, 2.0))
+        require_counts(self, swings=(1, 1000))
 
 
 @dataclass

@@ -7,6 +7,7 @@ import numpy as np
 
 from neon_sim.names import nearest
 
+HOLD_S: Final = (0.02, 60.0)  # s for which a task may ask to hold something: a control step at the least
 SPLITS: Final = ("train", "test")  # of wordings and of objects; what is in one is never in the other
 
 

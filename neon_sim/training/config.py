@@ -235,7 +235,8 @@ def _large(backbone: str, control_mode: str) -> TrainConfig:
 
 
 def _multitask(model: NeonConfig, tasks: Sequence[str], data: str, kind: str, **changes: Any) -> TrainConfig:
-    """Heads on the shipped backbone, from recordings of the tasks that need no walking."""
+    """Heads on the shipped backbone that knows words, from recordings of the tasks that need no walking."""
+    model = replace(model, backbone=BackboneConfig(weights="compact_words"))
     who = "all" if tuple(tasks) == STANDING else "_".join(tasks)
     settings = {"epochs": 30, "batch_size": 128, "gradient_accumulation": 1, "learning_rate": 1e-3, **changes}
     return TrainConfig(

@@ -1,7 +1,9 @@
 """Elastic weight consolidation: springs that pull weights back to where they mattered.
 
 Kirkpatrick et al. 2017: L = L_new + strength / 2 * sum_i F_i (theta_i - theta*_i)^2. F comes from
-`neon_sim.training.fisher` and is normalised to mean 1, since a strength is not portable between nets otherwise.
+`neon_sim.training.fisher` and is normalised to mean 1, since a strength is not portable between nets otherwise. Where
+several anchors are kept, it is the first F that has mean 1, and the others are in its units: a task whose F is larger
+is held as much harder. With each F normalised alone the later tasks are forgotten (`benchmarks/known_ground.py`).
 """
 
 import math
@@ -13,7 +15,18 @@ from torch import Tensor, nn
 
 from neon_sim.training.fisher import Fisher, fisher_diagonal, gaussian_nll, sampled_target
 
-__all__ = ["EWC", "Fisher", "fisher_diagonal", "gaussian_nll", "normalise_fisher", "sampled_target"]
+__all__ = ["EWC", "Fisher", "fisher_diagonal", "fisher_mean", "gaussian_nll", "normalise_fisher", "sampled_target"]
+
+
+def fisher_mean(fisher: Mapping[str, Tensor]) -> float:
+    """Mean over all entries. Raises ValueError for a Fisher that is negative, not finite, or zero everywhere."""
+    count = sum(value.numel() for value in fisher.values())
+    mean = sum(float(value.double().sum()) for value in fisher.values()) / max(count, 1)
+    if not (math.isfinite(mean) and mean > 0.0) or any(bool((value < 0.0).any()) for value in fisher.values()):
+        raise ValueError(
+            f"A Fisher must be non-negative with a positive, finite mean, got {mean}. Does any sample move the output?"
+        )
+    return mean
 
 
 def normalise_fisher(fisher: Mapping[str, Tensor]) -> Fisher:
@@ -21,12 +34,7 @@ def normalise_fisher(fisher: Mapping[str, Tensor]) -> Fisher:
 
     Raises ValueError for a Fisher that is negative, not finite, or zero everywhere.
     """
-    count = sum(value.numel() for value in fisher.values())
-    mean = sum(float(value.double().sum()) for value in fisher.values()) / max(count, 1)
-    if not (math.isfinite(mean) and mean > 0.0) or any(bool((value < 0.0).any()) for value in fisher.values()):
-        raise ValueError(
-            f"A Fisher must be non-negative with a positive, finite mean, got {mean}. Does any sample move the output?"
-        )
+    mean = fisher_mean(fisher)
     return {name: value.detach() / mean for name, value in fisher.items()}
 
 
@@ -34,8 +42,9 @@ class EWC:
     """Weights held by springs: penalty = strength / 2 * sum over anchors and entries of F (theta - theta*)^2.
 
     params: the trainable parameters by name. anchors: theta* by name, or a list of them (separate EWC); fisher: F by
-    name, or as many; each F is normalised to mean 1. Any number of anchors costs as much as one: a sum of parabolas is
-    a parabola. strength: 0 is no EWC. Plain gradient steps need learning rate * strength * max F < 2; `pull_` any.
+    name, or as many, all divided by the first one's mean. Any number of anchors costs as much as one: a sum of
+    parabolas is a parabola. strength: 0 is no EWC. Plain gradient steps need learning rate * strength * max F < 2;
+    `pull_` any.
     """
 
     def __init__(
@@ -52,6 +61,7 @@ class EWC:
         self.params = dict(params)
         self.strength = float(strength)
         self.anchor_count = 0
+        self._scale: float | None = None  # the first Fisher's mean, where all anchors are kept
         self._offset = 0.0  # what the anchors' disagreement among themselves adds to the sum, whatever theta is
         self._centre = {name: param.detach().clone() for name, param in self.params.items()}
         self._fisher = {name: torch.zeros_like(param) for name, param in self.params.items()}
@@ -69,13 +79,17 @@ class EWC:
         """Protect one more set of weights.
 
         decay None keeps every anchor (separate EWC). A number in [0, 1] is online EWC (Schwarz et al. 2018): the newest
-        anchor only, and F = decay * F_old + F_new. Raises ValueError when names or shapes are not those of the params.
+        anchor only, and F = decay * F_old + F_new, each F_new with mean 1. Raises ValueError when names or shapes are
+        not those of the params.
         """
         if decay is not None and not 0.0 <= decay <= 1.0:
             raise ValueError(f"decay must be None or in [0, 1], got {decay}.")
-        anchor, fisher = self._matched(anchor, "anchor"), normalise_fisher(self._matched(fisher, "Fisher"))
-        for name, new in fisher.items():
-            old, centre, value = self._fisher[name], self._centre[name], anchor[name]
+        anchor, fisher = self._matched(anchor, "anchor"), self._matched(fisher, "Fisher")
+        scale = fisher_mean(fisher)
+        if decay is None:
+            self._scale = scale = self._scale or scale
+        for name, measured in fisher.items():
+            new, old, centre, value = measured / scale, self._fisher[name], self._centre[name], anchor[name]
             if decay is not None or self.anchor_count == 0:
                 self._fisher[name], self._centre[name] = (decay or 0.0) * old + new, value.clone()
                 continue
@@ -121,6 +135,7 @@ class EWC:
             "strength": self.strength,
             "anchor_count": self.anchor_count,
             "offset": self._offset,
+            "scale": self._scale,
             "centre": {name: value.clone() for name, value in self._centre.items()},
             "fisher": {name: value.clone() for name, value in self._fisher.items()},
         }
@@ -132,6 +147,7 @@ class EWC:
         self._fisher = {name: value.clone() for name, value in fisher.items()}
         self.strength, self._offset = float(state["strength"]), float(state["offset"])
         self.anchor_count = int(state["anchor_count"])
+        self._scale = state.get("scale")  # states from before there was one go on in the next Fisher's units
 
     def _matched(self, given: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
         if set(given) != set(self.params):

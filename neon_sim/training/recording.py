@@ -14,7 +14,7 @@ from neon_sim.data.lerobot import LeRobotWriter
 from neon_sim.episode import NeonEpisode
 from neon_sim.eval.evaluate import EvaluationJob, build_policy
 from neon_sim.inference.references import STEPS, ExpertPolicy
-from neon_sim.rollout import rollout
+from neon_sim.rollout import FrameLog, rollout
 
 RATE_HZ = 50
 ORPHAN_WAIT_S = 120.0  # a worker whose run was killed ends with its episode
@@ -23,7 +23,11 @@ TELEOP = "teleop"  # the policy's name where a person drives
 
 @dataclass(frozen=True)
 class Collecting:
-    """What is recorded. seconds: of each episode at most."""
+    """What is recorded. seconds: of each episode at most.
+
+    full_lidar: keep whole LiDAR frames as info.lidar_full (T, 20000, 4) float16: x, y, z in m in the torso frame and
+    Livox's reflectivity, misses 0; half a float is exact to 2 mm up to 8 m away, to 16 mm at 40 m.
+    """
 
     task: str = "reach"
     policy: str = "expert"
@@ -34,6 +38,7 @@ class Collecting:
     stop_on_success: bool = False
     noise_rad: float = 0.12  # of noisy_expert: std of the offset per arm joint
     noisy_share: float = 0.5  # of noisy_expert: chunks with an offset
+    full_lidar: bool = False
     seed: int = 0
 
 
@@ -64,6 +69,12 @@ class Shard:
     folder: str
     first_seed: int
     count: int
+
+
+def check_lidar(config: Collecting) -> None:
+    """Raise ValueError for full LiDAR frames of a robot that is not given a LiDAR."""
+    if config.full_lidar and "lidar" not in config.sensors:
+        raise ValueError(f'Full LiDAR frames want "lidar" among the sensors, got {config.sensors}. Add it.')
 
 
 class NoisyExpert(ExpertPolicy):
@@ -97,15 +108,21 @@ class NoisyExpert(ExpertPolicy):
 
 
 class Witness:
-    """A policy under observation: what its words mean at every step is noted, for those who will learn to read them."""
+    """A policy under observation: what its words mean at every step is noted, for those who will learn to read them.
 
-    def __init__(self, policy: Any, env: Any) -> None:
-        self.policy, self._env = policy, env
+    full_lidar: whole LiDAR frames as well, each when it is taken and repeated until the next.
+    """
+
+    def __init__(self, policy: Any, env: Any, full_lidar: bool = False) -> None:
+        self.policy, self._env, self._full_lidar = policy, env, full_lidar
         self._goals: list[tuple[int, np.ndarray]] = []
+        self._scans = FrameLog(np.float16)
+        self._scan_number: int | None = None
+        self._newest_scan = np.zeros((0, 4), np.float16)
 
     def reset(self, env_ids: list[int] | None = None) -> None:
         """Forget the episode before."""
-        self._goals = []
+        self._goals, self._scans, self._scan_number = [], FrameLog(np.float16), None
         self.policy.reset(env_ids)
 
     def observe(self, obs: Mapping[str, np.ndarray], now_s: float) -> None:
@@ -113,6 +130,8 @@ class Witness:
         truth = self._env.privileged()
         if "hand" in truth and "target_pos_b" in truth:
             self._goals.append((truth["hand"], truth["target_pos_b"]))
+        if self._full_lidar:
+            self._scan()
         self.policy.observe(obs, now_s)
 
     def act(self) -> np.ndarray:
@@ -120,14 +139,27 @@ class Witness:
         return self.policy.act()
 
     def infos(self, steps: int) -> dict[str, np.ndarray]:
-        """What was noted, by name: goal_hand (T,) 0 left 1 right, goal_pos_b (T, 3) m, expert_action (T, A)."""
+        """What was noted, by name: goal_hand (T,) 0 left 1 right, goal_pos_b (T, 3) m, expert_action (T, A),
+        lidar_full (T, N, 4) float16. Can be asked once: the LiDAR's frames are handed over, not copied.
+        """
         noted: dict[str, np.ndarray] = {}
         if self._goals:
             hands, places = zip(*self._goals[:steps], strict=True)
             noted = {"goal_hand": np.array(hands), "goal_pos_b": np.array(places, np.float32)}
         if isinstance(self.policy, NoisyExpert):
             noted["expert_action"] = np.concatenate(self.policy.wanted)[:steps]
+        if len(self._scans):
+            noted["lidar_full"] = self._scans.array(steps)
         return noted
+
+    def _scan(self) -> None:
+        """The frame that the robot's LiDAR took at this step, all of it, or the one before if it took none."""
+        robot = self._env.robot
+        lidar = robot.sensor("lidar")
+        number = lidar.get_state()["frame"]
+        if number != self._scan_number:
+            self._scan_number, self._newest_scan = number, lidar.full_frame(robot.data).astype(np.float16)
+        self._scans.append(self._newest_scan)
 
 
 class Recorder:
@@ -139,12 +171,13 @@ class Recorder:
         window: show the robot live.
 
     Raises:
-        ValueError: "teleop" without a driver.
+        ValueError: "teleop" without a driver, or full LiDAR frames of a robot without LiDAR.
     """
 
     def __init__(self, config: Collecting, driver: Callable[[Any], Any] | None = None, window: bool = False) -> None:
         if config.policy == TELEOP and driver is None:
             raise ValueError("The policy 'teleop' is a person. Say how it drives: agents/collect.py --policy teleop.")
+        check_lidar(config)
         self.config = config
         self.env: Any = gymnasium.make(
             "NeonG1-v0",
@@ -162,7 +195,7 @@ class Recorder:
             policy = NoisyExpert(self.env, config.noise_rad, config.noisy_share)
         else:
             policy = build_policy(EvaluationJob("collect", config.policy, ()), self.env)
-        self.policy = Witness(policy, self.env)
+        self.policy = Witness(policy, self.env, config.full_lidar)
 
     def episode(self, seed: int) -> NeonEpisode:
         """Play one episode and keep everything that was observed."""

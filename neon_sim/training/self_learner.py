@@ -6,6 +6,7 @@ it achieved, so that token is put in place of the one that was asked for, and no
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from neon_sim.training.head_decoder import HeadDecoder, head_fisher
 from neon_sim.training.losses import coherence_loss, consistency_loss, hindsight_loss, outcome_loss
 from neon_sim.training.practice import PractisingPolicy
 from neon_sim.training.protection import EWCConfig, NoneConfig, ProtectionConfig, finite_rows, make_protection
+from neon_sim.training.quick_decoder import quick_decode
 
 ASKED_SHARE = 4  # coherence and consistency look at a quarter of a batch: they only hold the heads in place
 PALM_SLICES = (slice(0, 3), slice(7, 10))  # left and right palm position in the eef observation
@@ -70,10 +72,9 @@ class NeonSelfLearner:
         practice = np.random.default_rng([config.seed, 2])  # its own: updates may be made in another process
         self.policy = PractisingPolicy(model, config.practice_noise_m, practice)
         self.params = dict(self.decoder.named_parameters())
-        self.optimizer = torch.optim.Adam(self.params.values(), lr=config.learning_rate, betas=(0.85, 0.99))
-        self.forward_optimizer = torch.optim.Adam(
-            forward_model.net.parameters(), lr=min(1e-3, 3 * config.learning_rate)
-        )
+        rate, forward_rate = config.learning_rate, min(1e-3, 3 * config.learning_rate)
+        self.optimizer = torch.optim.Adam(self.params.values(), lr=rate, betas=(0.85, 0.99), fused=True)
+        self.forward_optimizer = torch.optim.Adam(forward_model.net.parameters(), lr=forward_rate, fused=True)
         self.strategy = make_protection(_strategy_of(config), self.params, np.random.default_rng([config.seed, 1]))
         self.drift = None if config.drift is None else DriftDetector(config.drift)
         checks = config.adoption
@@ -152,7 +153,7 @@ class NeonSelfLearner:
         losses = self.losses(batch)  # in float32: where a CPU has no bfloat16, autocast costs ten times as much
         total = self._objective(losses)
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        total.backward(inputs=list(self.params.values()))  # the forward model has a step of its own
         size = nn.utils.clip_grad_norm_(self.params.values(), self.config.max_grad_norm)
         if not torch.isfinite(size):
             return {}
@@ -166,15 +167,15 @@ class NeonSelfLearner:
         """The four losses of a batch, each with a path to the heads (see `neon_sim.training.losses`)."""
         size = len(batch["fused"])
         share = max(1, size // ASKED_SHARE)
-        both = self.decoder(
-            torch.cat([batch["fused"], batch["fused"][:share]]), torch.cat([batch["achieved"], batch["goal"][:share]])
-        )
+        fused = torch.cat([batch["fused"], batch["fused"][:share]])
+        both = quick_decode(self.decoder, fused, torch.cat([batch["achieved"], batch["goal"][:share]]))
+        foreseen = self.forward_model(fused, both)
         told, asked, before = both[:size], both[size:], batch["fused"][:share]
         wanted = self.forward_model.wanted_change(batch["text"][:share]).detach()
         return {
             "hindsight": hindsight_loss(told, batch["executed"], batch["weight"]),
-            "outcome": outcome_loss(self.forward_model(batch["fused"], told), batch["fused_after"]),
-            "coherence": coherence_loss(self.forward_model(before, asked), before, wanted),
+            "outcome": outcome_loss(foreseen[:size], batch["fused_after"]),
+            "coherence": coherence_loss(foreseen[size:], before, wanted),
             "consistency": consistency_loss(asked, batch["executed"][:share]),
         }
 
@@ -234,20 +235,17 @@ class NeonSelfLearner:
         rest, before = last_palms[where], self._episode[-1][2][where]
         arrived = float((rest - before).norm()) < self.config.settled_m
         achieved = make_goal(torch.tensor([hand]), rest[None])[0]
+        self._keep(self._chunks(last_fused, lambda _: achieved, float(arrived)))
+
+    def _chunks(self, last_fused: Tensor, achieved: Callable[[Decision], Tensor], weight: float) -> list[Experience]:
+        """The episode as experience; `achieved` gives the goal token (5,) that a decision is the right one for."""
         afters = [fused for _, fused, _ in self._episode[1:]] + [last_fused]
-        items = [
+        return [
             Experience(
-                fused=fused,
-                fused_after=after,
-                text=decision.features.text[0],
-                goal=decision.goal[0],
-                executed=decision.chunk[0],
-                achieved=achieved,
-                weight=float(arrived),
+                fused, after, decision.features.text[0], decision.goal[0], decision.chunk[0], achieved(decision), weight
             )
             for (decision, fused, _), after in zip(self._episode, afters, strict=True)
         ]
-        self._keep(items)
 
     def _keep(self, items: list[Experience]) -> None:
         """Into the buffer and the strategy's memory, or held back; what is not finite goes nowhere."""

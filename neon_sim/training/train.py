@@ -10,30 +10,37 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from neon_sim.data.data_soup import DataSoup
-from neon_sim.data.windows import WindowConfig
-from neon_sim.model.feature_cache import FeatureCache
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.model.video_backbone import VideoBackbone
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.averaging import WeightAverage
 from neon_sim.training.batches import Group, batches, group_windows
-from neon_sim.training.chunk_loss import Encoder, encode_group, group_losses, teacher_chunk
-from neon_sim.training.distributed import join_team
+from neon_sim.training.chunk_loss import encode_group, group_losses, teacher_chunk
+from neon_sim.training.distributed import gathered, is_spread, join_team, share_of, spread_optimizer_state
 from neon_sim.training.input_statistics import set_statistics
 from neon_sim.training.interrupt import deferred_interrupt
 from neon_sim.training.optim import make_optimizer, rate_at
 from neon_sim.training.precision import mixed_precision
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.train_config import TrainConfig
+from neon_sim.training.train_parts import (
+    build_encoder,
+    held_back_soup,
+    load_teacher,
+    model_config,
+    open_tensorboard,
+    seed_of_step,
+    story,
+    window_config,
+    write_adapter,
+)
 
 
 class NeonTrainer:
@@ -60,19 +67,24 @@ class NeonTrainer:
             claim_folder(config.folder, {**config.decides(), "processes": self.team.size})
         self.team.wait()
         torch.manual_seed(config.seed)
-        self.model = NeonVLA(_with_group_weights(config), backbone)
+        self.model = NeonVLA(model_config(config), backbone)
         self.model.load_backbone()
         self.model.to(self.team.device)
-        self.windows = _windows(self.model, config)
+        self.windows = window_config(config)
         assert config.data is not None  # check() saw to it
         space = self.model.action_space
         self.soup = DataSoup(config.data, space, self.windows, config.seed)
-        self.held_back = _held_back(config, self.soup, self.windows)
+        self.held_back = held_back_soup(config, self.soup, self.windows)
+        if config.shard_backbone:
+            self.team.spread(self.model.backbone)
         self.params = [p for p in (*self.model.parameters(), *self.model.backbone.parameters()) if p.requires_grad]
-        self.optimizer = make_optimizer(self.params, config)
+        self.spread = [p for p in self.params if is_spread(p)]
+        self.optimizer = make_optimizer([p for p in self.params if not is_spread(p)], config)
+        if self.spread:  # in a group of their own: what lies here and what lies everywhere is not stepped in one call
+            self.optimizer.add_param_group({"params": self.spread})
         self.average = WeightAverage(self.params, config.ema_decay)
-        self.encode = _encoder(self.model, config)
-        self.teacher = _teacher(config, self.model)
+        self.encode = build_encoder(self.model, config)
+        self.teacher = load_teacher(config, self.model)
         self.total_steps = config.max_steps or self._steps_in(config.epochs)
         self.step, self.best_loss = 0, float("inf")
         if (config.folder / "state.pt").exists():
@@ -87,7 +99,7 @@ class NeonTrainer:
         seconds, and the samples by source.
         """
         config, begun, saved = self.config, time.perf_counter(), time.monotonic()
-        writer = _tensorboard(config.folder) if self.team.leads else None
+        writer = open_tensorboard(config.folder) if self.team.leads else None
         bar = tqdm(
             total=self.total_steps, initial=self.step, unit="step", disable=not (self.progress and self.team.leads)
         )
@@ -103,10 +115,11 @@ class NeonTrainer:
                     if done or self.step % config.evaluate_every == 0:
                         last_loss = self._report(losses, writer)
                         losses.clear()
-                    if done or interrupt.asked or self._due(saved):
+                    stopped = self._anyone(interrupt.asked)
+                    if self._anyone(done or stopped or self._due(saved)):
                         self.save()
                         saved = time.monotonic()
-                    if interrupt.asked and not done:
+                    if stopped and not done:
                         raise KeyboardInterrupt
         finally:
             bar.close()
@@ -126,17 +139,17 @@ class NeonTrainer:
         """One optimiser step from `gradient_accumulation` batches of this process; returns the loss over all."""
         config, team = self.config, self.team
         self.model.train()
-        torch.manual_seed(_seed_of(config.seed, self.step, team.rank))
+        torch.manual_seed(seed_of_step(config.seed, self.step, team.rank))
         groups = [group for batch in micro_batches for group in batch]
         entries = team.total(sum(group.entries for group in groups))
         goals = team.total(sum(group.goals for group in groups))
         loss_sum = 0.0
-        for group in groups:
-            loss = self._loss(group.to(team.device), entries, goals)
+        for group, counts in self._turns(groups):
+            loss = self._loss(group.to(team.device), entries, goals) * counts
             loss.backward()
             loss_sum += float(loss.detach())
         team.sum_gradients(self.params)
-        nn.utils.clip_grad_norm_(self.params, config.max_grad_norm)
+        team.clip_gradients(self.params, config.max_grad_norm)
         for settings in self.optimizer.param_groups:
             settings["lr"] = rate_at(self.step, self.total_steps, config)
         self.optimizer.step()
@@ -144,6 +157,19 @@ class NeonTrainer:
         self.step += 1
         self.average.update(self.step)
         return team.total(loss_sum)
+
+    def _turns(self, groups: list[Group]) -> Iterator[tuple[Group, float]]:
+        """Groups with the weight 1; where weights are spread, the last one again with 0 until everybody is through.
+
+        A layer is gathered by all processes together, so all of them must have equally many passes.
+        """
+        yield from ((group, 1.0) for group in groups)
+        if self.spread:
+            yield from ((groups[-1], 0.0) for _ in range(len(groups), self.team.most(len(groups))))
+
+    def _anyone(self, asks: bool) -> bool:
+        """Where weights are spread, all processes save and stop together: whether one of them asks to."""
+        return self.team.most(int(asks)) > 0 if self.spread else asks
 
     def _loss(self, group: Group, entries: float, goals: float) -> torch.Tensor:
         """This group's part of the mean over everything that makes the step, on all processes (D16)."""
@@ -184,15 +210,18 @@ class NeonTrainer:
         return {name: value / entries for name, value in squared.items()}
 
     def save(self) -> None:
-        """Write `last` and the state, each replaced as a whole; only the leading process does."""
+        """Write `last` and the state, each replaced as a whole; only the leading process does.
+
+        What is spread over the processes is put together for it, which takes all of them.
+        """
+        adapter, optimizer = self._adapter(), gathered(self.optimizer.state_dict())
         if not self.team.leads:
             return
-        with self.average.in_place():
-            self.model.save_pretrained(self.config.folder / "last", training=_story(self.config, self.step))
+        self._write("last", adapter)
         state = {
             "model": self.model.state_dict(),
-            "adapter": [p.detach() for p in self.model.backbone.parameters() if p.requires_grad],
-            "optimizer": self.optimizer.state_dict(),
+            "adapter": adapter,
+            "optimizer": optimizer,
             "average": self.average.values,
             "step": self.step,
             "best_loss": self.best_loss,
@@ -201,14 +230,26 @@ class NeonTrainer:
         torch.save(state, buffer)
         replace_bytes(self.config.folder / "state.pt", buffer.getbuffer())
 
+    def _adapter(self) -> list[torch.Tensor]:
+        """What is trained of the backbone, put together: where it is spread, all processes must ask for it."""
+        return gathered([p.detach() for p in self.model.backbone.parameters() if p.requires_grad])
+
+    def _write(self, name: str, adapter: list[torch.Tensor]) -> None:
+        """A checkpoint with the averaged weights, and a LoRA adapter for `BackboneConfig.adapter` below it."""
+        folder = self.config.folder / name
+        with self.average.in_place():
+            self.model.save_pretrained(folder, training=story(self.config, self.step))
+            write_adapter(self.model.backbone, adapter, folder / "adapter")
+
     def _load(self) -> None:
         state = torch.load(self.config.folder / "state.pt", weights_only=True, map_location=self.team.device)
         self.model.load_state_dict(state["model"])
         adapter = [p for p in self.model.backbone.parameters() if p.requires_grad]
         with torch.no_grad():
             for param, value in zip(adapter, state["adapter"], strict=True):
-                param.copy_(value)
+                param.copy_(share_of(value, param))
         self.optimizer.load_state_dict(state["optimizer"])
+        spread_optimizer_state(self.optimizer)
         self.average.values = state["average"]
         self.step, self.best_loss = int(state["step"]), float(state["best_loss"])
 
@@ -226,14 +267,15 @@ class NeonTrainer:
 
     def _report(self, losses: list[float], writer: Any) -> float:
         """Evaluate, keep the best, log; returns the loss that is compared."""
+        if not (self.team.leads or self.spread):
+            return float("nan")
+        figures, adapter = {"train_loss": float(np.mean(losses)), **self.evaluate()}, self._adapter()
         if not self.team.leads:
             return float("nan")
-        figures = {"train_loss": float(np.mean(losses)), **self.evaluate()}
         judged = figures.get("mse", figures["train_loss"])
         if judged < self.best_loss:
             self.best_loss = judged
-            with self.average.in_place():
-                self.model.save_pretrained(self.config.folder / "best", training=_story(self.config, self.step))
+            self._write("best", adapter)
         with open(self.config.folder / "log.jsonl", "a") as file:
             file.write(json.dumps({"step": self.step, **figures}) + "\n")
         for name, value in figures.items():
@@ -251,55 +293,4 @@ class NeonTrainer:
         config = self.config
         if config.push_to_hub and config.hub_model_id and self.team.leads:
             best = NeonVLA.from_pretrained(config.folder / "best", backbone=self.model.backbone)
-            best.push_to_hub(config.hub_model_id, private=config.hub_private, training=_story(config, self.step))
-
-
-def _with_group_weights(config: TrainConfig) -> Any:
-    if not config.group_weights:
-        return config.model
-    return replace(config.model, head={**config.model.head, "group_weights": config.group_weights})
-
-
-def _windows(model: NeonVLA, config: TrainConfig) -> WindowConfig:
-    backbone = config.model.backbone
-    return WindowConfig(
-        config.model.num_action_steps, config.stride, backbone.fps, backbone.max_frames, backbone.image_size
-    )
-
-
-def _held_back(config: TrainConfig, soup: DataSoup, windows: WindowConfig) -> DataSoup | None:
-    assert config.data is not None
-    if config.data.validation_share == 0.0 or max(len(source) for source in soup.sources.values()) < 2:
-        return None
-    return DataSoup(config.data, soup.action_space, windows, config.seed, validation=True)
-
-
-def _encoder(model: NeonVLA, config: TrainConfig) -> Encoder:
-    if config.feature_cache is None:
-        return model.encode
-    return FeatureCache(config.feature_cache, model.backbone)
-
-
-def _teacher(config: TrainConfig, model: NeonVLA) -> NeonVLA | None:
-    if config.teacher is None:
-        return None
-    teacher = NeonVLA.from_pretrained(config.teacher, control_mode=config.model.control_mode, backbone=model.backbone)
-    return teacher.requires_grad_(False).to(next(model.parameters()).device)
-
-
-def _seed_of(seed: int, step: int, rank: int) -> int:
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _story(config: TrainConfig, step: int) -> dict[str, Any]:
-    """What a model card says about how the weights were made."""
-    sources = [] if config.data is None else [f"{s.name} ({s.type}, weight {s.weight:g})" for s in config.data.sources]
-    told = {"steps": step, "seed": config.seed, "learning_rate": config.learning_rate, "optimizer": config.optim}
-    batch = config.batch_size * config.gradient_accumulation
-    return {**told, "samples_per_step_and_process": batch, "data": ", ".join(sources)}
-
-
-def _tensorboard(folder: Path) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(folder)
+            best.push_to_hub(config.hub_model_id, private=config.hub_private, training=story(config, self.step))

@@ -38,6 +38,7 @@ class TrainConfig:
     feature_cache: str | None = None  # folder; what a frozen backbone says about a clip is kept there
     stride: int = 16  # control steps between two samples of an episode
     num_workers: int = 0  # processes that read data; 0 = in this one
+    shard_backbone: bool = False  # several processes: each keeps a share of a trained backbone's weights (FSDP2)
     seed: int = 0
     device: str = "auto"  # cuda, mps or cpu
     save_every_s: float = 300.0
@@ -62,12 +63,28 @@ class TrainConfig:
                 raise ValueError(f"TrainConfig.{name} wants a number in [0, 1), got {getattr(self, name)}.")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"TrainConfig.max_steps wants at least 1, got {self.max_steps}.")
+        if self.shard_backbone:
+            self._check_shards()
         if self.data is None:
             raise ValueError("TrainConfig.data is missing: say what to learn from, DataSoupConfig(sources=[...]).")
+
+    def _check_shards(self) -> None:
+        if self.model.backbone.freeze_backbone:
+            raise ValueError(
+                "TrainConfig.shard_backbone is for a backbone that is trained: set BackboneConfig.freeze_backbone to "
+                "False, or leave it out; every process keeps a frozen one whole."
+            )
+        if self.optim != "adamw" or self.ema_decay:
+            raise ValueError(
+                "TrainConfig.shard_backbone wants optim 'adamw' and ema_decay 0: neither 8-bit states nor the average "
+                f"can be cut into shares. Got {self.optim!r} and {self.ema_decay}."
+            )
 
     def decides(self) -> dict[str, Any]:
         """The fields that change the weights: a run that goes on must have the same ones."""
         free = {"output_dir", "num_workers", "save_every_s", "push_to_hub", "hub_model_id", "hub_private"}
+        if not self.shard_backbone:  # runs that began before there was a choice
+            free.add("shard_backbone")
         return {name: value for name, value in vars(self).items() if name not in {*free, "feature_cache", "device"}}
 
     @property

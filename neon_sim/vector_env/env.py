@@ -43,7 +43,8 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         **overrides: fields of `NeonG1Config` by name.
 
     Attributes:
-        envs: the single envs. Break one with `envs.envs[i].world.apply_fault(...)`; ask one with `single(i)`.
+        envs: the single envs. Break one with `envs.envs[i].world.apply_fault(...)`; ask one with `single(i)`. From the
+            first look at them on, each step brings the data of their robots up to date, which takes a little longer.
         batched: whether all is done in one go; False = rewards and sensors are worked out env by env.
 
     Raises:
@@ -72,7 +73,7 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         self._robots = _twins(first, num_envs)
         self.config = first.config
         others = [NeonG1Env(self.config, robot, render_mode) for robot in self._robots[1:]]
-        self.envs: tuple[NeonG1Env, ...] = (first, *others)
+        self._envs: tuple[NeonG1Env, ...] = (first, *others)
         self.single_observation_space, self.single_action_space = first.observation_space, first.action_space
         self.observation_space = batch_space(first.observation_space, num_envs)
         self.action_space = batch_space(first.action_space, num_envs)
@@ -91,6 +92,12 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         }
         self._words = np.full(num_envs, "", dtype=object)
         self._started = False
+
+    @property
+    def envs(self) -> tuple[NeonG1Env, ...]:
+        """The single envs; see above."""
+        self._fleet.watch()
+        return self._envs
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -139,7 +146,7 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
 
         It is there to be looked at: stepping it leaves this env behind.
         """
-        env = self.envs[index]
+        env = self._envs[index]
         robot = self._fleet.hand_back(index)
         mujoco.mj_kinematics(robot.model, robot.data)
         state = env.get_state()
@@ -151,19 +158,20 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
 
     def render(self) -> tuple[Any, ...]:
         """One picture of each env."""
+        self._fleet.release_all()
         for robot in self._robots:
             mujoco.mj_kinematics(robot.model, robot.data)
-        return tuple(env.render() for env in self.envs)
+        return tuple(env.render() for env in self._envs)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close every env and stop the threads."""
-        for env in self.envs:
+        for env in self._envs:
             env.close()
         self._fleet.close()
 
     def _begin(self, row: int, seed: int | None = None, options: dict[str, Any] | None = None) -> dict[str, Any]:
         """Reset one env and return its info."""
-        env = self.envs[row]
+        env = self._envs[row]
         obs, info = env.reset(seed=seed, options=options)
         for name, value in obs.items():
             self._obs[name][row] = value
@@ -237,7 +245,7 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         infos: dict[str, Any] = {}
         for row in rows.tolist():
             with _moved(self._robots[row]):
-                obs, reward[row], terminated[row], truncated[row], info = self.envs[row].step(actions[row])
+                obs, reward[row], terminated[row], truncated[row], info = self._envs[row].step(actions[row])
             for name, value in obs.items():
                 self._obs[name][row] = value
             infos = self._add_info(infos, info, row)

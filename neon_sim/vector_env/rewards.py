@@ -101,7 +101,7 @@ class ReachRewards:
 
     def reward(self, rows: np.ndarray, now: Moment) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]:
         """Distance, upright."""
-        arms = now.sensed.limb_poses[-1, :, 2:] if now.true else limb_poses(now.joint_pos, first=2)[-1]
+        arms = now.sensed.limb_poses[-1, :, -2:] if now.true else limb_poses(now.joint_pos, first=2)[-1]
         wrist = arms[np.arange(len(self._hand)), self._hand]  # (N, 4, 4)
         palm_w = now.pos_w + quat_rotate(now.quat_wxyz, (wrist @ self._palm)[:, :3])
         gap = palm_w - self._ball_w

@@ -33,7 +33,7 @@ def proprio_rows(sensed: SensedRows, velocity: np.ndarray) -> np.ndarray:
 
 def eef_rows(sensed: SensedRows) -> np.ndarray:
     """(N, 14) float32 as `sensors.proprio.eef_vector`: left palm pos 3, quat_wxyz 4, right palm pos 3, quat 4."""
-    wrist = sensed.limb_poses[-1, :, 2:]  # (N, 2, 4, 4)
+    wrist = sensed.limb_poses[-1, :, -2:]  # (N, 2, 4, 4)
     rows = np.empty((len(wrist), 2, EEF_DIM // 2), np.float32)
     rows[..., :3] = (wrist @ _PALM)[..., :3]
     rows[..., 3:] = matrix_to_quat(wrist[..., :3, :3])

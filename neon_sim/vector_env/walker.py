@@ -12,6 +12,7 @@ from neon_sim import walker as single
 from neon_sim.locomotion.network import WalkerWeights
 from neon_sim.locomotion.stepper import OWN, Stepper
 from neon_sim.vector_env.balance import BalanceBatch
+from neon_sim.vector_env.network import NetworkRows
 
 _WAIST_YAW: Final = 12
 
@@ -26,7 +27,7 @@ class SensedRows(NamedTuple):
     quat_wxyz: np.ndarray  # (R, 4)
     gyro: np.ndarray  # (R, 3) rad/s
     gravity_b: np.ndarray  # (R, 3)
-    limb_poses: np.ndarray  # (10, R, 4, 4, 4)
+    limb_poses: np.ndarray  # (10, R, 4, 4, 4), or (10, R, 2, 4, 4) of the arms alone where nobody walks
 
     def of(self, rows: np.ndarray) -> "SensedRows":
         """Those of some robots."""
@@ -47,8 +48,10 @@ class WalkerBatch:
     def __init__(self, count: int, weights: WalkerWeights, owned_mask: np.ndarray) -> None:
         self.weights, self._owned = weights, owned_mask[OWN]
         self._owns_waist = 0.0 if owned_mask[_WAIST_YAW] else 1.0
-        self._balance = BalanceBatch(count)
+        self._balance, self._network = BalanceBatch(count), NetworkRows(weights)
         self._memory = Stepper(count, weights.gains).get_state()
+        # Those that stepped last, and what they carry, which is newer than `_memory` until `_put_back`.
+        self._stepper, self._walking = Stepper(0, weights.gains), np.empty(0, dtype=np.intp)
         self._stepping = np.zeros(count, dtype=bool)
         self._was_stepping = np.zeros(count, dtype=bool)
         self._quiet = np.zeros(count, dtype=np.intp)
@@ -58,6 +61,7 @@ class WalkerBatch:
 
     def load(self, row: int, state: Mapping[str, Any]) -> None:
         """Take over what one `Walker.get_state` says."""
+        self._put_back()
         self._balance.load(row, state["balance"])
         for name, value in state["stepper"].items():
             self._memory[name][row] = value[0]
@@ -67,6 +71,7 @@ class WalkerBatch:
 
     def state_of(self, row: int) -> dict[str, Any]:
         """One row as `Walker.set_state` takes it."""
+        self._put_back()
         return {
             "balance": self._balance.state_of(row),
             "stepper": {name: value[row : row + 1].copy() for name, value in self._memory.items()},
@@ -120,17 +125,22 @@ class WalkerBatch:
         fast = np.hypot(speed[:, 0], speed[:, 1]) > single.STEP_SPEED
         begin = rows[_wanted(command) | fast | (_lean(sensed) > single.STEP_LEAN)]
         if len(begin):
+            self._put_back()
             self._stepping[begin], self._quiet[begin], self._speed[begin] = True, 0, 0.0
             fresh = Stepper(len(begin), self.weights.gains)
             fresh.reset()
             fresh.memory.height[:] = self._balance.height[begin]
-            self._keep(begin, fresh)
+            for name, value in vars(fresh.memory).items():
+                self._memory[name][begin] = value
         return own
 
     def _walk(self, rows: np.ndarray, sensed: SensedRows, command: np.ndarray) -> np.ndarray:
         """Targets (R, 15) of those that step, and who of them comes to stand."""
-        stepper = Stepper(len(rows), self.weights.gains)
-        stepper.set_state({name: value[rows] for name, value in self._memory.items()})
+        if not np.array_equal(rows, self._walking):
+            self._put_back()
+            self._stepper, self._walking = Stepper(len(rows), self.weights.gains), rows
+            self._stepper.set_state({name: value[rows] for name, value in self._memory.items()})
+        stepper = self._stepper
         observation = stepper.observe(
             sensed.joint_pos,
             sensed.joint_vel,
@@ -140,8 +150,7 @@ class WalkerBatch:
             self._owns_waist,
             sensed.limb_poses,
         )
-        own = stepper.targets(self.weights.act(observation))
-        self._keep(rows, stepper)
+        own = stepper.targets(self._network.act(observation))
         memory = stepper.memory
         speed = np.hypot(memory.slow[:, 0], memory.slow[:, 1])
         quiet = ~_wanted(command) & (memory.amplitude < single.REST_AMPLITUDE) & (speed < single.REST_SPEED)
@@ -153,9 +162,11 @@ class WalkerBatch:
             self._balance.take_over(rows[rest], sensed.joint_pos[rest], sensed.gravity_b[rest], memory.height[rest])
         return own
 
-    def _keep(self, rows: np.ndarray, stepper: Stepper) -> None:
-        for name, value in vars(stepper.memory).items():
-            self._memory[name][rows] = value
+    def _put_back(self) -> None:
+        """Bring `_memory` up to date and forget who stepped last."""
+        for name, value in vars(self._stepper.memory).items():
+            self._memory[name][self._walking] = value
+        self._stepper, self._walking = Stepper(0, self.weights.gains), np.empty(0, dtype=np.intp)
 
     def _faded(self, rows: np.ndarray, own: np.ndarray, stepping: np.ndarray) -> np.ndarray:
         """The targets (R, 15), without a jump where one controller follows the other."""

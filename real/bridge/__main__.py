@@ -6,6 +6,7 @@ Orders: {"faults": {"bad_crc": true}}  {"press": {"buttons": ["L2", "R2"]}}  {"h
 """
 
 import argparse
+import gc
 import json
 import signal
 import sys
@@ -97,6 +98,7 @@ def main() -> None:
         signal.signal(name, lambda *_: stop.set())
     with Bridge(parse()) as bridge:
         threading.Thread(target=listen, args=(bridge,), daemon=True).start()
+        gc.freeze()  # nothing that was loaded is looked through again
         say("ready", domain=bridge.config.domain, mode=bridge.config.mode)
         while not stop.is_set():
             bridge.step()

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 
 from neon_sim.g1 import joints
-from neon_sim.real.bridge.motors import Motors, blended
+from neon_sim.real.bridge.motors import Motors, blended, ordered
 
 WEIGHT_SLOT: Final = 29  # motor_cmd[29].q carries the weight: unitree_sdk2_python 37116c52 g1_arm7_sdk_dds_example
 RELEASE_S: Final = 1.0  # how long a full weight takes to go when the client falls silent, as that example's release
@@ -33,8 +33,7 @@ class ArmOverlay:
     def take(self, command: np.ndarray) -> None:
         """Accept a LowCmd record."""
         self.weight = float(np.clip(command["motor_cmd"]["q"][WEIGHT_SLOT], 0.0, 1.0))
-        motors = command["motor_cmd"][: joints.NUM_JOINTS]
-        self._motors = Motors(*(motors[name].astype(np.float64) for name in Motors._fields))
+        self._motors = ordered(command)
         self._joints = _UPPER & ((self._motors.kp > 0.0) | (self._motors.kd > 0.0))
 
     def fade(self, dt: float) -> None:

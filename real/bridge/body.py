@@ -40,13 +40,17 @@ class Body:
         self._driven: Motors | None = None
         data = self.data
         # Views of MuJoCo's own memory, made once. Sensors hold what they read at the beginning of the last tick.
+        self.pelvis_pos, self.pelvis_vel = data.qpos[:3], data.qvel[:3]  # m; m/s, world frame
         self.pelvis_quat, self.gyro = data.qpos[3:7], data.qvel[3:6]  # wxyz; rad/s, pelvis frame
         self.joint_pos, self.joint_vel = data.qpos[7 : 7 + _NUM], data.qvel[6 : 6 + _NUM]  # rad, rad/s
+        self.joint_acceleration = data.qacc[6 : 6 + _NUM]  # rad/s^2
         self.joint_torque = data.actuator_force[:_NUM]  # N m
         self.pelvis_acceleration = self._sensor("imu-pelvis-linear-acceleration")  # (3,) m/s^2
         self.torso_gyro = self._sensor("imu-torso-angular-velocity")  # (3,) rad/s
         self.torso_acceleration = self._sensor("imu-torso-linear-acceleration")  # (3,) m/s^2
         self.torso_imu_matrix = data.site("imu_in_torso").xmat  # (9,) to the world
+        self._ctrl = data.ctrl[:_NUM]
+        self._gain, self._bias = self.model.actuator_gainprm[:_NUM, 0], self.model.actuator_biasprm[:_NUM, :3].T
 
     @property
     def time_s(self) -> float:
@@ -75,12 +79,12 @@ class Body:
         """
         if motors is self._driven:
             return
-        model = self.model
-        model.actuator_gainprm[:_NUM, 0] = motors.kp
-        model.actuator_biasprm[:_NUM, 0] = motors.kd * motors.dq + motors.tau
-        model.actuator_biasprm[:_NUM, 1] = -motors.kp
-        model.actuator_biasprm[:_NUM, 2] = -motors.kd
-        self.data.ctrl[:_NUM] = motors.q
+        bias = self._bias
+        self._gain[:] = motors.kp
+        bias[0] = motors.kd * motors.dq + motors.tau
+        np.negative(motors.kp, out=bias[1])
+        np.negative(motors.kd, out=bias[2])
+        self._ctrl[:] = motors.q
         self._driven = motors
 
     def tick(self) -> None:

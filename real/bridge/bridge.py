@@ -1,5 +1,6 @@
 """The simulated G1 behind the robot's own topics and services: clients cannot tell it from hardware."""
 
+import logging
 import threading
 import time
 from collections import deque
@@ -23,14 +24,20 @@ if TYPE_CHECKING:
     from neon_sim.real.bridge.senses import Senses
 
 REPEAT_S: Final = 0.05  # in lock-step the present state is said again so often, for who came late
+_LOG = logging.getLogger(__name__)
 _DEBUG_MODE: Final = ("L2", "R2")  # the operator's way to release the motors
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a person would want to know."""
+    """Something that a person would want to know.
 
-    name: str  # "motors", "watchdog", "commands_again", "refuses", "fell"
+    name: "motors" (somebody else has them), "fsm" (a client changed the state), "fell", "watchdog", "commands_again",
+    "refuses" and "a_b_taken_as_pitch_roll" (once per topic), "faults" (those that are on), "gantry", "says", "plays",
+    "service_failed" (once per reason), "senses_ended".
+    """
+
+    name: str
     time_s: float  # simulated
     at_s: float  # of CLOCK_MONOTONIC, which all processes of a machine share
     details: dict[str, Any]
@@ -55,6 +62,7 @@ class Bridge:
         self.link: Link
         self._running = False
         self._senses: Senses | None = None
+        self._sees = False
         self._services: Services | None = None
         self._second_writer: Writer | None = None
 
@@ -76,6 +84,7 @@ class Bridge:
         try:
             if self.config.senses:
                 self._senses = open_senses(self.config, self.body)
+                self._sees = True
             speaker = self._senses if "audio" in self.config.senses else None
             self._services = offer_services(self.link, self.control, arms, self.body, self._tell, speaker, self.lock)
         except (LinkError, ImportError):
@@ -110,6 +119,7 @@ class Bridge:
         """Let something be wrong on the wire from the next state on; `WireFaults()` heals everything."""
         with self.lock:
             self.states.inject(faults)
+            self._tell("faults", wrong=faults.wrong())
             if faults.second_writer and self._second_writer is None:
                 self._second_writer = self.link.writer(Owner.LOW_CMD.value, LowCmd)
             elif not faults.second_writer and self._second_writer is not None:
@@ -169,9 +179,20 @@ class Bridge:
 
     def _publish(self) -> None:
         locomotion = self.locomotion
-        if self._senses is not None and self.body.ticks % WALKER_TICKS == 0:
-            self._senses.show()
+        if self._sees and self.body.ticks % WALKER_TICKS == 0:
+            self._show()
         self.states.publish(int(locomotion.fsm), int(locomotion.moving))
+
+    def _show(self) -> None:
+        """A robot whose camera has died still stands: it goes on without its senses, and says so."""
+        assert self._senses is not None
+        try:
+            self._senses.show()
+        except LinkError as error:
+            self._sees = False
+            self._senses.close()
+            self._tell("senses_ended", why=str(error))
+            _LOG.error("%s", error)
 
     def _tell(self, name: str, **details: Any) -> None:
         self.events.append(Event(name, self.body.time_s, time.monotonic(), details))

@@ -5,19 +5,24 @@ from collections import Counter
 import numpy as np
 
 from neon_sim.real import crc
+from neon_sim.real.bridge.motors import numbers
 from neon_sim.real.codec import WireError, layout
 from neon_sim.real.idl.unitree_hg import LowCmd
 from neon_sim.real.transport import Link
 
 QUEUE = 16  # commands that wait; in real time only the newest counts
-_FLOATS = ("q", "dq", "tau", "kp", "kd")
+_PITCH_ROLL, _A_B = 0, 1  # mode_pr: what the ankles' and the waist's numbers mean, joints or the motors behind them
 
 
 class CommandReader:
     """One topic of LowCmd. Counts what it takes and what it refuses, by reason.
 
+    The motors A and B of ankles and waist are not simulated: a command for them, as the vendor's low-level example
+    sends from its sixth second on, is taken as one for pitch and roll.
+
     Attributes:
-        accepted: how many commands were good. refused: reason -> how many.
+        accepted: how many commands were good. a_b: how many of them were meant for motors A and B.
+        refused: reason -> how many.
         last_s: when the newest good one was taken, on the caller's clock; None before the first.
     """
 
@@ -26,7 +31,7 @@ class CommandReader:
         self._mode_machine = mode_machine
         self._layout = layout(LowCmd)
         self._reader = link.reader(topic, LowCmd, QUEUE, reliable=True)
-        self.accepted = 0
+        self.accepted = self.a_b = 0
         self.refused: Counter[str] = Counter()
         self.last_s: float | None = None
 
@@ -39,6 +44,7 @@ class CommandReader:
                 self.refused[objection] += 1
             else:
                 good.append(command)
+                self.a_b += int(command["mode_pr"]) == _A_B
         if good:
             self.accepted += len(good)
             self.last_s = now_s
@@ -63,18 +69,16 @@ class CommandReader:
 
     def _check(self, sample: bytes) -> tuple[np.ndarray, str]:
         """The command, and what is wrong with it, "" if nothing."""
-        command = self._layout.zeros()
         try:
             command = self._layout.decode(sample)
+        except WireError:
+            return self._layout.zeros(), "malformed"
+        try:
             crc.check(command)
         except crc.CrcError:
             return command, "crc"
-        except WireError:
-            return command, "malformed"
         if command["mode_machine"] != self._mode_machine:
             return command, "mode_machine"
-        if command["mode_pr"] != 0:
-            return command, "mode_pr"  # motors A and B of ankles and waist are not simulated
-        motors = command["motor_cmd"]
-        finite = all(np.isfinite(motors[name]).all() for name in _FLOATS)
-        return command, "" if finite else "not_finite"
+        if command["mode_pr"] not in (_PITCH_ROLL, _A_B):
+            return command, "mode_pr"
+        return command, "" if np.isfinite(numbers(command)).all() else "not_finite"

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
+from typing import Final
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from neon_sim.real.sport import Fsm
 from neon_sim.real.transport import Link
 
 Tell = Callable[..., None]  # tell(event, **details)
+_A_B: Final = "a_b_taken_as_pitch_roll"  # told once per topic
 
 
 class Owner(Enum):
@@ -64,6 +66,13 @@ class Control:
         self.reader.last_s = None
         self._tell("motors", owner=owner.name.lower())
 
+    def go_to(self, fsm_id: int) -> None:
+        """Change the state of the robot's own program, and tell of it. Raises as `Locomotion.go_to`."""
+        before = self.locomotion.fsm
+        self.locomotion.go_to(fsm_id, self._body.state())
+        if before is not self.locomotion.fsm:
+            self._tell("fsm", fsm=self.locomotion.fsm.name.lower())
+
     def poll(self, now_s: float) -> None:
         """Take in what came. now_s: the clock of the watchdog."""
         for owner, reader in self.readers.items():
@@ -75,10 +84,9 @@ class Control:
 
     def use_newest(self) -> bool:
         """Follow the newest command that came; False if none did."""
-        used = False
-        while self.use_next():
-            used = True
-        return used
+        if len(self._pending) > 1:
+            self._pending = deque([self._pending[-1]])
+        return self.use_next()
 
     def use_next(self) -> bool:
         """Follow the oldest command that still waits; False if none does."""
@@ -127,3 +135,6 @@ class Control:
             if count and (owner, reason) not in self._reasons:
                 self._reasons.add((owner, reason))
                 self._tell("refuses", topic=reader.topic, reason=reason)
+        if reader.a_b and (owner, _A_B) not in self._reasons:
+            self._reasons.add((owner, _A_B))
+            self._tell(_A_B, topic=reader.topic, motors=("ankles", "waist"))

@@ -1,7 +1,7 @@
 """What can be wrong with the states that a robot reports: injected on the wire, while the simulated body is well."""
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import asin, atan2, cos, sin
 
 import numpy as np
@@ -50,6 +50,10 @@ class WireFaults:
             raise nearest("joint", self.joint, JOINT_INDEX)
         if not 0.0 <= self.delay_s < 10.0:
             raise ValueError(f"delay_s must be in [0, 10) s, got {self.delay_s}.")
+
+    def wrong(self) -> tuple[str, ...]:
+        """The names of those that are on."""
+        return tuple(field.name for field in fields(self) if getattr(self, field.name) != field.default)
 
     def spoil(self, state: np.ndarray) -> None:
         """Write the wrong readings into a LowState record, before it is sealed."""

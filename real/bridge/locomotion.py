@@ -126,8 +126,8 @@ class Locomotion:
         return start + share * (targets - start)
 
     def _wanted(self, fsm_id: int) -> Fsm:
-        if fsm_id == Fsm.SQUAT_TO_STAND_AND_BACK:
-            return Fsm.STAND_UP if self.fsm == Fsm.SQUAT else Fsm.SQUAT
+        if fsm_id == Fsm.SQUAT_TO_STAND_AND_BACK:  # up from wherever it is down: the vendor's example asks it in DAMP
+            return Fsm.SQUAT if self.fsm in (Fsm.STAND_UP, Fsm.WALK) else Fsm.STAND_UP
         if fsm_id not in list(_WAYS):
             raise UnknownFsmError(f"{fsm_id}; there are {[int(known) for known in _WAYS]}")
         return Fsm(fsm_id)

@@ -1,14 +1,19 @@
 """What the 29 motors are told: torque = kp (q - q_now) + kd (dq - dq_now) + tau, each motor for itself."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from neon_sim.g1 import joints
+from neon_sim.real.codec import layout
+from neon_sim.real.idl.unitree_hg import LowCmd
 from neon_sim.real.low_cmd import DAMPING_KD
 
 _ZERO = np.zeros(joints.NUM_JOINTS)
 _ZERO.flags.writeable = False
+_NUMBERS: Final = ("q", "dq", "tau", "kp", "kd")  # neighbours in MotorCmd, floats all
+_MOTOR: Final = layout(LowCmd).dtype["motor_cmd"].base
+_FIRST: Final = _MOTOR.fields[_NUMBERS[0]][1] // 4
 
 
 class Motors(NamedTuple):
@@ -30,15 +35,25 @@ def holding(target: np.ndarray, kp: np.ndarray = joints.KP, kd: np.ndarray = joi
     return Motors(target, _ZERO, _ZERO, kp, kd)
 
 
+def numbers(command: np.ndarray) -> np.ndarray:
+    """A LowCmd record's (35, 5) q, dq, tau, kp, kd, in its own memory: one array where fields would be five."""
+    motors = command["motor_cmd"].view(np.float32).reshape(-1, _MOTOR.itemsize // 4)
+    return motors[:, _FIRST : _FIRST + len(_NUMBERS)]
+
+
+def ordered(command: np.ndarray) -> Motors:
+    """Read what a LowCmd record orders of the 29 joints, whatever the motors' modes are."""
+    return Motors(*np.array(numbers(command)[: joints.NUM_JOINTS].T, dtype=np.float64, order="C"))
+
+
 def commanded(command: np.ndarray) -> Motors:
     """Read the order out of a LowCmd record; a motor in mode 0 is off."""
-    motors = command["motor_cmd"][: joints.NUM_JOINTS]
-    on = motors["mode"] != 0
-    return Motors(
-        motors["q"].astype(np.float64),
-        motors["dq"].astype(np.float64),
-        *(np.where(on, motors[name], 0.0) for name in ("tau", "kp", "kd")),
-    )
+    motors = ordered(command)
+    on = command["motor_cmd"]["mode"][: joints.NUM_JOINTS] != 0
+    if on.all():
+        return motors
+    q, dq, *forces = motors
+    return Motors(q, dq, *(np.where(on, force, 0.0) for force in forces))
 
 
 def blended(own: Motors, other: Motors, weight: np.ndarray) -> Motors:

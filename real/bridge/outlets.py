@@ -1,11 +1,17 @@
 """The two ways out of the robot that are not DDS: pictures over ZMQ, sound over UDP multicast."""
 
+import io
 import socket
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
+from PIL import Image
 
 from neon_sim.real.eyes import need_zmq
 from neon_sim.real.multicast import MICROPHONE_GROUP, membership
 from neon_sim.real.transport import LinkError
+
+_JPEG_QUALITY: Final = 85
 
 
 class CameraOutlet:
@@ -54,3 +60,15 @@ class MicrophoneOutlet:
     def close(self) -> None:
         """Stop. Safe to call twice."""
         self._socket.close()
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    """A picture (H, W, 3) uint8 as JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    return buffer.getvalue()
+
+
+def pcm_of(sound: np.ndarray) -> bytes:
+    """Sound (N,) in [-1, 1] as signed 16-bit little-endian samples."""
+    return np.round(np.clip(sound, -1.0, 1.0) * 32767.0).astype("<i2").tobytes()

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 _KEPT: Final = 5000  # deadlines; ten seconds at 500 Hz
+SLOW_S: Final = 0.02  # a control step
 _DEBT_S: Final = 0.1  # a loop that is later than this lets the lost time go, instead of running after it
 
 
@@ -19,6 +20,7 @@ class Lateness:
     p99_us: float
     max_us: float
     lost_s: float  # since the start; the simulation is so far behind the clock
+    slow: int  # since the start: deadlines that were met more than `SLOW_S` late
 
 
 class Pace:
@@ -28,7 +30,7 @@ class Pace:
         self.period_s = period_s
         self._due_s = now_s + period_s
         self._late_s: deque[float] = deque(maxlen=_KEPT)
-        self._lost_s = 0.0
+        self._lost_s, self._slow = 0.0, 0
 
     def wait(self) -> float:
         """Sleep until the next deadline and return the time then (`time.monotonic`, s)."""
@@ -44,6 +46,7 @@ class Pace:
         late_s = now_s - self._due_s
         self._late_s.append(late_s)
         self._due_s += self.period_s
+        self._slow += late_s > SLOW_S
         if late_s > _DEBT_S:
             self._lost_s += late_s
             self._due_s = now_s + self.period_s
@@ -52,4 +55,4 @@ class Pace:
         """Report on the last 5000 deadlines."""
         late_us = np.array(self._late_s or [0.0]) * 1e6
         p50, p99 = np.percentile(late_us, [50, 99])
-        return Lateness(float(p50), float(p99), float(late_us.max()), self._lost_s)
+        return Lateness(float(p50), float(p99), float(late_us.max()), self._lost_s, self._slow)

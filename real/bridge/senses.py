@@ -5,7 +5,6 @@ Pictures go as JPEG over ZMQ (xr_teleoperate's image server), points as PointClo
 behind skips some. In lock-step the bridge waits for it instead.
 """
 
-import io
 import multiprocessing
 import signal
 from dataclasses import dataclass
@@ -14,12 +13,11 @@ from typing import Any, Final, Protocol
 
 import mujoco
 import numpy as np
-from PIL import Image
 
 from neon_sim import espeak
 from neon_sim.real.bridge.body import Body
 from neon_sim.real.bridge.config import BridgeConfig
-from neon_sim.real.bridge.outlets import CameraOutlet, MicrophoneOutlet
+from neon_sim.real.bridge.outlets import CameraOutlet, MicrophoneOutlet, jpeg, pcm_of
 from neon_sim.real.idl.ros import PointCloud2
 from neon_sim.real.point_cloud import PointCloud, encode_point_cloud
 from neon_sim.real.transport import Link, LinkError
@@ -32,7 +30,7 @@ POINT: Final = np.dtype(
 )  # 22 bytes; intensity, ring and time are not simulated and stay 0
 _MOST_AHEAD: Final = 2  # states that may wait for the process in real time
 _READY_S: Final = 120.0  # a renderer and a DDS domain open in this time, or something is wrong
-_JPEG_QUALITY: Final = 85
+_ENDED: Final = "The process of the senses has ended. It says why on standard error."
 _SPEECH_LEVEL: Final = 0.1  # of full scale at 1 m: speech of 60 dB SPL peaks there
 
 
@@ -58,7 +56,10 @@ class Sense(Protocol):
 
 
 class Senses:
-    """The other process, as the bridge sees it. Also the robot's loudspeaker, because the room is over there."""
+    """The other process, as the bridge sees it. Also the robot's loudspeaker, because the room is over there.
+
+    Once it has ended, everything that is sent to it raises LinkError.
+    """
 
     def __init__(self, config: BridgeConfig, body: Body) -> None:
         """Start it and wait until it can see.
@@ -86,26 +87,26 @@ class Senses:
         if self._ahead >= _MOST_AHEAD:
             return
         parts = (data.qpos.copy(), data.qvel.copy(), data.mocap_pos.copy(), data.mocap_quat.copy())
-        self._line.send(Scene(self._body.time_s, *parts))
+        self._send(self._line, Scene(self._body.time_s, *parts))
         self._ahead += 1
 
     def say(self, text: str, volume: int) -> None:
         """See `Loudspeaker`."""
-        self._sounds.send(("say", text, volume))
+        self._send(self._sounds, ("say", text, volume))
 
     def play(self, app: str, pcm: bytes, volume: int) -> None:
         """See `Loudspeaker`."""
-        self._sounds.send(("play", app, pcm, volume))
+        self._send(self._sounds, ("play", app, pcm, volume))
 
     def stop(self, app: str) -> None:
         """See `Loudspeaker`."""
-        self._sounds.send(("stop", app))
+        self._send(self._sounds, ("stop", app))
 
     def close(self) -> None:
         """End the process. Safe to call twice."""
+        self._line.close()
+        self._sounds.close()
         if self._process.is_alive():
-            self._line.close()
-            self._sounds.close()
             self._process.join(5.0)
         if self._process.is_alive():
             self._process.terminate()
@@ -113,10 +114,16 @@ class Senses:
     def _heard(self) -> bool:
         try:
             self._line.recv()
-        except EOFError as error:
-            raise LinkError("The process of the senses has ended. It says why on standard error.") from error
+        except (EOFError, ConnectionResetError) as error:
+            raise LinkError(_ENDED) from error
         self._ahead -= 1
         return True
+
+    def _send(self, line: Connection, what: Any) -> None:
+        try:
+            line.send(what)
+        except OSError as error:  # broken, or closed because it was found broken
+            raise LinkError(_ENDED) from error
 
 
 def serve(config: BridgeConfig, model: mujoco.MjModel, line: Connection, sounds: Connection) -> None:
@@ -248,7 +255,9 @@ class Room:
         self._outlet.close()
 
     def _sound(self, app: str, samples: np.ndarray, volume: int) -> None:
-        """Chunks of one program follow each other without a gap."""
+        """Chunks of one program follow each other without a gap; one without samples is no sound."""
+        if not len(samples):
+            return
         start_s = max([self._now_s, *(end_s for owner, end_s in self._ends_s.values() if owner == app)])
         name = f"{app} {self._count}"
         self._count += 1
@@ -267,18 +276,6 @@ def spoken(text: str) -> np.ndarray:
 
     samples, rate_hz = espeak.speak(text)
     return resample_poly(samples, SAMPLE_RATE_HZ, rate_hz)
-
-
-def jpeg(picture: np.ndarray) -> bytes:
-    """A picture (H, W, 3) uint8 as JPEG."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=_JPEG_QUALITY)
-    return buffer.getvalue()
-
-
-def pcm_of(sound: np.ndarray) -> bytes:
-    """Sound (N,) in [-1, 1] as signed 16-bit little-endian samples."""
-    return np.round(np.clip(sound, -1.0, 1.0) * 32767.0).astype("<i2").tobytes()
 
 
 def lidar_points(points: np.ndarray, origin: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The robot's services, answered by the simulated one: sport, motion_switcher, arm, voice."""
 
 import importlib.util
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
@@ -21,11 +22,13 @@ from neon_sim.real.rpc_errors import (
     UnknownTaskError,
 )
 from neon_sim.real.sport import Fsm, serve_sport
-from neon_sim.real.transport import Link
+from neon_sim.real.transport import Link, LinkError
 from neon_sim.real.voice import serve_voice
 
 MODE_NAME: Final = "ai"  # what motion_switcher calls the G1's own program
 _POLL_S: Final = 0.005
+_FAILURES: Final = (ArithmeticError, LookupError, OSError, TypeError, ValueError, LinkError)  # what a request can cause
+_LOG = logging.getLogger(__name__)
 _TASKS: Final = (Gesture.HIGH_WAVE, Gesture.HIGH_WAVE, Gesture.SHAKE_HAND, Gesture.RELEASE)  # sport's arm tasks 0..3
 _ON_FEET: Final = (Fsm.STAND_UP, Fsm.WALK, Fsm.SQUAT)
 
@@ -74,7 +77,7 @@ class SimSport:
         """See `Sport`."""
         with self._lock:
             self._refuse_without_motors()
-            self._locomotion.go_to(fsm_id, self._body.state())
+            self._control.go_to(fsm_id)
 
     def set_balance_mode(self, mode: int) -> None:
         """Only 0: the walker stands when nothing asks it to go."""
@@ -182,6 +185,8 @@ class SimVoice:
 
     def speak(self, text: str, speaker_id: int = 0) -> None:
         """See `Voice`. Every speaker is eSpeak NG's one voice."""
+        if "\0" in text or text != text.encode(errors="ignore").decode():
+            raise BadParameterError("wanted text that can be said: no zero byte, no half of a surrogate pair")
         self._tell("says", text=text)
         if self._speaker is None:
             return
@@ -216,12 +221,17 @@ class SimVoice:
 class Services:
     """All services in a thread of their own, because an answer may have to wait for its client's reader to appear.
 
-    `sport` is there only while the robot's own program has the motors or has lent them to rt/user_lowcmd.
+    `sport` is there only while the robot's own program has the motors or has lent them to rt/user_lowcmd. A request
+    that fails in a way that no status is made for (a number that nobody thought of, a loudspeaker whose process has
+    ended) is answered with ServerFailedError, logged and told as an event, and ends nothing.
     """
 
-    def __init__(self, control: Control, always: Sequence[RpcServer], offer_sport: Callable[[], RpcServer]) -> None:
-        self._control, self._always, self._offer_sport = control, always, offer_sport
+    def __init__(
+        self, control: Control, always: Sequence[RpcServer], offer_sport: Callable[[], RpcServer], tell: Tell
+    ) -> None:
+        self._control, self._always, self._offer_sport, self._tell = control, always, offer_sport, tell
         self._sport: RpcServer | None = None
+        self._failures: set[tuple[str, str]] = set()  # service and words: each is told once
         self._choose()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="services", daemon=True)
@@ -235,10 +245,20 @@ class Services:
     def _run(self) -> None:
         while not self._stop.wait(_POLL_S):
             for server in self._always:
-                server.poll()
+                self._poll(server)
             self._choose()
             if self._sport is not None:
-                self._sport.poll()
+                self._poll(self._sport)
+
+    def _poll(self, server: RpcServer) -> None:
+        try:
+            server.poll()
+        except _FAILURES as error:
+            words = f"{type(error).__name__}: {error}"
+            if (server.service, words) not in self._failures:
+                self._failures.add((server.service, words))
+                _LOG.exception("The service %s failed, and goes on.", server.service)
+                self._tell("service_failed", service=server.service, why=words)
 
     def _choose(self) -> None:
         if self._control.owner is Owner.LOW_CMD:
@@ -258,4 +278,4 @@ def offer_services(
         serve_arm_gestures(link, gestures),
         serve_voice(link, SimVoice(tell, speaker)),
     )
-    return Services(control, always, lambda: serve_sport(link, sport))
+    return Services(control, always, lambda: serve_sport(link, sport), tell)

@@ -33,13 +33,19 @@ class StatePublisher:
     def __init__(self, link: Link, body: Body, config: BridgeConfig) -> None:
         self._body = body
         self.gamepad = Gamepad()
+        self._told: Gamepad | None = None  # whose bytes stand in the record
         self.line = StateLine()
         self._low = layout(LowState).zeros()
         self._low["mode_machine"] = config.mode_machine
-        self._low["motor_state"]["mode"][:_NUM] = 1
+        motors, imu = self._low["motor_state"][:_NUM], self._low["imu_state"]
+        motors["mode"], imu["temperature"] = 1, AMBIENT_C
+        # Views into the record, made once.
+        self._motors = {name: motors[name] for name in ("q", "dq", "ddq", "tau_est", "temperature")}
+        self._pelvis = {name: imu[name] for name in ("quaternion", "gyroscope", "accelerometer", "rpy")}
         self._low_writer = link.writer("rt/lowstate", LowState)
         self._slow_low_writer = link.writer("rt/lf/lowstate", LowState)
         self._imu = layout(IMUState).zeros()
+        self._imu["temperature"] = AMBIENT_C
         self._imu_writer = link.writer("rt/secondary_imu", IMUState)
         self._sport = layout(SportModeState).zeros()
         self._sport_writer = link.writer("rt/sportmodestate", SportModeState)
@@ -52,11 +58,12 @@ class StatePublisher:
         self._lidar_imu = LidarImuPublisher(link, body)
 
     def publish(self, fsm_id: int, fsm_mode: int) -> None:
-        """Send everything that is due at the body's present tick."""
+        """Send everything that is due at the body's present tick and that somebody hears: to make messages for nobody
+        took a quarter of a tick (measured)."""
         ticks = self._body.ticks
-        self._body.settle_poses()
         self.publish_low_state()
-        self._publish_torso_imu()
+        if self._imu_writer.readers():
+            self._publish_torso_imu()
         self._odometry.publish(self._low["imu_state"], slow=ticks % _SLOW_TICKS == 0)
         self._lidar_imu.publish()
         if ticks % _FSM_TICKS == 0:
@@ -81,22 +88,23 @@ class StatePublisher:
         self._battery["soc"] = 100 if faults.soc is None else faults.soc
 
     def _fill(self) -> None:
-        body, low = self._body, self._low
-        data, motors = body.data, low["motor_state"][:_NUM]
-        low["tick"] = BOOT_MS + round(body.time_s * 1000)
-        motors["q"], motors["dq"] = body.joint_pos, body.joint_vel
-        motors["ddq"], motors["tau_est"] = data.qacc[6 : 6 + _NUM], body.joint_torque
-        motors["temperature"] = AMBIENT_C  # written each time, so that a healed fault leaves nothing behind
-        low["wireless_remote"] = np.frombuffer(self.gamepad.remote_bytes(), np.uint8)
-        imu = low["imu_state"]
-        imu["quaternion"], imu["gyroscope"] = body.pelvis_quat, body.gyro
-        imu["rpy"], imu["temperature"] = roll_pitch_yaw(body.pelvis_quat), AMBIENT_C
-        imu["accelerometer"] = body.pelvis_acceleration
+        """All that faults can spoil is written each time, so that a healed one leaves nothing behind."""
+        body, motors, imu = self._body, self._motors, self._pelvis
+        self._low["tick"] = BOOT_MS + round(body.time_s * 1000)
+        motors["q"][:], motors["dq"][:] = body.joint_pos, body.joint_vel
+        motors["ddq"][:], motors["tau_est"][:] = body.joint_acceleration, body.joint_torque
+        motors["temperature"][:] = AMBIENT_C
+        imu["quaternion"][:], imu["gyroscope"][:] = body.pelvis_quat, body.gyro
+        imu["rpy"][:], imu["accelerometer"][:] = roll_pitch_yaw(body.pelvis_quat), body.pelvis_acceleration
+        if self.gamepad is not self._told:
+            self._low["wireless_remote"] = np.frombuffer(self.gamepad.remote_bytes(), np.uint8)
+            self._told = self.gamepad
 
     def _publish_torso_imu(self) -> None:
         body, imu, quat = self._body, self._imu, np.empty(4)
+        body.settle_poses()
         mujoco.mju_mat2Quat(quat, body.torso_imu_matrix)
-        imu["quaternion"], imu["rpy"], imu["temperature"] = quat, roll_pitch_yaw(quat), AMBIENT_C
+        imu["quaternion"], imu["rpy"] = quat, roll_pitch_yaw(quat)
         imu["gyroscope"], imu["accelerometer"] = body.torso_gyro, body.torso_acceleration
         self._imu_writer.write(layout(IMUState).encode(imu))
 
@@ -117,20 +125,32 @@ class OdometryPublisher:
         self._twist = _doubles(record["twist"]["twist"])
 
     def publish(self, imu: np.ndarray, slow: bool) -> None:
-        """Send both. imu: the pelvis IMU of this tick's LowState. slow: rt/lf/odommodestate is due as well."""
+        """Send what is heard. imu: the pelvis IMU of this tick's LowState. slow: rt/lf/odommodestate is due too."""
+        heard = self._go_writer.readers() > 0
+        slow = slow and self._slow_go_writer.readers() > 0
+        if heard or slow:
+            self._publish_go(imu, heard, slow)
+        if self._ros_writer.readers():
+            self._publish_ros()
+
+    def _publish_go(self, imu: np.ndarray, fast: bool, slow: bool) -> None:
         body, go = self._body, self._go
-        pos, quat, vel, gyro = body.data.qpos[:3], body.pelvis_quat, body.data.qvel[:3], body.gyro
+        pos, vel = body.pelvis_pos, body.pelvis_vel
         go["stamp"]["sec"], go["stamp"]["nanosec"] = divmod(round(body.time_s * 1e9), 1_000_000_000)
-        go["position"], go["velocity"], go["yaw_speed"], go["body_height"] = pos, vel, gyro[2], pos[2]
+        go["position"], go["velocity"], go["yaw_speed"], go["body_height"] = pos, vel, body.gyro[2], pos[2]
         for name in ("quaternion", "gyroscope", "accelerometer", "rpy", "temperature"):
             go["imu_state"][name] = imu[name]
         sample = self._go_layout.encode(go)
-        self._go_writer.write(sample)
+        if fast:
+            self._go_writer.write(sample)
         if slow:
             self._slow_go_writer.write(sample)
-        self._pose[:3], self._pose[3:] = pos, quat[[1, 2, 3, 0]]
-        self._twist[:3] = quat_rotate(quat_conjugate(quat), vel)  # nav_msgs: in the child's frame
-        self._twist[3:] = gyro
+
+    def _publish_ros(self) -> None:
+        body, quat = self._body, self._body.pelvis_quat
+        self._pose[:3], self._pose[3:] = body.pelvis_pos, quat[[1, 2, 3, 0]]
+        self._twist[:3] = quat_rotate(quat_conjugate(quat), body.pelvis_vel)  # nav_msgs: in the child's frame
+        self._twist[3:] = body.gyro
         self._ros_writer.write(self._ros_layout.encode(Stamped(body.time_s, ("odom", "base_link"), self._ros)))
 
 
@@ -150,6 +170,8 @@ class LidarImuPublisher:
         """Send it, 200 times a second of simulated time."""
         body = self._body
         if floor(body.time_s * _LIDAR_IMU_HZ + 1e-6) == floor((body.time_s - TICK_S) * _LIDAR_IMU_HZ + 1e-6):
+            return
+        if not self._writer.readers():
             return
         self._gyro[:] = quat_rotate(self._to_lidar, body.torso_gyro)
         self._acceleration[:] = quat_rotate(self._to_lidar, body.torso_acceleration)

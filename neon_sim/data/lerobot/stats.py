@@ -1,5 +1,6 @@
 """Statistics of the features, per episode and of the whole: min, max, mean, std and count, as the format wants them."""
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,16 +11,24 @@ from neon_sim.data.lerobot.features import VISUAL, Feature
 FeatureStats = dict[str, np.ndarray]
 Stats = dict[str, FeatureStats]
 SAMPLED_PICTURES = 100  # per episode and camera
+MOST_NUMBERS = 16_384  # of one step's field, above a second of sound and below a LiDAR's full frame
 
 
 def episode_stats(columns: Mapping[str, np.ndarray], features: Mapping[str, Feature]) -> Stats:
     """Statistics over one episode's steps.
 
     Numbers: arrays in the feature's shape. Pictures: (3, 1, 1) per channel over up to 100 frames, colours in [0, 1];
-    depth (1, 1, 1) in mm, as it is stored. Strings have none.
+    depth (1, 1, 1) in mm, as it is stored. Strings have none, nor have fields of more than `MOST_NUMBERS`: as text in
+    every episode's line they would outweigh the data.
     """
-    numeric = {name: feature for name, feature in features.items() if feature.dtype != "string"}
-    return {name: _feature_stats(columns[name], feature) for name, feature in numeric.items()}
+    counted = {name: feature for name, feature in features.items() if _is_counted(feature)}
+    return {name: _feature_stats(columns[name], feature) for name, feature in counted.items()}
+
+
+def _is_counted(feature: Feature) -> bool:
+    if feature.dtype in VISUAL:
+        return True
+    return feature.dtype != "string" and math.prod(feature.shape) <= MOST_NUMBERS
 
 
 def _feature_stats(values: np.ndarray, feature: Feature) -> FeatureStats:

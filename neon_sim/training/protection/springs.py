@@ -1,8 +1,8 @@
 """Strategies that hold weights by springs: L2, EWC with an anchor per regime, online EWC with one that moves on.
 
 penalty = strength / 2 * sum over anchors and entries of F (theta - theta*)^2. They differ in F and in which anchors
-stay. F has mean 1, so that one strength means the same for any net; L2 is the case F = 1. The strengths below are for
-`pull_`, which is stable at any of them.
+stay. F has mean 1, so that one strength means the same for any net (an EWC with an anchor per regime: the first F, and
+the others are in its units); L2 is the case F = 1. The strengths below are for `pull_`, which is stable at any of them.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,0 +1,92 @@
+"""Judging frozen copies side by side: one vector env whose robots each have the regime of the episode they play.
+
+A robot whose episode is over takes the next one that waits, of whatever regime, so none stands idle before the end. The
+episodes are those of `forgetting_world.judge`; robots side by side are walked in one go, which rounds differently.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import numpy as np
+from forgetting_world import WORLD, HeldLook, Judged, fault_of
+
+from neon_sim.eval.regimes import Regime
+from neon_sim.vector_env import NeonG1VectorEnv
+
+TOGETHER: Final = 16
+EXECUTED: Final = 16  # steps of a chunk, as in `rollout`
+
+
+class Judge:
+    """Robots of a task, and who acts for each.
+
+    Args:
+        task: of the env.
+        make_policy: called once for each robot; all may share one network.
+        together: how many robots.
+        exact: True walks each by itself: slower, and equal to `forgetting_world.judge` to the bit.
+    """
+
+    def __init__(
+        self, task: str, make_policy: Callable[[], HeldLook], together: int = TOGETHER, exact: bool = False
+    ) -> None:
+        self.envs = NeonG1VectorEnv(together, threads=1, exact=exact, task=task, **WORLD)
+        self.policies = [make_policy() for _ in range(together)]
+        actions = self.envs.action_space.shape
+        assert actions is not None
+        self._rest = np.zeros(actions)
+        self._chunks = np.zeros((together, EXECUTED, actions[1]))
+        self._steps = np.zeros(together, dtype=np.intp)
+
+    def judge(self, regimes: Sequence[Regime], seeds: Iterable[int]) -> list[Judged]:
+        """Play every seed in every regime, to success or to the end; one record for each regime."""
+        waiting = deque((number, seed) for number in range(len(regimes)) for seed in seeds)
+        ended: list[list[tuple[bool, bool, float]]] = [[] for _ in regimes]
+        playing = dict.fromkeys(range(min(len(self.policies), len(waiting))), 0)  # robot -> number of its regime
+        obs = self._begin(list(playing), playing, waiting, regimes)
+        while playing:
+            obs, _, terminated, truncated, infos = self.envs.step(self._actions(obs, playing))
+            self._steps += 1
+            over = [row for row in playing if infos["success"][row] or terminated[row] or truncated[row]]
+            for row in over:
+                distance = float(self.envs.single(row).privileged().get("distance", np.nan))
+                ended[playing.pop(row)].append((bool(infos["success"][row]), bool(terminated[row]), distance))
+            if over and waiting:
+                obs = self._begin(over[: len(waiting)], playing, waiting, regimes)
+        return [_summed(episodes) for episodes in ended]
+
+    def close(self) -> None:
+        """Close the envs."""
+        self.envs.close()
+
+    def _begin(
+        self, rows: list[int], playing: dict[int, int], waiting: deque[tuple[int, int]], regimes: Sequence[Regime]
+    ) -> dict[str, np.ndarray]:
+        """Let some robots begin what waits; returns the observation of all."""
+        seeds: list[int | None] = [None] * len(self.policies)
+        for row in rows:
+            playing[row], seed = waiting.popleft()
+            world: Any = self.envs.envs[row].world
+            world.apply_fault(fault_of(regimes[playing[row]]))
+            self.policies[row].begin(seed)
+            self.policies[row].reset()
+            seeds[row], self._steps[row] = seed, 0
+        mask = np.isin(np.arange(len(seeds)), rows)
+        return self.envs.reset(seed=seeds, options={"reset_mask": mask})[0]
+
+    def _actions(self, obs: dict[str, np.ndarray], playing: Iterable[int]) -> np.ndarray:
+        """What each robot does now, (N, A); those that have nothing left to play hold their home pose."""
+        actions = self._rest.copy()
+        for row in playing:
+            used = self._steps[row] % EXECUTED
+            if used == 0:
+                self.policies[row].observe({name: value[row] for name, value in obs.items()}, 0.0)
+                self._chunks[row] = self.policies[row].act()[0, :EXECUTED]
+            actions[row] = self._chunks[row, used]
+        return actions
+
+
+def _summed(episodes: Sequence[tuple[bool, bool, float]]) -> Judged:
+    successes, falls, distances = zip(*episodes, strict=True)
+    return Judged(sum(successes), sum(falls), len(episodes), float(np.median(distances)))

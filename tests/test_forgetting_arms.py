@@ -1,0 +1,202 @@
+"""Each arm of the forgetting benchmark does what its name says, on the smallest real robot."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_neon import tiny_model
+from torch import Tensor
+
+from neon_sim.eval.regimes import Regime
+from neon_sim.model.neon_vla import TRACKING_ERROR, NeonVLA
+from neon_sim.training.forward_model import ForwardModel
+from neon_sim.training.online import save_forward_model
+from neon_sim.training.protection import EWCReplayConfig
+from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
+from forgetting_arms import ARMS, PRESETS, Preset, all_seeds, stages_of
+from forgetting_life import Life, ShardJob, make_learner, play
+from forgetting_randomised import (
+    HistoryHead,
+    HistoryPolicy,
+    RivalConfig,
+    drawn_fault,
+    fit,
+    load_rival,
+    record,
+    rival_seeds,
+    train_rival,
+)
+from forgetting_reward import RewardedLearner, reward_of
+from forgetting_world import HeldLook, Looks, look, open_env
+
+BIAS = Regime("bias", "ActuatorFault", (("strength", 1.0),), "bias", ("left_elbow_joint",), 0.1, 0.5, 0.1, 0.4, "rad")
+TWO = (Regime("nominal"), BIAS)
+RIVAL = RivalConfig(episodes=2, rounds=2, steps=32, hidden=16, epochs=2, batch_size=4)
+SHORT = Preset(
+    seeds=(0,),
+    first_visit=2,
+    again=1,
+    judged=1,
+    steps=32,
+    window=1,
+    learner=SelfLearnerConfig(practice_noise_m=0.03, batch_size=2, updates_per_chunk=1, fisher_samples=4),
+    rival=RIVAL,
+    written=False,
+)
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random policy with its forward model."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    model = tiny_model(folder / "backbone")
+    model.save_pretrained(folder / "policy")
+    torch.manual_seed(3)
+    save_forward_model(ForwardModel.for_model(model), folder / "policy")
+    return str(folder / "policy")
+
+
+@pytest.fixture(scope="module")
+def looks(policy: str) -> Looks:
+    """Of every episode that is played here."""
+    return look(NeonVLA.from_pretrained(policy), "reach", [*all_seeds(TWO, SHORT), *rival_seeds(RIVAL)])
+
+
+@pytest.fixture(scope="module")
+def rival_folder(policy: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the trained rival lies."""
+    folder = tmp_path_factory.mktemp("rival")
+    train_rival(policy, "reach", RIVAL, folder / "rival.pt")
+    return folder
+
+
+def _job(arm: str, policy: str, out: Path) -> ShardJob:
+    return ShardJob(arm, 0, "reach", TWO, SHORT, policy, out)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_lives_its_first_stages_and_keeps_what_it_is_to_keep(
+    arm: str, policy: str, looks: Looks, rival_folder: Path
+) -> None:
+    """Two episodes on nominal and two with a biased elbow: who learns, what protects it, what it is judged as."""
+    life, kind = Life(_job(arm, policy, rival_folder), looks), ARMS[arm]
+    before = {name: value.detach().clone() for name, value in life.learner.params.items()}
+    stages = stages_of(kind.plan, TWO, SHORT, 0)[:2]
+    records = [life._stage(stage) for stage in stages]
+    assert [len(record["curve"]) for record in records] == [len(stage.regimes) for stage in stages]
+    assert all(len(record["row"]) == 2 for record in records) and not life.learner.buffer
+    moved = any(not torch.equal(value, before[name]) for name, value in life.learner.params.items())
+    assert moved == (kind.learns and kind.rate > 0.0)
+    held = life.learner.strategy
+    springs = {"l2": 1, "ewc": 2, "online_ewc": 1, "ewc_replay": 1}
+    assert (0 if held.springs is None else held.springs.anchor_count) == springs.get(arm, 0)
+    rehearsed = held.sample(3)
+    assert (None if rehearsed is None else len(rehearsed["fused"])) == (3 if "replay" in arm else None)
+    if arm in ("frozen", "lr0", "randomised"):
+        assert records[0]["row"] == records[-1]["row"] and records[-1]["cost"]["judged_anew"] == 0
+    life.close()
+
+
+def test_who_protects_both_ways_rehearses_and_is_held() -> None:
+    assert isinstance(ARMS["ewc_replay"].protection, EWCReplayConfig)
+    assert {arm for arm, kind in ARMS.items() if kind.labels} == {"reward"}
+    assert {arm for arm, kind in ARMS.items() if not kind.learns} == {"frozen", "randomised"}
+    assert set(PRESETS["full"].arms) == set(ARMS)
+
+
+def test_the_better_rewarded_counts_more(policy: str, looks: Looks) -> None:
+    """Rewards 0 and 1 are one deviation below and above their mean: weights e^-2 and e^2 at a temperature of 1/2."""
+    learner = make_learner(_job("reward", policy, Path()), SelfLearnerConfig(), looks)
+    assert isinstance(learner, RewardedLearner) and reward_of(np.array([1.0] * 9 + [0.25] * 16)) == 0.25
+    generator = torch.Generator().manual_seed(0)
+    width = learner.model.fused_dim
+    batch = {"fused": torch.randn(2, width, generator=generator), "weight": torch.tensor([0.0, 1.0])}
+    batch |= {"fused_after": batch["fused"], "text": torch.randn(2, 40, generator=generator)}
+    batch |= {name: torch.randn(2, 5, generator=generator) for name in ("goal", "achieved")}
+    batch["executed"] = torch.zeros(2, 16, 17)
+    errors = learner.decoder(batch["fused"], batch["achieved"]).detach().square().mean(dim=(1, 2))
+    low, high = np.exp([-2.0, 2.0])
+    wanted = float(low * errors[0] + high * errors[1]) / (low + high)
+    assert float(learner.losses(batch)["hindsight"].detach()) == pytest.approx(wanted, rel=1e-4)
+    alike = learner.losses(batch | {"weight": torch.ones(2)})["hindsight"]  # nothing is better than anything
+    assert float(alike.detach()) == pytest.approx(float(errors.mean()), rel=1e-4)
+
+
+def test_a_rewarded_episode_is_an_answer_to_what_was_asked_for(policy: str, looks: Looks) -> None:
+    learner, env = make_learner(_job("reward", policy, Path()), SelfLearnerConfig(practice_noise_m=0.03), looks), None
+    env = open_env("reach")
+    seed = all_seeds(TWO, SHORT)[0]
+    play(env, learner, TWO[0], seed, 32)
+    env.close()
+    read = looks.of(seed)[2][0]
+    assert isinstance(learner, RewardedLearner) and 0.0 < learner.reward < 1.0 and len(learner.buffer) == 2
+    for item in learner.buffer:
+        torch.testing.assert_close(item.achieved, read)
+        assert item.weight == learner.reward and float((item.goal - read)[2:].abs().max()) > 1e-3
+
+
+def test_a_new_history_head_adds_nothing_and_remembers_the_newest_errors(policy: str, looks: Looks) -> None:
+    model, seed = NeonVLA.from_pretrained(policy), all_seeds(TWO, SHORT)[0]
+    eyes = HistoryPolicy(model, looks, HistoryHead.for_model(RIVAL, model))
+    plain, env = HeldLook(model, looks), open_env("reach")
+    for one in (eyes, plain):
+        one.begin(seed)
+        one.reset()
+    obs, info = env.reset(seed=seed)
+    errors: list[Tensor] = []
+    for _ in range(4):
+        for one in (eyes, plain):
+            one.observe(obs, info["time_s"])
+        errors.append(torch.from_numpy(obs["proprio"][TRACKING_ERROR]))
+        np.testing.assert_array_equal(eyes.act(), plain.act())
+        obs, *_, info = env.step(env.action_space.sample())
+    env.close()
+    kept = [asked[3][0] for asked in eyes.asked]
+    assert torch.equal(kept[0], torch.stack([torch.zeros(29), torch.zeros(29), errors[0]]))
+    assert torch.equal(kept[3], torch.stack(errors[1:]))
+    eyes.reset()
+    assert eyes.asked == []
+
+
+def test_its_faults_are_drawn_within_the_range_and_the_regimes_lie_outside() -> None:
+    rng, config = np.random.default_rng(0), RivalConfig()
+    faults = [drawn_fault(config, rng) for _ in range(300)]
+    strengths, biases = np.array([(fault.strength, fault.bias) for fault in faults]).T
+    assert 0.6 <= strengths.min() < 0.62 < 0.98 < strengths.max() <= 1.0
+    assert -0.1 <= biases.min() < -0.09 and 0.09 < biases.max() <= 0.1
+    joints = {fault.joint for fault in faults}
+    assert len(joints) == 8 and all("shoulder" in joint or "elbow" in joint for joint in joints)
+    from neon_sim.eval.regimes import REGIMES
+
+    weak, bias = (next(r for r in REGIMES["reach"] if r.name == name) for name in ("weak_motor", "actuator_bias"))
+    assert weak.chosen < config.weakest and bias.chosen > config.most_bias
+
+
+def test_the_expert_teaches_it(policy: str, looks: Looks) -> None:
+    model, env = NeonVLA.from_pretrained(policy), open_env("reach")
+    config = replace(RIVAL, epochs=60, hidden=64)
+    head = HistoryHead.for_model(config, model)
+    rows = record(env, HistoryPolicy(model, looks, head), config, rival_seeds(config)[:2])
+    assert len(rows) == 4 and env.task.known_fault is None and env.world.faults == ()  # 2 chunks of 16 steps each
+    before = float(torch.stack([(row[0] - row[4]).square().mean() for row in rows]).mean())
+    assert fit(head, rows, config) < 0.3 * before
+    env.close()
+    with pytest.raises(ValueError, match="The expert of 'wave' cannot make up for a fault"):
+        record(open_env("wave"), HistoryPolicy(model, looks, head), config, (0,))
+
+
+def test_it_is_trained_once_and_read_again(policy: str, rival_folder: Path) -> None:
+    path = rival_folder / "rival.pt"
+    when = path.stat().st_mtime_ns
+    train_rival(policy, "reach", RIVAL, path)
+    assert path.stat().st_mtime_ns == when
+    model = NeonVLA.from_pretrained(policy)
+    found: Any = load_rival(model, RIVAL, path)
+    assert float(found.net[-1].weight.detach().abs().max()) > 0.0  # a new one's is zero
+    assert isinstance(make_learner(_job("randomised", policy, rival_folder), SHORT.learner, Looks()), NeonSelfLearner)
