@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11,<3.13"
-# dependencies = ["neon-sim[train,vla]"]
+# dependencies = ["neon-sim[train,vla,data]"]
 # ///
 """Train the action layer with the documents' command line.
 

@@ -22,3 +22,9 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not empty"):
         claim_folder(tmp_path, {"preset": "tiny"})
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_who_was_killed_while_claiming_may_claim_again(tmp_path: Path) -> None:
+    (tmp_path / f"{MARKER}.partial").write_text('{"pre')
+    claim_folder(tmp_path, {"preset": "tiny"})
+    assert [entry.name for entry in tmp_path.iterdir()] == [MARKER]

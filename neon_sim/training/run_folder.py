@@ -20,9 +20,9 @@ def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
         if marker.read_text() != text:
             raise ValueError(f"{folder} was begun with other settings: {marker.read_text()}Choose another --out.")
         return
-    if folder.exists() and any(folder.iterdir()):
+    partial = marker.with_name(MARKER + ".partial")  # left alone in the folder by who was killed right here
+    if folder.exists() and any(entry != partial for entry in folder.iterdir()):
         raise ValueError(f"{folder} is not empty and holds no run of this script. Choose another --out.")
     folder.mkdir(parents=True, exist_ok=True)
-    partial = marker.with_name(MARKER + ".partial")
     partial.write_text(text)
     partial.replace(marker)

@@ -96,8 +96,8 @@ class WorldModelTrainer:
                     bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
                 if self.step % self.training.checkpoint_every == 0 or self.step == last or interrupt.asked:
                     self._checkpoint()
-                if interrupt.asked:
-                    return self.step == last
+                if interrupt.asked and self.step < last:
+                    return False
         self.model.to("cpu").eval()
         return True
 
@@ -150,7 +150,7 @@ class WorldModelTrainer:
             return
         if not zipfile.is_zipfile(path):
             raise ValueError(f"{path} is damaged. Remove it to begin anew.")
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)  # it may have been trained on a GPU
         if state["settings"] != self._settings():
             raise ValueError(f"{path} belongs to other settings: {state['settings']}. Choose another --out.")
         self.model.load_state_dict(state["model"])
