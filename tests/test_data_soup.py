@@ -96,6 +96,12 @@ def test_what_is_not_finite_is_named():
         check_episode(episode, "Episode 0 of 'a'")
     with pytest.raises(BadEpisodeError, match="is empty"):
         check_episode(NeonEpisode({}, np.zeros((0, 17))), "Episode 1 of 'a'")
+    taught = tiny_episode(0)
+    taught.infos["expert_action"] = np.zeros_like(taught.actions)
+    assert check_episode(taught, "Episode 2 of 'a'") is taught
+    taught.infos["expert_action"][4, 0] = np.inf
+    with pytest.raises(BadEpisodeError, match="expert_action is not finite at step 4"):
+        check_episode(taught, "Episode 2 of 'a'")
 
 
 def test_bad_episodes_stop_a_run_or_are_left_out_and_counted(tmp_path):

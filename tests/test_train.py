@@ -171,6 +171,19 @@ def test_other_settings_do_not_go_on_with_a_run(tmp_path):
         NeonTrainer(replace(config, seed=1), progress=False)
 
 
+def test_a_loss_that_is_no_number_stops_it_and_harms_nothing(tmp_path):
+    trainer = NeonTrainer(tiny_training(tmp_path), progress=False)
+    trainer.save()
+    saved = (tmp_path / "run" / "state.pt").read_bytes()
+    kept = weights_of(trainer)[:-1]
+    with torch.no_grad():
+        list(trainer.model.parameters())[-1].view(-1)[-1] = torch.nan
+    with pytest.raises(FloatingPointError, match="loss of step 0 is nan"):
+        trainer.train()
+    assert torch.equal(weights_of(trainer)[:-1], kept)  # nothing was stepped
+    assert (tmp_path / "run" / "state.pt").read_bytes() == saved
+
+
 def test_a_student_learns_its_teachers_chunks(tmp_path):
     teacher = NeonTrainer(tiny_training(tmp_path, max_steps=40, learning_rate=3e-3), progress=False)
     teacher.train()

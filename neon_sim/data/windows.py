@@ -132,7 +132,8 @@ def check_episode(episode: NeonEpisode, where: str) -> NeonEpisode:
     """
     if not len(episode):
         raise BadEpisodeError(f"{where} is empty. Leave it out, or pass skip_bad=True.")
-    arrays: Mapping[str, np.ndarray] = {"action": episode.actions, **episode.observations}
+    taught = {name: episode.infos[name] for name in (EXPERT,) if name in episode.infos}  # in place of actions
+    arrays: Mapping[str, np.ndarray] = {"action": episode.actions, **episode.observations, **taught}
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             row = int(np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))[0])

@@ -6,6 +6,7 @@ written as a whole: a run that was killed at any moment and begun again ends wit
 
 import io
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -136,7 +137,10 @@ class NeonTrainer:
         }
 
     def update(self, micro_batches: list[list[Group]]) -> float:
-        """One optimiser step from `gradient_accumulation` batches of this process; returns the loss over all."""
+        """One optimiser step from `gradient_accumulation` batches of this process; returns the loss over all.
+
+        Raises FloatingPointError, in all processes and before any weight has changed, if the loss is no number.
+        """
         config, team = self.config, self.team
         self.model.train()
         torch.manual_seed(seed_of_step(config.seed, self.step, team.rank))
@@ -148,6 +152,12 @@ class NeonTrainer:
             loss = self._loss(group.to(team.device), entries, goals) * counts
             loss.backward()
             loss_sum += float(loss.detach())
+        loss_sum = team.total(loss_sum)
+        if not math.isfinite(loss_sum):
+            raise FloatingPointError(
+                f"The loss of step {self.step} is {loss_sum}. What was saved last is whole: lower the learning rate, "
+                "or look for what is not finite in the data, and begin the same line again."
+            )
         team.sum_gradients(self.params)
         team.clip_gradients(self.params, config.max_grad_norm)
         for settings in self.optimizer.param_groups:
@@ -156,7 +166,7 @@ class NeonTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.average.update(self.step)
-        return team.total(loss_sum)
+        return loss_sum
 
     def _turns(self, groups: list[Group]) -> Iterator[tuple[Group, float]]:
         """Groups with the weight 1; where weights are spread, the last one again with 0 until everybody is through.
