@@ -20,12 +20,14 @@ from neon_sim.world_model.controllers import (
     LatentController,
     OracleController,
     PlanningConfig,
+    Search,
     make_controller,
     make_planner,
 )
 from neon_sim.world_model.film import Memory, film_of
 from neon_sim.world_model.judging import TrialJob, rank_of_plans, run_job, summary
 from neon_sim.world_model.lewm import LeWM
+from neon_sim.world_model.plan import Plan
 from neon_sim.world_model.problems import Problem, find_problem, seen_from_base, worded
 from neon_sim.world_model.readout import Readout
 from neon_sim.world_model.rollouts import JUDGED_FROM, RolloutConfig
@@ -57,6 +59,29 @@ def bundle() -> Bundle:
             nn.init.normal_(module.weight, std=module.in_features**-0.5)
     head = AmortisedHead(AmortisedConfig(dim=32, action_dim=6)).eval()
     return Bundle("reach", model, Readout.empty(32).eval(), cloned=head)
+
+
+class Begun:
+    """A planner that finds commands 0.1, 0.2, 0.3 and notes where its search was to begin."""
+
+    def __init__(self) -> None:
+        self.starts: list[list[float]] = []
+
+    def plan(self, cost: Any, box: Any, start: torch.Tensor, generator: Any, seeds: Any = None) -> Plan:
+        self.starts.append(start[0, :, 0].tolist())
+        found = torch.tensor([0.1, 0.2, 0.3]).reshape(1, 3, 1)
+        return Plan(found, torch.zeros(1), found[:, None], torch.zeros(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("execute", "first"), [(1, [0.0, 0.1, 0.2, 0.1]), (2, [0.0, 0.2, 0.2, 0.2]), (3, [0.0, 0.2, 0.3, 0.2])]
+)
+def test_a_search_begins_at_what_is_left_of_the_last_plan(execute: int, first: list[float]) -> None:
+    planner = Begun()
+    search = Search(planner, 1, PlanningConfig(horizon=3, hold=2, execute=execute), 0)
+    for _ in first:
+        search.find(lambda actions: actions.sum((-1, -2)))
+    assert [start[0] for start in planner.starts] == pytest.approx(first)
 
 
 def test_a_problem_is_far_enough_the_same_again_and_left_at_its_start(env: Any, problem: Problem) -> None:

@@ -83,13 +83,14 @@ class Search:
         self.planner, self.config, self.box = planner, config, Box.unit(actions)
         self._generator = torch.Generator().manual_seed(seed)
         self._last: Plan | None = None
+        self._behind = 0  # model steps that the last plan began too early: less than one command
 
     def find(self, cost: Cost) -> Tensor:
         """The best plan, (1, horizon, A); the search begins at the last one."""
         config, last = self.config, self._last
         start, seeds = self.box.center(1, config.horizon), None
         if last is not None:
-            gone = config.execute // config.hold
+            gone, self._behind = divmod(self._behind + config.execute, config.hold)
             start, seeds = shifted(last.actions, gone), shifted(last.elites[:, :4], gone)
         plan = self.planner.plan(held(cost, config.hold), self.box, start, self._generator, seeds)
         self._last = plan
