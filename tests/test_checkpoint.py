@@ -232,3 +232,13 @@ def test_a_checkpoint_goes_to_the_hub_and_comes_back(hub: Hub, checkpoint: Path,
     gone = call(hub, tmp_path / "other", "from neon_sim.model.hub import local_folder\nlocal_folder('nobody/gone')")
     assert gone.returncode != 0 and "FileNotFoundError: There is no folder 'nobody/gone'" in gone.stderr
     assert "pass its folder" in gone.stderr
+
+
+def test_a_model_pushes_itself_and_its_card_says_where_it_is(hub: Hub, checkpoint: Path, tmp_path: Path) -> None:
+    model = "from neon_sim.model.neon_vla import NeonVLA\nNeonVLA.from_pretrained"
+    pushed = call(hub, tmp_path / "home", f"{model}({str(checkpoint)!r}).push_to_hub('someone/neon')")
+    assert pushed.returncode == 0, pushed.stderr
+    copied = call(hub, tmp_path / "home", f"{model}('someone/neon').save_pretrained({str(tmp_path / 'copy')!r})")
+    assert copied.returncode == 0, copied.stderr
+    assert (tmp_path / "copy" / WEIGHTS_FILE).read_bytes() == (checkpoint / WEIGHTS_FILE).read_bytes()
+    assert 'from_pretrained("someone/neon")' in hub.files["README.md"].decode()

@@ -9,6 +9,8 @@ from safetensors.torch import load_file
 from tiny_backbones import HIDDEN, save_omni, save_qwen_vl, save_tribe_encoders, tiny_clips, tone
 from tiny_neon import noise_frames, tiny_model, tiny_senses
 
+from neon_sim.inference.neon_policy import NeonPolicy
+from neon_sim.instruction import encode_instruction
 from neon_sim.model.audio import AudioConfig, AudioEncoder
 from neon_sim.model.backbones.preprocess import log_mel
 from neon_sim.model.checkpoint import WEIGHTS_FILE
@@ -160,6 +162,17 @@ def test_a_policy_hears_through_its_backbone(omni: VideoBackbone) -> None:
     clip = tiny_clips(1)[0].numpy()
     low, high = (model.predict(clip, "a", audio=tone(1, 0.5, hz)[0].numpy()) for hz in (300.0, 2000.0))
     assert low.shape == (16, 17) and (low != high).any()
+
+
+def test_a_backbone_that_hears_is_given_the_sound_on_the_robot_as_in_training(omni: VideoBackbone) -> None:
+    torch.manual_seed(0)
+    config = NeonConfig(audio=AudioConfig("omni", output_dim=16), mlp_hidden=16, proprioception_hidden=16)
+    policy = NeonPolicy(NeonVLA(config, omni))
+    clip, sound = tiny_clips(1)[0].numpy(), tone(1, 0.5, 300.0)
+    policy.observe({"camera": clip[-1], "audio": sound[0].numpy(), "instruction": encode_instruction("a")}, 0.0)
+    seen = torch.from_numpy(policy.clip.clip(config.backbone.max_frames))[None]
+    heard, deaf = (policy.model.encode(seen, ["a"], *given).pooled for given in ((sound,), ()))
+    assert torch.equal(policy.perceive()[0].pooled, heard) and not torch.equal(heard, deaf)
 
 
 def test_tribe_lends_its_ear_too(tmp_path: Path) -> None:

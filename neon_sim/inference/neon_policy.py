@@ -92,9 +92,9 @@ class NeonPolicy:
         """Encode the present clip and words, and collect the senses as (1, ...) float32 tensors by the heads."""
         device = next(self.model.parameters()).device
         clip = torch.from_numpy(self.clip.clip(self.model.config.backbone.max_frames))[None].to(device)
-        features = self.model.encode(clip, [decode_instruction(self._obs["instruction"])])
         known = [name for name in self.model.senses if name in self._obs]
         senses = {name: torch.from_numpy(self._obs[name])[None].float().to(device) for name in known}
+        features = self.model.encode(clip, [decode_instruction(self._obs["instruction"])], senses.get("audio"))
         return features, senses
 
     @torch.no_grad()

@@ -220,7 +220,7 @@ class NeonVLA(nn.Module):
         clip = torch.as_tensor(image if image.ndim == 4 else image[None], device=device)[None]
         given = dict(senses) if proprioception is None else {"proprio": proprioception, **senses}
         tensors = {name: torch.as_tensor(v, dtype=torch.float32, device=device)[None] for name, v in given.items()}
-        chunk, _ = self(self.encode(clip, [instruction]), tensors, generator=generator)
+        chunk, _ = self(self.encode(clip, [instruction], tensors.get("audio")), tensors, generator=generator)
         return chunk[0].cpu().numpy()
 
     def parameter_table(self) -> dict[str, int]:
@@ -235,21 +235,23 @@ class NeonVLA(nn.Module):
         folder: str | Path,
         training: Mapping[str, Any] | None = None,
         results: Sequence[Mapping[str, Any]] = (),
+        name: str | None = None,
     ) -> None:
         """Write config.json, action_space.json, the weights (safetensors) and a model card, each replaced as a whole.
 
-        training and results go into the card: what made the weights, and their NeonBench rows.
+        training and results go into the card: what made the weights, and their NeonBench rows. name is what the card
+        tells others to load, the folder if there is none.
         """
         folder, config = Path(folder), asdict(self.config)
         write_checkpoint(folder, config, self.action_space, self.state_dict())
-        card = model_card(folder.name, config, self.parameter_table(), training, results)
+        card = model_card(name or folder.name, config, self.parameter_table(), training, results)
         replace_text(folder / "README.md", card)
 
     def push_to_hub(self, repo_id: str, private: bool = True, **card: Any) -> str:
         """`save_pretrained` into the hub's repository OWNER/NAME, a private one unless said otherwise."""
         with TemporaryDirectory() as parent:
             folder = Path(parent) / repo_id.rpartition("/")[2]
-            self.save_pretrained(folder, **card)
+            self.save_pretrained(folder, name=repo_id, **card)
             return push_folder(folder, repo_id, private)
 
     @classmethod
