@@ -32,9 +32,12 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/vector_rate.py
 	$(BIN)/python benchmarks/sensors.py
 	$(BIN)/python benchmarks/data.py
+	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/dds_loop.py
 	$(BIN)/python benchmarks/forward.py
 	$(BIN)/python benchmarks/parameter_table.py
+	$(BIN)/python benchmarks/feature_cache.py
+	$(BIN)/python benchmarks/foundation.py
 	$(BIN)/python benchmarks/known_ground.py
 
 # -qq keeps this run's one line from being read as the summary of the whole test suite.

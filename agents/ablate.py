@@ -5,11 +5,14 @@
     python agents/ablate.py --out runs/ablate    # stop with Ctrl-C, run the same line to go on
 
 The heads read the shipped backbone's features and the shipped goal reader's token, and learn from reaches that the
-script records itself, few enough that a head can still fail. Writes OUT/table.md, OUT/results.json, OUT/ablation.png.
+script records itself, few enough that a head can still fail. Writes OUT/table.md, OUT/results.json, OUT/ablation.png;
+benchmarks/ablation.py puts the table into RESULTS.md.
 """
 
 import argparse
+import datetime
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -116,12 +119,18 @@ def run(preset: Preset, out: Path, workers: int) -> None:
     demos = tuple(record_demos(out / "demos", preset.demos, ENV, workers))
     jobs = [TrialJob(variant, seed, preset, out, demos) for seed in preset.seeds for variant in preset.variants]
     trials = list(parallel_map(run_trial, jobs, workers, "trials"))
-    summary = summarise(trials)
-    (out / "table.md").write_text(markdown(summary))
-    record = {"summary": summary, "trials": [asdict(trial) for trial in trials], "preset": asdict(preset)}
+    summary, date = summarise(trials), last_day(jobs)
+    page = f"{markdown(summary)}\n{preset.demos} demonstrations, seeds {preset.seeds}, the last trial on {date}.\n"
+    (out / "table.md").write_text(page)
+    record = {"date": date, "summary": summary, "trials": [asdict(trial) for trial in trials], "preset": asdict(preset)}
     (out / "results.json").write_text(json.dumps(record, indent=2) + "\n")
     plot_ablation(summary, out / "ablation.png")
-    print(f"\n{markdown(summary)}\nWrote table.md, results.json and ablation.png to {out}")
+    print(f"\n{page}\nWrote table.md, results.json and ablation.png to {out}")
+
+
+def last_day(jobs: Sequence[TrialJob]) -> str:
+    """When the newest trial ended, ISO: a later run that only reads them does not make them younger."""
+    return datetime.date.fromtimestamp(max(job.result.stat().st_mtime for job in jobs)).isoformat()
 
 
 def main() -> None:

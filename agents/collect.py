@@ -9,11 +9,13 @@
         --episodes 500 --out runs/multitask/state                   # what the preset multitask_state learns from
     python agents/collect.py --policy teleop --task walk --sensors proprio camera --episodes 5 --seconds 30
     python agents/collect.py --ray auto --episodes 100000 --out /shared/reach   # needs pip install 'neon-sim[cluster]'
+    python agents/collect.py --task stand --control-mode whole_body --sensors proprio camera \
+        --episodes 500 --out runs/data/stand_whole_body             # what compact_wholebody learns from
 
 Policies: expert, noisy_expert (its own wish is kept as info.expert_action), random, zero, or a checkpoint's folder.
 Stop with Ctrl-C, or lose the machine: the same line goes on, and a larger --episodes adds to what is there. An episode
-depends on its seed alone, so the data set is the same for any number of workers. With --ray, OUT is on a disk that
-every machine of the cluster sees.
+depends on its seed alone, so the data set is the same for any number of workers. In whole_body, where no walker keeps
+the robot up, the expert balances as well. With --ray, OUT is on a disk that every machine of the cluster sees.
 
 With --policy teleop you drive, in real time and in one process, by the keys of agents/play.py --teleop or with
 --gamepad; arms stay at home. An episode ends with --seconds, a fall, or --stop-on-success; x or Ctrl-C stops, and the
@@ -47,18 +49,28 @@ from neon_sim.data.lerobot.episodes import EPISODES_V2
 from neon_sim.data.lerobot.info import VERSIONS
 from neon_sim.data.lerobot.whole_file import whole_lines
 from neon_sim.env import ALL_SENSORS
+from neon_sim.eval.evaluate import EVALUATION_SEED
 from neon_sim.eval.statistics import format_rate
 from neon_sim.inference.references import REFERENCES
 from neon_sim.inference.teleop import TeleopPolicy, gamepad, key_by_key, keyboard, typed_keys, velocity_limit
 from neon_sim.names import nearest
 from neon_sim.tasks import TASKS
 from neon_sim.training.multitask import STANDING
-from neon_sim.training.recording import RATE_HZ, TELEOP, Collecting, Recorder, Shard, as_judged, check_lidar
+from neon_sim.training.recording import (
+    RATE_HZ,
+    TELEOP,
+    Collecting,
+    Recorder,
+    Shard,
+    as_judged,
+    check_lidar,
+    check_whole_body,
+)
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import cpu_count, parallel_map
 from neon_sim.walker import HEIGHT_RANGE
 
-FIRST_SEED = 4_000_000  # no other script trains or is judged on seeds from here to 10 million
+FIRST_SEED, SEED_STEP = 4_000_000, 100_000  # no other script trains or is judged on seeds from here to 10 million
 SHARD = 4  # episodes; how finely work is shared out, and never what is recorded
 MANY = {"standing": STANDING, "all": tuple(TASKS)}  # words for several tasks
 Driver = Callable[[Any], TeleopPolicy]  # who follows a person in an env
@@ -82,9 +94,28 @@ def record_shard(shard: Shard) -> int:
 
 def shards_of(config: Collecting, episodes: int, folder: Path) -> list[Shard]:
     """The work, the same for any number of workers."""
-    first = FIRST_SEED + 100_000 * config.seed
+    first = FIRST_SEED + SEED_STEP * config.seed
     starts = range(0, episodes, SHARD)
     return [Shard(str(folder / f"shard_{i:07d}"), first + i, min(SHARD, episodes - i)) for i in starts]
+
+
+def check_seeds(seed: int, episodes: int) -> None:
+    """Raise ValueError where episodes would have seeds that policies are judged on, or that others record on."""
+    last = (EVALUATION_SEED - FIRST_SEED) // SEED_STEP - 1
+    if not 0 <= seed <= last or FIRST_SEED + SEED_STEP * seed + episodes > EVALUATION_SEED:
+        raise ValueError(
+            f"--seed wants 0 to {last}, and seeds from {EVALUATION_SEED} on are for judging: got --seed {seed} and "
+            f"{episodes} episodes."
+        )
+
+
+def check_recorded(shards: list[Shard], folder: Path) -> None:
+    """Raise ValueError if more was recorded in a folder than is asked for: nothing that is there is thrown away."""
+    wanted = {shard.folder: shard.count for shard in shards}
+    counts = {str(path): len(whole_lines(path / EPISODES_V2)) for path in folder.glob("shard_*")}
+    if any(count > wanted.get(path, 0) for path, count in counts.items()):
+        there, asked = sum(counts.values()), sum(wanted.values())
+        raise ValueError(f"{folder.parent} holds {there} episodes, --episodes asks for {asked}. Choose another --out.")
 
 
 def missing(shards: list[Shard]) -> list[Shard]:
@@ -150,6 +181,7 @@ def collect(
 ) -> Path:
     """Record what is missing, merge everything, and print what there is. Returns the data set's folder."""
     shards = shards_of(config, episodes, out.resolve() / "shards")
+    check_recorded(shards, out.resolve() / "shards")
     work, start_s = missing(shards), time.monotonic()
     if driver is not None:
         new = record_driven(config, work, driver, args.window)
@@ -229,6 +261,8 @@ def settings(args: argparse.Namespace) -> tuple[list[Collecting], int]:
         config = replace(config, policy=str(Path(config.policy).resolve()))  # workers may run in another folder
     check_driving(args, config)
     check_lidar(config)
+    check_whole_body(config)
+    check_seeds(config.seed, episodes)
     if episodes < 1 or config.seconds * RATE_HZ < 1 or args.workers < 1:
         raise ValueError(f"Episodes, seconds and workers must be positive, got {episodes}, {config.seconds}, "
                          f"{args.workers}.")  # fmt: skip
@@ -282,7 +316,7 @@ def main() -> None:
         with person(args) as driver:
             for config in configs:
                 record_task(config, episodes, args.out / config.task if len(configs) > 1 else args.out, args, driver)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, ChildProcessError) as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(f"\nStopped; what was recorded is in {args.out}. The same line goes on.") from None

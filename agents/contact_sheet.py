@@ -1,7 +1,7 @@
 """Draw one picture of all tasks and sensors, and write the table of the tasks: what README shows.
 
-    python agents/contact_sheet.py            # docs/tasks.png and docs/tasks.md, about a minute
-    python agents/contact_sheet.py --out runs/sheet
+    python agents/contact_sheet.py            # docs/tasks.png, docs/tasks.md and README's table; about a minute
+    python agents/contact_sheet.py --out runs/sheet    # leaves README alone
 
 Each task is shown in the middle of its expert's work, each sensor while two palms lift a box in a furnished room and
 a voice says so. Writes OUT/tasks.png and OUT/tasks.md.
@@ -65,6 +65,10 @@ VIEWS: Final = {
     "lift_box": View(-48.0, 1.7, 0.5, 0.2, 0.05),
     "push_box": View(-75.0, 3.0, 1.3, 0.6, -0.2),
 }
+DOCS: Final = Path("docs")
+README: Final = Path("README.md")
+MARKERS: Final = ("<!-- tasks -->\n", "<!-- /tasks -->")  # around README's table
+
 ROOM_VIEW: Final = View(-125.0, 5.0, 2.3, 2.2, -0.4)
 
 
@@ -249,18 +253,36 @@ def grid(panels: list[Panel], size: tuple[int, int], columns: int, caption: int)
     return image
 
 
+def with_table(page: str, table: str) -> str:
+    """The page with this table between its `MARKERS`, instead of what is there.
+
+    Raises:
+        ValueError: the page has not each of them once, in this order.
+    """
+    begin, end = MARKERS
+    before, found, rest = page.partition(begin)
+    old, closed, after = rest.partition(end)
+    if not (found and closed) or begin in after or end in before + after:
+        raise ValueError(f"The page must have {begin.strip()!r} on a line and then {end!r}, each once. Put them back.")
+    return f"{before}{begin}{table}{end}{after}"
+
+
 def main() -> None:
     """Draw, write, say where."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("docs"))
+    parser.add_argument("--out", type=Path, default=DOCS)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     panels = [task_panel(name, VIEWS.get(name, View()), SEEDS.get(name, 4)) for name in tqdm(TASKS, desc="tasks")]
     room = task_panel("walk", ROOM_VIEW, scene=RoomConfig("test", seed=5, furniture=12))
     panels.append(room._replace(name="a room", words="walls, floor and furniture, from a seed"))
     sheet(panels, sense_panels()).save(args.out / "tasks.png", optimize=True)
-    (args.out / "tasks.md").write_text(task_table(), encoding="utf-8")
-    print(f"Wrote {args.out / 'tasks.png'} and {args.out / 'tasks.md'}")
+    table, written = task_table(), [args.out / "tasks.png", args.out / "tasks.md"]
+    written[1].write_text(table, encoding="utf-8")
+    if args.out == DOCS:
+        README.write_text(with_table(README.read_text(encoding="utf-8"), table), encoding="utf-8")
+        written.append(README)
+    print(f"Wrote {', '.join(map(str, written))}")
 
 
 if __name__ == "__main__":

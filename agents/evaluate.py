@@ -29,6 +29,7 @@ from neon_sim.eval.neonbench_report import as_dict, as_markdown
 from neon_sim.eval.neonbench_report import plot as plot_bench
 from neon_sim.eval.plots import bar_plot
 from neon_sim.eval.statistics import format_rate, wilson_interval
+from neon_sim.inference.policy import ENGINES
 from neon_sim.inference.references import REFERENCES
 from neon_sim.sensors.camera import CameraConfig
 from neon_sim.shipped import asset_path
@@ -57,14 +58,14 @@ class Report:
         (folder / "evaluation.md").write_text("\n".join(self.pages), encoding="utf-8")
 
 
-def jobs_for(policy: str, episodes: int, seed: int, references: bool) -> list[EvaluationJob]:
+def jobs_for(policy: str, episodes: int, seed: int, references: bool, engine: str) -> list[EvaluationJob]:
     """The policy as it is, blind, with another episode's words; and the references."""
     seeds = tuple(range(EVALUATION_SEED + seed, EVALUATION_SEED + seed + episodes))
-    jobs = [EvaluationJob("policy", policy, seeds, env=ENV)]
+    jobs = [EvaluationJob("policy", policy, seeds, env=ENV, engine=engine)]
     if references:
         jobs += [
-            EvaluationJob("camera blanked", policy, seeds, blank_camera=True, env=ENV),
-            EvaluationJob("words of another episode", policy, seeds, shuffle_words=True, env=ENV),
+            EvaluationJob("camera blanked", policy, seeds, blank_camera=True, env=ENV, engine=engine),
+            EvaluationJob("words of another episode", policy, seeds, shuffle_words=True, env=ENV, engine=engine),
             EvaluationJob("expert", "expert", seeds, env=ENV),
             EvaluationJob("zero", "zero", seeds, env=ENV),
             EvaluationJob("random", "random", seeds, env=ENV),
@@ -86,7 +87,8 @@ def summary(results: list[EpisodeResult]) -> dict[str, float | int | str]:
 
 def reach(args: argparse.Namespace, report: Report) -> None:
     """Success and distance on reach, printed, in the report and as reach.png."""
-    results = evaluate(jobs_for(args.policy, args.episodes, args.seed, not args.no_references), args.workers)
+    jobs = jobs_for(args.policy, args.episodes, args.seed, not args.no_references, args.engine)
+    results = evaluate(jobs, args.workers)
     rows = {label: summary(found) for label, found in results.items()}
     for label, row in rows.items():
         print(f"{label:32} {row['success']:34} final distance {row['final_distance_cm_median']:.1f} cm")
@@ -113,24 +115,29 @@ def offline(args: argparse.Namespace, report: Report) -> None:
 
     Raises ValueError or OSError for a checkpoint or data set that cannot be read.
     """
+    from neon_sim.data.soup_file import read_options
     from neon_sim.eval.offline import evaluate_offline, open_dataset, plot_trajectory
     from neon_sim.model.neon_vla import NeonVLA
+    from neon_sim.training.flags import skipped_line
 
     model = NeonVLA.from_pretrained(args.policy)
-    soup = open_dataset(args.dataset, args.dataset_type, model)
+    options = read_options(args.source_options)
+    soup = open_dataset(args.dataset, args.dataset_type, model, options, args.skip_bad)
     result = evaluate_offline(model, soup, args.trajs, args.seed)
     lines = ["| group | MSE | zero | random | improvement over zero |", "|---|---|---|---|---|"]
     for name, value in result.mse.items():
         gain = f"{100 * result.improvement(name):.1f} %" if result.zero[name] else "-"  # nothing to improve on
         lines.append(f"| {name} | {value:.5f} | {result.zero[name]:.5f} | {result.random[name]:.5f} | {gain} |")
     lines += ["", f"{result.trajectories} episodes, {result.chunks} chunks of {args.dataset}"]
+    lines += [skipped_line(soup.skipped)] if soup.skipped else []
     print("\n".join(lines))
     report.figures["offline"] = {"dataset": args.dataset, **result.as_dict()}
     report.pages += ["# Recorded episodes", "", "Mean squared error, action units squared.", "", *lines, ""]
     errors = {"policy": result.mse, "zero": result.zero, "random": result.random}
     bars = {label: [(mse[name],) * 3 for name in result.mse] for label, mse in errors.items()}
     bar_plot(args.out / "offline.png", list(result.mse), bars, "MSE", f"{result.chunks} chunks of recorded episodes")
-    for index in range(min(PLOTTED, result.trajectories) if args.plot else 0):
+    drawn = [index for index in soup.episodes["dataset"] if ("dataset", index) not in soup.bad]
+    for index in drawn[: min(PLOTTED, result.trajectories) if args.plot else 0]:
         plot_trajectory(model, soup, index, args.out / f"trajectory_{index}.png")
 
 
@@ -155,9 +162,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--policy", "--model", default=shipped, help=f"a folder, or {', '.join(REFERENCES)}")
     parser.add_argument("--episodes", type=int, default=200, help="in the live env: of reach, or of each task and cell")
     parser.add_argument("--seed", type=int, default=0, help="of reach's first episode; of the random baseline")
+    parser.add_argument("--engine", default="eager", choices=ENGINES, help="of reach: how the action layer is run")
     parser.add_argument("--no-references", action="store_true", help="let nobody play beside the policy")
     parser.add_argument("--dataset", help="folder of recorded episodes")
     parser.add_argument("--dataset-type", default="lerobot", help="its format, see neon_sim.data.sources")
+    parser.add_argument("--source-options", metavar="JSON", default="{}", help="what its format asks for")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out and count episodes that cannot be read")
     parser.add_argument("--trajs", type=int, default=10, help="recorded episodes")
     parser.add_argument("--plot", action="store_true", help=f"draw the chunks over the first {PLOTTED} of them")
     parser.add_argument("--tasks", nargs="+", help="NeonBench: some tasks, or all")

@@ -8,14 +8,16 @@
     python agents/plan.py --task reach --model runs/tiny_world/world_model --preset tiny
 
 Goals lie 2.5 s of recorded behaviour away; the start does not solve them. state: where palms, robot or box should be,
-from the simulator's truth; image: a picture; observation: a picture and the proprioception there; instruction: the
-episode's own words, which name another target than the recorded behaviour went to.
+seen from the start; where the robot is since then it has to know by itself; state_true_pose: the same, and the
+simulator tells the robot's pose at every replan; image: a picture; observation: a picture and the proprioception there;
+instruction: the episode's own words, which name another target than the recorded behaviour went to. There is who is
+near the goal and stands for 0.3 s (neon_sim/world_model/trial.py says it exactly).
 Planners: cem, icem, mppi, gradient; amortised and cloned answer at once; oracle, expert and random are references.
 --adapt takes a gradient step on the newest transitions before each plan, held by the named springs, and tells what the
 model learned about this world and what it forgot about the one that it was trained in.
 
-Writes OUT/plan.json and, with --film, OUT/film.mp4: seen, imagined, goal. A LeWM has no decoder, so what it imagines is
-shown as the nearest recorded picture (from --data).
+Writes OUT/plan.json and, with --film, OUT/film.mp4: seen, imagined for that moment, imagined for the end of the plan,
+goal. A LeWM has no decoder, so what it imagines is shown as the nearest recorded picture (from --data).
 """
 
 import argparse
@@ -32,18 +34,12 @@ from neon_sim.sim import faults
 from neon_sim.world_model.adapting import SPRINGS, Life, LifeConfig
 from neon_sim.world_model.bundle import Bundle, load_bundle
 from neon_sim.world_model.command_space import COMMAND_SPACES
-from neon_sim.world_model.controllers import (
-    CONTROLLERS,
-    PLANNERS,
-    Controller,
-    LatentController,
-    PlanningConfig,
-    make_controller,
-)
+from neon_sim.world_model.controllers import PLANNERS, Controller, LatentController, PlanningConfig
 from neon_sim.world_model.dataset import Rollouts
 from neon_sim.world_model.film import Memory, film_of, write_film
 from neon_sim.world_model.judging import model_folder, problem_of, summary_of_trials
 from neon_sim.world_model.problems import GOALS, Problem
+from neon_sim.world_model.references import CONTROLLERS, make_controller
 from neon_sim.world_model.trial import Trial, run_trial
 from neon_sim.world_model.worlds import WORLDS, open_world
 
@@ -77,9 +73,26 @@ def settings(args: argparse.Namespace) -> tuple[PlanningConfig, int]:
     return replace(config, **given), episodes
 
 
-def save_film(bundle: Bundle, problem: Problem, trial: Trial, data: Path, path: Path) -> None:
+def pictures_of(args: argparse.Namespace) -> Rollouts | None:
+    """The recorded pictures that a film needs, before anything is played; None without a film.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not args.film:
+        return None
+    folder = args.data or Path("runs") / f"world_model_{args.task}" / "data"
+    try:
+        return Rollouts(folder)
+    except ValueError as error:
+        raise ValueError(
+            f"A film shows recorded pictures for what is imagined: {error}. Or give --data, or leave out --film."
+        ) from None
+
+
+def save_film(bundle: Bundle, problem: Problem, trial: Trial, recorded: Rollouts, path: Path) -> None:
     """Write the trial beside what was imagined of it."""
-    memory = Memory.of(bundle.model, Rollouts(data))
+    memory = Memory.of(bundle.model, recorded)
     write_film(film_of(trial, problem.goal.frame, memory), path)
     print(f"Wrote {path}")
 
@@ -134,17 +147,17 @@ def play(config: PlanningConfig, episodes: int, args: argparse.Namespace) -> Non
     bundle = load_bundle(model_folder(args.task, args.model))
     if bundle.task != args.task:
         raise ValueError(f"This world model is of {bundle.task}, wanted {args.task}. Give --model or --task.")
+    recorded = pictures_of(args)
     env = open_world(args.task, bundle.model.config.image_size, args.world, room=args.seed)
     trials: list[Trial] = []
     try:
         controller, life = ready(env, bundle, config, args)
         for i in tqdm(range(episodes), desc=f"{args.planner}, {config.goal}"):
             problem = problem_of(env, bundle, config, args.seed, i)
-            film = args.film and i == 0
+            film = recorded is not None and i == 0
             trials.append(run_trial(env, bundle.space, problem, controller, config, film))
-            if film:
-                data = args.data or Path("runs") / f"world_model_{args.task}" / "data"
-                save_film(bundle, problem, trials[0], data, args.out / "film.mp4")
+            if recorded is not None and film:
+                save_film(bundle, problem, trials[0], recorded, args.out / "film.mp4")
     except KeyboardInterrupt:
         print("\nStopped; what was played is counted.")
     finally:

@@ -7,6 +7,8 @@
     python agents/pretrain.py --preset compact_reach   # one of them; scripts/train_neon.py has more flags
     python agents/pretrain.py --preset multitask_state               # one policy for all tasks without walking
     python agents/pretrain.py --preset multitask_state --tasks reach   # one for one of them, to compare with
+    python agents/pretrain.py --preset compact_tasks --soup mixture.json --skip-bad   # other data than the preset's
+    python agents/pretrain.py --preset compact_reach --teacher runs/large/best        # distillation
 
 Writes OUT/policy (a checkpoint for NeonVLA.from_pretrained), OUT/history.json and OUT/loss.png; a preset writes what
 `neon_sim.training.train.NeonTrainer` says.
@@ -34,6 +36,7 @@ from neon_sim.sim.faults import ActuatorFault
 from neon_sim.training.config import MULTITASK
 from neon_sim.training.config import PRESETS as TRAINING_PRESETS
 from neon_sim.training.demos import DemoConfig, Demos, record_demo, save_rows
+from neon_sim.training.flags import add_data_flags, add_teacher_flags, put_in, skipped_line
 from neon_sim.training.forward_model import pretrain_forward_model
 from neon_sim.training.heads import HeadTrainer, HeadTraining
 from neon_sim.training.online import save_forward_model
@@ -129,7 +132,9 @@ def preset_config(args: argparse.Namespace) -> TrainConfig:
     """One of the 24, or a multi-task one with its tasks and its data, with the given flags put in.
 
     Raises:
-        ValueError: a task that needs walking or does not exist, or tasks for a preset that has none.
+        ValueError: a task that needs walking or does not exist, tasks for a preset that has none, or a soup that makes
+            no sense.
+        FileNotFoundError: no such soup file.
     """
     chosen = {name: value for name in ("tasks", "data") if (value := getattr(args, name)) is not None}
     if args.preset in MULTITASK:
@@ -138,6 +143,7 @@ def preset_config(args: argparse.Namespace) -> TrainConfig:
         raise ValueError(f"--tasks and --data go with {' and '.join(MULTITASK)}, not with {args.preset}.")
     else:
         config = TRAINING_PRESETS[args.preset]()
+    put_in(config, args)
     config.output_dir = str(args.out or config.output_dir)
     config.epochs = args.epochs or config.epochs
     return config
@@ -147,17 +153,15 @@ def train_preset(args: argparse.Namespace) -> None:
     """Train one of the 24, or a multi-task one."""
     try:
         config = preset_config(args)
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
-    try:
         trainer = NeonTrainer(config)
-    except (ValueError, OSError, ImportError) as error:
-        raise SystemExit(str(error)) from None
-    try:
         stats = trainer.train()
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit("Stopped; the same line goes on.") from None
-    print(f"Best loss: {stats['best_loss']:.4f} after {stats['steps']} steps. Wrote {config.folder / 'best'}")
+    if trainer.team.leads:
+        print(skipped_line(stats["skipped"]), end="\n" if stats["skipped"] else "")
+        print(f"Best loss: {stats['best_loss']:.4f} after {stats['steps']} steps. Wrote {config.folder / 'best'}")
 
 
 def main() -> None:
@@ -171,6 +175,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="in place of the preset's")
     parser.add_argument("--tasks", nargs="+", help=f"of {' and '.join(MULTITASK)}; default: all without walking")
     parser.add_argument("--data", help="folder of their recordings; default: where the preset says")
+    add_data_flags(parser, dataset=False)
+    add_teacher_flags(parser)
     args = parser.parse_args()
     if args.list:
         print(preset_table())
@@ -181,6 +187,8 @@ def main() -> None:
         return
     if args.preset not in PRESETS:
         raise SystemExit(str(nearest("preset", args.preset, (*PRESETS, *TRAINING_PRESETS, *MULTITASK))))
+    if args.soup or args.skip_bad or args.teacher:
+        raise SystemExit(f"--soup, --skip-bad and --teacher go with the presets of --list, not with {args.preset}.")
     preset = PRESETS[args.preset]
     args.out = args.out or Path("runs/pretrain")
     training = replace(preset.training, epochs=args.epochs or preset.training.epochs)

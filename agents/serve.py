@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from neon_sim.inference.chunking import BLEND_SCHEDULES
+from neon_sim.inference.engines import ENGINES
 from neon_sim.inference.http_api import HttpConfig, Listener
 from neon_sim.inference.server import NeonInferenceServer
 from neon_sim.shipped import asset_path
@@ -58,6 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(asset_path("g1/demo_heads")), help="folder or hub id")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--engine", default="auto", choices=ENGINES, help="how the action layer is run")
     parser.add_argument("--blend", default="linear", choices=BLEND_SCHEDULES)
     parser.add_argument("--horizon", type=int, default=10, help="steps of 20 ms between two observations")
     parser.add_argument("--host", default=HttpConfig.host)
@@ -65,7 +67,7 @@ def main() -> None:
     parser.add_argument("--trial", type=int, default=0, metavar="N")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    server = NeonInferenceServer(args.model, args.device, args.blend, args.horizon)
+    server = NeonInferenceServer(args.model, args.device, args.blend, args.horizon, engine=args.engine)
     with server.listen(HttpConfig(args.host, 0 if args.trial else args.port)) as listener:
         print(f"{args.model} on {server.status()['device']}: {listener.url}", flush=True)
         try:

@@ -2,18 +2,27 @@
 
     python agents/train_world_model.py --task reach               # records, trains, fits the parts, reports
     python agents/train_world_model.py --task reach --collect     # records only
+    python agents/train_world_model.py --task reach --preset gpu --device cuda --minutes 2   # of a lent GPU
     python agents/train_world_model.py --preset tiny --out runs/tiny_world   # two minutes
 
-Stop with Ctrl-C, or lose the machine: the same line goes on, and the weights are those of a run that was not stopped.
+Stop with Ctrl-C, or lose the machine: the same line goes on, and the weights are those of a run that was not stopped
+(on a CPU, and without --minutes). --minutes and --record-minutes end training and recording by the clock; the learning
+rate has reached its end by then.
 
 Writes OUT/data (rollouts: expert, noisy expert and random commands, at 10 Hz), OUT/state.pt and OUT/log.jsonl (the
-training), OUT/world_model (what agents/plan.py loads), OUT/report.json and OUT/report.png.
+training), OUT/world_model (what agents/plan.py loads, 16-bit matrices, with provenance.json), OUT/report.json and
+OUT/report.png, which tell the shipped weights, and OUT/seconds.json (time spent, all pieces together).
 """
 
 import argparse
+import datetime
 import json
+import shlex
 import signal
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing import parent_process
 from pathlib import Path
@@ -22,17 +31,27 @@ from typing import Any
 import torch
 
 from neon_sim.names import nearest
+from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import cpu_count, parallel_map
-from neon_sim.world_model.bundle import save_bundle
+from neon_sim.world_model.bundle import Bundle, load_bundle, save_bundle
 from neon_sim.world_model.command_space import COMMAND_SPACES
 from neon_sim.world_model.config import SIZES, lewm_config
 from neon_sim.world_model.dataset import Rollouts
 from neon_sim.world_model.expectation import expectation_report
+from neon_sim.world_model.judging import RankJob, fingerprint, run_rank_job
 from neon_sim.world_model.parts import PartsConfig, fit_parts
-from neon_sim.world_model.report import draw_report, held_out_report
+from neon_sim.world_model.report import commit, draw_report, held_out_report, machine, rank_summary
 from neon_sim.world_model.rollouts import RolloutConfig, missing, open_worker, record_shard, shards_of
-from neon_sim.world_model.training import WorldModelTrainer, WorldModelTraining, model_config, read_log
+from neon_sim.world_model.training import (
+    STATE_FILE,
+    WorldModelTrainer,
+    WorldModelTraining,
+    model_config,
+    read_log,
+)
+
+RANK_SEED = 100  # of problems whose plans are put in order; 0 to 9 are for the benchmark
 
 
 @dataclass(frozen=True)
@@ -42,16 +61,35 @@ class Run:
     rollouts: RolloutConfig = field(default_factory=RolloutConfig)
     training: WorldModelTraining = field(default_factory=WorldModelTraining)
     parts: PartsConfig = field(default_factory=PartsConfig)
+    record_minutes: float | None = None  # recording stops there, with fewer episodes
     violations: int = 40  # episodes that the report violates expectations in
+    ranks: int = 20  # problems at which the report puts random plans in order; 0: none
 
 
 PRESETS = {
     "default": Run(),
     "tiny": Run(
         RolloutConfig(episodes=24, steps=20, image_size=32, shard_episodes=4),
-        WorldModelTraining(size="tiny", updates=60, batch=16, learning_rate=1e-3),
-        PartsConfig(episodes=24, readout_epochs=5, reader_updates=100, head_updates=100, distil_plans=32, iterations=2),
+        WorldModelTraining(size="tiny", updates=60, batch=16, learning_rate=1e-3, judge_every=20),
+        PartsConfig(readout_epochs=5, reader_updates=100, head_updates=100, distil_plans=32, iterations=2),
         violations=4,
+        ranks=0,
+    ),
+    "gpu": Run(  # three tasks side by side on one GPU and 16 cores, in seven minutes; rates and counts are our guess
+        RolloutConfig(episodes=3000, shard_episodes=10),
+        WorldModelTraining(
+            minutes=2.0, batch=128, learning_rate=1e-3, checkpoint_every=2000, log_every=50, judge_every=500
+        ),
+        PartsConfig(
+            readout_epochs=40,
+            readout_batch=1024,
+            reader_updates=3000,
+            head_updates=8000,
+            distil_plans=8192,
+            samples=128,
+            iterations=8,
+        ),
+        record_minutes=1.5,
     ),
 }
 
@@ -63,13 +101,41 @@ def start_worker(config: RolloutConfig) -> None:
     open_worker(config)
 
 
-def collect(config: RolloutConfig, folder: Path, workers: int) -> None:
-    """Record what is missing and say how fast."""
-    work, begun = missing(shards_of(config, folder)), time.monotonic()
+@contextmanager
+def timed(out: Path, stage: str) -> Iterator[None]:
+    """Say how long a stage takes and add it to OUT/seconds.json, also when it is stopped."""
+    begun = time.monotonic()
+    try:
+        yield
+    finally:
+        spent, path = time.monotonic() - begun, out / "seconds.json"
+        before = spent_seconds(out)
+        replace_bytes(path, (json.dumps(before | {stage: before.get(stage, 0.0) + spent}) + "\n").encode())
+        print(f"{stage}: {spent:.0f} s")
+
+
+def spent_seconds(out: Path) -> dict[str, float]:
+    """What `timed` kept, by stage."""
+    path = out / "seconds.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def collect(
+    config: RolloutConfig,
+    folder: Path,
+    workers: int,
+    minutes: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Record what is missing, for so many minutes at most, and say how fast."""
+    work, begun, moments = missing(shards_of(config, folder)), clock(), 0
     if not work:
         return
-    moments = sum(parallel_map(record_shard, work, min(workers, len(work)), "recording", start_worker, (config,)))
-    spent = time.monotonic() - begun
+    for count in parallel_map(record_shard, work, min(workers, len(work)), "recording", start_worker, (config,)):
+        moments += count
+        if minutes is not None and clock() - begun > 60.0 * minutes:
+            break  # the loop's end ends the workers; what they had finished lies there
+    spent = clock() - begun
     print(f"{moments} new moments in {spent:.0f} s: {moments / spent:.0f} a second, {workers} workers")
 
 
@@ -91,12 +157,16 @@ def settings(args: argparse.Namespace) -> Run:
     def with_flags(config: Any, *names: str) -> Any:
         return replace(config, **{name: given[name] for name in names if given[name] is not None})
 
-    return Run(
-        with_flags(run.rollouts, "task", "episodes"),
-        with_flags(run.training, "size", "updates", "batch", "seed"),
-        with_flags(run.parts, "seed"),
-        run.violations,
+    if args.updates is not None and args.minutes is None:
+        run = replace(run, training=replace(run.training, minutes=None))
+    run = replace(
+        run,
+        rollouts=with_flags(run.rollouts, "task", "episodes"),
+        training=with_flags(run.training, "size", "updates", "minutes", "batch", "learning_rate", "prefix", "seed"),
+        parts=with_flags(run.parts, "seed"),
     )
+    found: Run = with_flags(run, "record_minutes", "ranks")
+    return found
 
 
 def main() -> None:
@@ -107,7 +177,13 @@ def main() -> None:
     parser.add_argument("--size", help=f"of the model: {', '.join(SIZES)}")
     parser.add_argument("--episodes", type=int, help="to record")
     parser.add_argument("--updates", type=int, help="of the training")
+    parser.add_argument("--minutes", type=float, help="of training, instead of so many updates")
+    parser.add_argument("--record-minutes", type=float, help="of recording at most; what is there then is learned from")
     parser.add_argument("--batch", type=int, help="windows in a batch")
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--prefix", action="store_const", const=True, help="learn action prefixes as well (Fast-LeWM)")
+    parser.add_argument("--ranks", type=int, help="problems at which the report puts plans in order; 0: none")
+    parser.add_argument("--commit", help="of the code, where git cannot tell")
     parser.add_argument("--seed", type=int, help="of weights and batches")
     parser.add_argument("--collect", action="store_true", help="record and stop")
     parser.add_argument("--workers", type=int, default=cpu_count())
@@ -119,7 +195,7 @@ def main() -> None:
         out = args.out or Path("runs") / f"world_model_{args.task}"
         claim_folder(out, asdict(run))
         make(args.task, run, out, args)
-    except ValueError as error:
+    except (ValueError, ChildProcessError) as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(f"\nStopped. The same line goes on from what is in {out}.") from None
@@ -127,28 +203,74 @@ def main() -> None:
 
 def make(task: str, run: Run, out: Path, args: argparse.Namespace) -> None:
     """All of it into `out`, each part where it is missing."""
-    collect(run.rollouts, out / "data", args.workers)
+    if not (out / STATE_FILE).exists():  # a training goes on with the episodes that it began with
+        with timed(out, "recording"):
+            collect(run.rollouts, out / "data", args.workers, run.record_minutes)
     if args.collect:
         return
-    rollouts, begun = Rollouts(out / "data"), time.monotonic()
+    rollouts = Rollouts(out / "data")
     trainer = WorldModelTrainer(model_config(task, run.training, run.rollouts.image_size), run.training, rollouts, out)
     if not trainer.run(args.device):
         raise SystemExit(f"Stopped at update {trainer.step}. The same line goes on.")
-    hours = (time.monotonic() - begun) / 3600.0
-    print("fitting readout, words and heads")
-    bundle = fit_parts(task, trainer.model, trainer.train_set, run.parts)
-    save_bundle(bundle, out / "world_model")
-    report = held_out_report(bundle, trainer.train_set, trainer.test_set)
-    report["expectation"] = expectation_report(bundle, run.violations)
-    report |= {"task": task, "run": asdict(run), "parameters": trainer.model.parameter_table(), "hours_last_run": hours}
-    (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    part_seconds: dict[str, float] = {}
+    with timed(out, "fitting parts"):
+        bundle = fit_parts(task, trainer.model, trainer.train_set, run.parts, args.device, part_seconds)
+        save_bundle(bundle, out / "world_model", half=True)
+    print("of these: " + ", ".join(f"{name} {spent:.0f} s" for name, spent in part_seconds.items()))
+    with timed(out, "report"):
+        report = tell(load_bundle(out / "world_model"), trainer, run, out, args)
+    hours = {name: spent / 3600.0 for name, spent in (spent_seconds(out) | {"training": trainer.seconds}).items()}
+    report |= {"hours": hours, "part_seconds": part_seconds, "updates": trainer.step, "machine": machine(args.device)}
+    report |= {"task": task, "run": asdict(run), "parameters": trainer.model.parameter_table()}
+    report["provenance"] = provenance(report, trainer, args)
+    text = json.dumps(report["provenance"], indent=2) + "\n"
+    replace_bytes(out / "world_model" / "provenance.json", text.encode())
+    replace_bytes(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     draw_report(report, read_log(out), out / "report.png")
+    say(report, out)
+
+
+def tell(bundle: Bundle, trainer: WorldModelTrainer, run: Run, out: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """What is measured of the weights that were written."""
+    report = held_out_report(bundle, trainer.train_set, trainer.test_set, device=args.device)
+    report["expectation"] = expectation_report(bundle, run.violations)
+    if run.ranks:
+        folder = out / "world_model"
+        mark = fingerprint(folder)  # other weights, other files
+        jobs = [
+            RankJob(str(out / "ranks" / f"{mark}_{i}.json"), str(folder), seed=RANK_SEED, first=i, count=1)
+            for i in range(run.ranks)
+        ]
+        played = parallel_map(run_rank_job, jobs, min(args.workers, len(jobs)), "order of plans")
+        report["ranks"] = rank_summary([row.get("rho") for rows in played for row in rows], RankJob.plans)
+    return report
+
+
+def provenance(report: dict[str, Any], trainer: WorldModelTrainer, args: argparse.Namespace) -> dict[str, Any]:
+    """What made the weights, to lie beside them."""
+    data = {"episodes": len(trainer.train_set) + len(trainer.test_set), "held_out": len(trainer.test_set)}
+    moments = trainer.train_set.moments + trainer.test_set.moments
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "date": datetime.date.today().isoformat(),
+        "commit": args.commit or commit(Path(__file__).resolve().parent),
+        "seed": report["run"]["training"]["seed"],
+        "data": data | {"moments": moments, "recorded_as": report["run"]["rollouts"]},
+        "training": report["run"]["training"] | {"updates": trainer.step},
+        **{name: report[name] for name in ("hours", "machine", "parameters")},
+    }
+
+
+def say(report: dict[str, Any], out: Path) -> None:
+    """The figures in a few lines."""
     rollout = report["rollout"]
     print(f"imagined {0.1 * rollout['horizon']:.1f} s ahead: error {rollout['model'][-1]:.3f}, if nothing changed "
           f"{rollout['no_change'][-1]:.3f}, a random frame {rollout['spread']:.3f}")  # fmt: skip
     told = {k: (row["normal"], row["violated"], row["p_value"]) for k, row in report["expectation"].items()}
     print(f"surprise without, with, p of the difference: {json.dumps(told)}")
     print(f"read off a latent, median cm: {json.dumps({k: round(v, 1) for k, v in report['readout_cm'].items()})}")
+    if "ranks" in report:
+        print(f"rank correlation of plans, median of {report['ranks']['problems']}: {report['ranks']['median']}")
     print(f"Wrote {out}/world_model and {out}/report.png")
 
 

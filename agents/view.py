@@ -1,7 +1,11 @@
-"""Look at an episode of a LeRobot data set: frames, joint curves, LiDAR from above, sound; one picture per episode.
+"""Look at an episode of a data set: frames, joint curves, LiDAR from above, sound; one picture per episode.
 
     python agents/view.py runs/collect/dataset
     python agents/view.py runs/collect/dataset --episodes 0 7 12 --out runs/view
+    python agents/view.py data/bridge --type oxe --source-options '{"fps": 5.0}'   # as the G1 would learn from it
+
+Without --type, a LeRobot folder of anybody's is shown as it was recorded, and so are the .npz files of
+`NeonEpisode.save`. With --type, any data source of `neon_sim.data.sources`, as episodes of the G1 at 50 Hz.
 
 Writes OUT/episode_000000.png and so on, and prints what each episode is.
 """
@@ -17,11 +21,20 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from neon_sim.data.lerobot import LeRobotReader
+from neon_sim.data.lerobot.info import INFO
+from neon_sim.data.soup_file import read_options
+from neon_sim.data.source import DataSourceConfig, EpisodeSource
+from neon_sim.data.sources import SOURCES, open_source
 from neon_sim.episode import NeonEpisode
 from neon_sim.g1 import joints
 
 FRAMES = 6  # in the film strip
 LOOKS = ("lidar", "audio")
+
+
+def is_film(values: np.ndarray) -> bool:
+    """(T, H, W, 3) uint8: what a camera saw, whatever its name."""
+    return values.dtype == np.uint8 and values.ndim == 4 and values.shape[-1] == 3
 
 
 def film_strip(episode: NeonEpisode, key: str = "camera") -> np.ndarray:
@@ -55,14 +68,15 @@ def draw_audio(axes: Axes, episode: NeonEpisode) -> None:
 
 
 def draw(episode: NeonEpisode, title: str, path: Path) -> None:
-    """One picture of one episode, with as many panels as it has senses."""
-    has_camera = "camera" in episode.observations
+    """One picture of one episode, with as many panels as it has senses, one for each of its cameras."""
+    films = [key for key, values in episode.observations.items() if is_film(values)]
     looks = [key for key in LOOKS if key in episode.observations]
-    panels = [*(["camera"] if has_camera else []), "arms", *looks]
+    panels = [*films, "arms", *looks]
     figure, grid = plt.subplots(len(panels), 1, figsize=(9.0, 2.6 * len(panels)), squeeze=False, layout="constrained")
     for axes, panel in zip(grid[:, 0], panels, strict=True):
-        if panel == "camera":
-            axes.imshow(film_strip(episode))
+        if panel in films:
+            axes.imshow(film_strip(episode, panel))
+            axes.set_title(panel, fontsize="small")
             axes.axis("off")
         else:
             {"arms": draw_arms, "lidar": draw_lidar, "audio": draw_audio}[panel](axes, episode)
@@ -71,25 +85,43 @@ def draw(episode: NeonEpisode, title: str, path: Path) -> None:
     plt.close(figure)
 
 
+def open_episodes(path: Path, kind: str | None, options: str | None) -> EpisodeSource:
+    """The episodes at a path: as recorded where `kind` is None, else through a data source of that type.
+
+    Raises what the source raises, and ValueError for options without a type.
+    """
+    if kind is not None:
+        return open_source(DataSourceConfig("dataset", kind, str(path), options=read_options(options or "{}")))
+    if options is not None:
+        raise ValueError("--source-options belong to a --type.")
+    if not (path / INFO).exists() and next(path.glob("**/*.npz"), None) is not None:
+        return open_source(DataSourceConfig("dataset", "neon_sim", str(path)))
+    return LeRobotReader(path)
+
+
 def main() -> None:
     """Draw the chosen episodes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
+    parser.add_argument("--type", help=f"read it as one of {', '.join(SOURCES)}")
+    parser.add_argument("--source-options", metavar="JSON", help="what this type asks for")
     parser.add_argument("--episodes", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, default=Path("runs/view"))
     args = parser.parse_args()
     try:
-        reader = LeRobotReader(args.dataset)
+        source = open_episodes(args.dataset, args.type, args.source_options)
         args.out.mkdir(parents=True, exist_ok=True)
         for number in args.episodes:
-            episode = reader.episode(number)
+            if not 0 <= number < len(source):
+                raise IndexError(f"{args.dataset} has {len(source)} episodes, number {number} is not one of them.")
+            episode = source.episode(number)
             seconds = len(episode) / episode.rate_hz
             ended = "success" if episode.success else "no success"
             title = f"episode {number}: {episode.instruction!r}, {seconds:.1f} s, {ended}"
             path = args.out / f"episode_{number:06d}.png"
             draw(episode, title, path)
             print(f"{title}; {', '.join(episode.observations)}; {path}")
-    except (OSError, ValueError, IndexError) as error:
+    except (OSError, ValueError, IndexError, ImportError) as error:
         raise SystemExit(str(error)) from None
 
 

@@ -1,119 +1,193 @@
 """Planning in the latent world model: how fast, and how often it gets there.
 
-    python benchmarks/planning.py                      # speed: some minutes on two idle cores
-    python benchmarks/planning.py --success            # then the episodes as well: hours, can be stopped and resumed
-    python benchmarks/planning.py --success --tasks reach --controllers cem random
-    python benchmarks/planning.py --ranks --adaptation # order of plans, imagined and real; learning in the loop
-    python benchmarks/planning.py --preset tiny        # seconds, prints and writes nothing
+    python benchmarks/planning.py                            # speed: some minutes on two idle cores
+    python benchmarks/planning.py --success --preset brief   # the main rows, 60 episodes each: about 1.5 h
+    python benchmarks/planning.py --success                  # all rows, 200 episodes of the main ones: about 8 h
+    python benchmarks/planning.py --ranks --adaptation       # order of plans, imagined and real; learning in the loop
+    python benchmarks/planning.py --success --seeds 100 101 --tasks reach --controllers cem --episodes 10  # to choose
+    python benchmarks/planning.py --preset tiny --success    # a minute or two, prints and reports nothing
 
 World models are taken from runs/world_model_TASK/world_model (agents/train_world_model.py), else the shipped ones; a
-task without one is left out and said so. Episodes are kept in --runs, so the same line goes on where it was stopped.
+task without one is left out and said so. Episodes are kept in --runs, so the same line goes on where it was stopped,
+and a full run begins with what a brief one has played. How long it will take is said first.
+
+The report (benchmarks/results/planning.json, RESULTS.md) is made of parts: speed, success, ranks, adaptation. What is
+measured takes the place of its own part, unless the report has a better one: full before brief, all tasks before some,
+an idle machine before a busy one. With --tasks, --controllers, --episodes or --seeds a run is printed and not reported.
 """
 
 import argparse
 import datetime
-from dataclasses import replace
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from planning_adaptation import measure_adaptation
-from planning_speed import SPEED_PRESETS, measure_speed
-from planning_success import REPORT_SEEDS, TASKS, Plan, cells, measure_ranks, play, success_figures, table_rows
-from report import table, write_report
+from planning_adaptation import ARMS, measure_adaptation
+from planning_parts import PRESETS, QUIET, Part, parts_of, together, why_not
+from planning_ranks import measure_ranks
+from planning_speed import SPEED_PRESETS, cpu_share, measure_speed
+from planning_success import PLANS, REPORT_SEEDS, TASKS, budgets, cells, play, success_figures, table_rows
+from report import ROOT, commit, table, write_report
 
 from neon_sim.names import nearest
 from neon_sim.training.workers import cpu_count
-from neon_sim.world_model.controllers import CONTROLLERS
 from neon_sim.world_model.judging import model_folder
+from neon_sim.world_model.lewm import LeWM, load_world_model
+from neon_sim.world_model.references import CONTROLLERS
 
 Measured = tuple[dict[str, Any], list[list[str]]]  # figures for the JSON file, rows for people
 HEADER = ("what", "measured", "of the oracle's, or wanted", "distance, start to end", "decision, p50")
 
 
-def models_of(tasks: tuple[str, ...]) -> dict[str, Path]:
-    """The world models that there are, by task."""
+def models_of(tasks: tuple[str, ...], given: Path | None = None) -> dict[str, Path]:
+    """The world models that there are, by task; given: a folder with one for each task."""
     found = {}
     for task in tasks:
         try:
-            found[task] = model_folder(task)
+            found[task] = model_folder(task, None if given is None else given / task)
         except FileNotFoundError:
             print(f"{task}: no world model; train one with agents/train_world_model.py --task {task}")
     return found
 
 
-def success(args: argparse.Namespace, models: dict[str, Path]) -> Measured:
+def speed(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
+    """Figures and rows of how fast plans are made."""
+    trained: LeWM | None = None
+    if models and args.preset != "tiny":
+        trained = load_world_model(next(iter(models.values())))
+    figures, rows = measure_speed(SPEED_PRESETS["tiny" if args.preset == "tiny" else "full"], args.threads, trained)
+    return figures, [[*row, "", ""] for row in rows]
+
+
+def success(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
     """Figures and rows of the episodes."""
-    plan = Plan()
+    plan = PLANS[args.preset]
     if args.episodes is not None:
-        few = min(args.episodes, plan.oracle_episodes)
-        plan = replace(plan, episodes=args.episodes, oracle_episodes=few)
-    wanted = [cell for cell in cells(tuple(models)) if cell.controller in args.controllers]
-    found = play(wanted, plan, models, args.runs, tuple(args.seeds), args.workers)
-    return success_figures(found) | {"seeds": list(args.seeds)}, table_rows(found)
+        plan = replace(plan, episodes=args.episodes)
+    if args.oracle_execute is not None:
+        plan = replace(plan, oracle=replace(plan.oracle, execute=args.oracle_execute))
+    seeds = tuple(args.seeds or REPORT_SEEDS[: plan.episodes])
+    wanted = [c for c in cells(tuple(models), plan.main_only) if c.controller in (args.controllers or CONTROLLERS)]
+    played = play(wanted, plan, models, args.runs, seeds, args.workers)
+    settings = {"seeds": list(seeds), "planning": asdict(plan.planning), "planning_oracle": asdict(plan.oracle)}
+    return success_figures(played) | settings, [*table_rows(played), budgets(plan)]
 
 
-def ranks(args: argparse.Namespace, models: dict[str, Path]) -> Measured:
+def ranks(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
     """Figures and rows of the order of plans; some seconds a problem."""
-    return measure_ranks(models, args.runs, tuple(args.seeds), args.episodes or 50, args.workers)
+    problems = args.episodes or {"full": 50, "brief": 20, "tiny": 1}[args.preset]
+    return measure_ranks(models, args.runs, tuple(args.seeds or REPORT_SEEDS), problems, args.workers)
 
 
-def adaptation(args: argparse.Namespace, models: dict[str, Path]) -> Measured:
+def adaptation(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
     """Figures and rows of learning in the loop; `--episodes` are shared out over the seeds' lives."""
-    each = -(-(args.episodes or 200) // len(args.seeds))
-    return measure_adaptation(models, args.runs, args.seeds, each, args.workers)
+    seeds = args.seeds or REPORT_SEEDS
+    each = -(-(args.episodes or {"full": 200, "brief": 60, "tiny": 10}[args.preset]) // len(seeds))
+    given = {"l2": args.strength_l2, "ewc": args.strength_ewc}
+    strengths = {arm: value for arm, value in given.items() if value is not None}
+    return measure_adaptation(models, args.runs, seeds, each, args.workers, strengths)
 
 
-def played(args: argparse.Namespace) -> Measured:
-    """Everything that was asked for and needs a trained world model.
+MEASURES: dict[str, Callable[[argparse.Namespace, Mapping[str, Path]], Measured]] = {
+    "speed": speed,
+    "success": success,
+    "ranks": ranks,
+    "adaptation": adaptation,
+}
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse what does not exist.
 
     Raises:
-        ValueError: an unknown task or controller, with the nearest that exists.
+        ValueError: an unknown preset, task or controller, with the nearest that exists, or a count below one.
     """
-    for kind, given, valid in (("task", args.tasks, TASKS), ("controller", args.controllers, CONTROLLERS)):
+    for kind, given, valid in (
+        ("preset", [args.preset], PRESETS),
+        ("task", args.tasks or [], TASKS),
+        ("controller", args.controllers or [], CONTROLLERS),
+    ):
         for name in given:
             if name not in valid:
                 raise nearest(kind, name, valid)
-    figures: dict[str, Any] = {}
-    rows: list[list[str]] = []
-    parts = {success: args.success, ranks: args.ranks, adaptation: args.adaptation}
-    models = models_of(tuple(args.tasks)) if any(parts.values()) else {}
-    for measure in (part for part, asked in parts.items() if asked):
-        more, more_rows = measure(args, models)
-        figures, rows = figures | more, rows + more_rows
-    return figures, rows
+    if args.episodes is not None and args.episodes < 1:
+        raise ValueError(f"--episodes must be at least 1, got {args.episodes}.")
+
+
+def measure(args: argparse.Namespace) -> dict[str, Part]:
+    """The parts that were asked for; the time-critical one first, on a machine that is still free."""
+    asked = [name for name in MEASURES if getattr(args, name)] or ["speed"]
+    models = models_of(tuple(args.tasks or TASKS), args.models)
+    parts = {}
+    for name in asked:
+        if name != "speed" and not models:
+            continue
+        got = cpu_share(args.threads) if name == "speed" else 1.0
+        if got < QUIET:
+            print(f"This machine is busy: {100 * got:.0f} % of the processor were to be had. Times will be too long.")
+        figures, rows = MEASURES[name](args, models)
+        tasks = () if name == "speed" else tuple(models)
+        parts[name] = Part(args.preset, tasks, _today(), commit(ROOT), figures, rows, _notes(name, args), got)
+    return parts
+
+
+def _notes(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    return {"threads": args.threads} if name == "speed" else {"workers": args.workers}
+
+
+def _today() -> str:
+    return datetime.date.today().isoformat()
+
+
+def report(measured: Mapping[str, Part], root: Path = ROOT) -> None:
+    """Put what was measured into the report, beside the parts that are there already."""
+    path = root / "benchmarks" / "results" / "planning.json"
+    parts = parts_of(json.loads(path.read_text(encoding="utf-8"))["figures"]) if path.exists() else {}
+    for name, part in measured.items():
+        reason = why_not(part, parts.get(name))
+        if reason is None:
+            parts[name] = part
+        else:
+            print(f"{name} is not reported: {reason}.")
+    if any(parts[name] is part for name, part in measured.items()):
+        figures, rows = together(parts)
+        write_report("planning", figures, HEADER, rows, _today(), root)
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="full", help=f"one of {', '.join(SPEED_PRESETS)}")
-    parser.add_argument("--success", action="store_true", help="play episodes as well")
-    parser.add_argument("--ranks", action="store_true", help="correlate predicted and true costs of plans as well")
-    parser.add_argument("--adaptation", action="store_true", help="live with a model that learns as well")
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
-    parser.add_argument("--controllers", nargs="+", default=[n for n in CONTROLLERS], help="rows to play")
-    parser.add_argument("--episodes", type=int, help="of the main rows (200), or problems (50)")
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", default=list(REPORT_SEEDS), help="100 to 104 to choose settings"
-    )
+    parser.add_argument("--preset", default="full", help=f"one of {', '.join(PRESETS)}")
+    parser.add_argument("--speed", action="store_true", help="how fast plans are made; so without any of these four")
+    parser.add_argument("--success", action="store_true", help="play episodes")
+    parser.add_argument("--ranks", action="store_true", help="correlate predicted and true costs of plans")
+    parser.add_argument("--adaptation", action="store_true", help=f"live with a model that learns: {', '.join(ARMS)}")
+    parser.add_argument("--tasks", nargs="+", help=f"some of {', '.join(TASKS)}")
+    parser.add_argument("--controllers", nargs="+", help=f"rows to play, of {', '.join(CONTROLLERS)}")
+    parser.add_argument("--episodes", type=int, help="of the main rows and of lives (200), or problems (50)")
+    parser.add_argument("--seeds", type=int, nargs="+", help="100 to 104 to choose settings; 0 to 9 are reported")
+    parser.add_argument("--oracle-execute", type=int, help="model steps of 0.1 s between two of its plans (10)")
+    parser.add_argument("--strength-l2", type=float, help="of the springs that adapt under l2, for all parameters")
+    parser.add_argument("--strength-ewc", type=float, help="of those under ewc")
+    parser.add_argument("--models", type=Path, help="a folder with a world model for each task, by its name")
     parser.add_argument("--runs", type=Path, default=Path("runs/planning"))
-    parser.add_argument("--threads", type=int, default=cpu_count(), help="of the speed rows")
+    parser.add_argument("--threads", type=int, default=min(2, cpu_count()), help="of the speed rows; the bar's are two")
     parser.add_argument("--workers", type=int, default=cpu_count())
     args = parser.parse_args()
-    if args.preset not in SPEED_PRESETS:
-        raise SystemExit(str(nearest("preset", args.preset, SPEED_PRESETS)))
-    figures, speed_rows = measure_speed(SPEED_PRESETS[args.preset], args.threads)
-    rows = [[what, measured, wanted, "", ""] for what, measured, wanted in speed_rows]
     try:
-        more, more_rows = played(args)
-    except ValueError as error:
+        check(args)
+        measured = measure(args)
+    except (ValueError, FileNotFoundError, ChildProcessError) as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(f"\nStopped; what was played is in {args.runs}. The same line goes on.") from None
-    figures, rows = figures | more, rows + more_rows
+    rows = [row for name, part in measured.items() for row in (part.heading(name), *part.rows)]
     print(table(HEADER, rows))
-    if args.preset == "full":
-        write_report("planning", figures, HEADER, rows, datetime.date.today().isoformat())
+    chosen = args.tasks or args.controllers or args.episodes is not None or args.seeds
+    if args.preset != "tiny" and measured and not chosen:
+        report(measured)
 
 
 if __name__ == "__main__":

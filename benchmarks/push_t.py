@@ -54,7 +54,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "push_t")
     args = parser.parse_args()
     command = [sys.executable, str(ROOT / "agents" / "train_push_t.py"), "--out", str(args.out)]
-    subprocess.run(command, check=True, cwd=ROOT)
+    try:
+        status = subprocess.run(command, check=False, cwd=ROOT).returncode
+    except KeyboardInterrupt:
+        raise SystemExit(f"\nStopped; what there is is in {args.out}. The same line goes on.") from None
+    if status:
+        raise SystemExit(status)  # the script has said why
     report = json.loads((args.out / "report.json").read_text())
     write_report("push_t", figures_of(report), HEADER, rows_of(report), datetime.date.today().isoformat())
 

@@ -1,16 +1,19 @@
 """Is the heavy head needed at every chunk? Speculative decoding and the adaptive router on real reaches.
 
-    python benchmarks/speculation.py                  # about 20 minutes on two idle cores, 12 of them training
-    python benchmarks/speculation.py --preset tiny    # a few minutes, prints and writes nothing
+    python benchmarks/speculation.py                  # estimated 28 minutes on two idle cores, 12 of them training
+    python benchmarks/speculation.py --preset tiny    # a few minutes, leaves RESULTS.md alone
+    python benchmarks/speculation.py --out runs/draft # stop with Ctrl-C, run the same line to go on
 
 A chunking head drafts, a DiT head of four denoising steps is the heavy one; both learn the same demonstrations behind
 the shipped eyes. Every policy plays the same episodes under real-time chunking, a question every 10 steps. Time is the
 CPU time of one thread for a whole answer, eyes included: what a robot would save. A policy is called worth it where it
-saves at least a tenth of that and its success interval meets the heavy head's.
+saves at least a tenth of that and keeps the heavy head's success: over the same episodes, the 95 % interval of the
+difference leaves no room for a loss of 5 points or more.
 """
 
 import argparse
 import datetime
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,11 +23,12 @@ from typing import Any, Final
 import gymnasium
 import numpy as np
 import torch
-from report import ROOT, table, write_report
+from report import ROOT, replace_file, table, write_report
 
 import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.eval.evaluate import EVALUATION_SEED
-from neon_sim.eval.statistics import format_rate, wilson_interval
+from neon_sim.eval.neonbench_play import leave_interrupts_to_the_main_process
+from neon_sim.eval.statistics import format_rate, paired_difference
 from neon_sim.eval.trials import TrialTraining, record_demos, train_trial, trial_model
 from neon_sim.inference.neon_policy import NeonPolicy
 from neon_sim.inference.real_time import RealTimeConfig
@@ -43,6 +47,7 @@ ENV: Final[dict[str, Any]] = {
 }  # fmt: skip
 REAL_TIME: Final = RealTimeConfig()
 WORTH: Final = 0.1  # share of an answer's time that must be saved
+MARGIN: Final = 0.05  # of the success rate; a policy that may lose as much is not as good
 HEADS: Final[dict[str, dict[str, Any]]] = {
     "draft": {},
     "heavy": {"head_type": "dit", "dit_hidden": 256, "dit_layers": 4, "dit_heads": 4},
@@ -62,7 +67,7 @@ class Preset:
 
     demos: int = 400
     updates: tuple[int, int] = (3000, 1500)
-    episodes: int = 100
+    episodes: int = 200  # with 5 % of them changing sides, the difference is known to about 3 points
     policies: tuple[str, ...] = tuple(POLICIES)
 
 
@@ -86,6 +91,11 @@ class PlayingJob:
     folder: Path
     policies: tuple[str, ...]
     seeds: tuple[int, ...]
+
+    @property
+    def result(self) -> Path:
+        """Where its episodes are kept: what is there need not be played again."""
+        return self.folder / "played" / f"{self.seeds[0]}_{len(self.seeds)}.json"
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,19 @@ def play(job: PlayingJob) -> dict[str, list[Played]]:
     return found
 
 
+def play_or_read(job: PlayingJob) -> dict[str, list[Played]]:
+    """A job's episodes, played now unless an earlier run did."""
+    if not job.result.exists():
+        found = {name: [asdict(episode) for episode in episodes] for name, episodes in play(job).items()}
+        job.result.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(job.result, json.dumps(found) + "\n")
+    stored = json.loads(job.result.read_text(encoding="utf-8"))
+    return {
+        name: [Played(**{**row, "answers_ms": tuple(row["answers_ms"])}) for row in stored[name]]
+        for name in job.policies
+    }
+
+
 def play_episode(env: Any, timed: Timed, seed: int) -> Played:
     """One episode, until the ball is reached or time is up."""
     policy = timed.policy
@@ -161,6 +184,7 @@ def summarise(played: Sequence[Played]) -> dict[str, Any]:
     """One policy's figures over its episodes."""
     answers = [ms for episode in played for ms in episode.answers_ms]
     return {
+        "won": [episode.success for episode in played],
         "successes": sum(episode.success for episode in played),
         "episodes": len(played),
         "median_steps": float(np.median([episode.steps for episode in played])),
@@ -173,14 +197,12 @@ def summarise(played: Sequence[Played]) -> dict[str, Any]:
 
 
 def verdict(heavy: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Whether a policy is worth having in place of the heavy head, and why."""
+    """Whether a policy is worth having in place of the heavy head, and why; success in percentage points."""
     saved = 1.0 - other["mean_ms"] / heavy["mean_ms"]
-    (low, high), (from_, to) = (wilson_interval(cell["successes"], cell["episodes"]) for cell in (heavy, other))
-    if to < low:
-        return f"no: {100 * saved:.0f} % of the time saved, success is lost"
-    if saved < WORTH:
-        return f"no: {100 * saved:.0f} % of the time saved"
-    return f"yes: {100 * saved:.0f} % of the time saved{', success is higher' if from_ > high else ''}"
+    change, low, high = (100.0 * value for value in paired_difference(heavy["won"], other["won"]))
+    worth = saved >= WORTH and low > -100.0 * MARGIN
+    told = f"{100 * saved:.0f} % of the time saved, success {change:+.1f} points [{low:+.1f}, {high:+.1f}]"
+    return f"{'yes' if worth else 'no'}: {told}"
 
 
 def table_rows(summary: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
@@ -206,7 +228,19 @@ def train_both(folder: Path, preset: Preset, workers: int) -> None:
     jobs = [
         TrainingJob(name, updates, demos, folder / name) for name, updates in zip(HEADS, preset.updates, strict=True)
     ]
-    list(parallel_map(train_head, jobs, workers, "training"))
+    list(parallel_map(train_head, jobs, workers, "training", leave_interrupts_to_the_main_process))
+
+
+def play_all(folder: Path, preset: Preset, workers: int) -> dict[str, list[Played]]:
+    """Train and play what is missing in `folder`; the same episodes, in the same order, for each policy."""
+    train_both(folder, preset, workers)
+    seeds = tuple(range(EVALUATION_SEED, EVALUATION_SEED + preset.episodes))
+    jobs = [PlayingJob(folder, preset.policies, seeds[i : i + 10]) for i in range(0, len(seeds), 10)]
+    found: dict[str, list[Played]] = {name: [] for name in preset.policies}
+    for part in parallel_map(play_or_read, jobs, workers, "playing", leave_interrupts_to_the_main_process):
+        for name, played in part.items():
+            found[name] += played
+    return found
 
 
 def main() -> None:
@@ -223,13 +257,10 @@ def main() -> None:
         claim_folder(out, asdict(preset) | {"heads": HEADS})
     except ValueError as error:
         raise SystemExit(str(error)) from None
-    train_both(out, preset, args.workers)
-    seeds = tuple(range(EVALUATION_SEED, EVALUATION_SEED + preset.episodes))
-    jobs = [PlayingJob(out, preset.policies, seeds[i : i + 10]) for i in range(0, len(seeds), 10)]
-    found: dict[str, list[Played]] = {name: [] for name in preset.policies}
-    for part in parallel_map(play, jobs, args.workers, "playing"):
-        for name, played in part.items():
-            found[name] += played
+    try:
+        found = play_all(out, preset, args.workers)
+    except KeyboardInterrupt:
+        raise SystemExit(f"\nStopped; what is done is in {out}. The same line goes on.") from None
     summary = {name: summarise(played) for name, played in found.items()}
     rows = table_rows(summary)
     print(table(HEADER, rows))

@@ -9,11 +9,14 @@ of benchmarks/self_learning.py. The world model knows healthy bodies only.
 
 Arms: before (the shipped heads), taught_ewc and taught_naive (the planner acts, the heads learn from it, with and
 without EWC), own_ewc (as many episodes, but the heads act themselves), taught_lr0 (learning rate 0: must show no gain).
-The world model is runs/world_model_reach/world_model (agents/train_world_model.py --task reach), or --model.
+The world model is runs/world_model_reach/world_model (agents/train_world_model.py --task reach), or --model. Courses
+belong to its weights, not to its place: after another training choose another --out. With some of the arms only, the
+table is printed and no report is written.
 """
 
 import argparse
 import datetime
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -41,7 +44,7 @@ from neon_sim.training.teaching import TeachingConfig, teach
 from neon_sim.training.workers import cpu_count, parallel_map
 from neon_sim.world_model.bundle import load_bundle
 from neon_sim.world_model.controllers import PlanningConfig
-from neon_sim.world_model.judging import model_folder
+from neon_sim.world_model.judging import fingerprint, model_folder
 
 ENV: dict[str, Any] = {
     "task": "reach",
@@ -158,6 +161,14 @@ def figures_of(
     return figures, rows
 
 
+def settings_of(preset: Preset, policy: Path, model: Path) -> dict[str, Any]:
+    """What courses depend on: the weights by what they are. A folder of courses is of one such set."""
+    weights = hashlib.sha256()
+    for path in sorted(path for path in policy.iterdir() if path.is_file()):
+        weights.update(path.read_bytes())
+    return {"preset": asdict(preset), "policy": weights.hexdigest()[:12], "model": fingerprint(model)}
+
+
 def measure(preset: Preset, arms: list[str], policy: str, model: str, out: Path, workers: int) -> Any:
     """All courses that are missing, then all judging: figures and rows."""
     work = [(arm, seed) for arm in arms for seed in preset.seeds]
@@ -191,7 +202,7 @@ def main() -> None:
                     raise nearest(kind, name, valid)
         preset = PRESETS[args.preset]
         model = str(model_folder("reach", args.model))
-        claim_folder(out, {"preset": asdict(preset), "policy": args.policy, "model": model})
+        claim_folder(out, settings_of(preset, Path(args.policy), Path(model)))
         figures, rows = measure(preset, args.arms, args.policy, model, out, args.workers)
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(str(error)) from None
@@ -199,7 +210,7 @@ def main() -> None:
         raise SystemExit(f"\nStopped; what was taught is in {out}. The same line goes on.") from None
     print(table(HEADER, rows))
     (out / "results.json").write_text(json.dumps(figures, indent=2) + "\n")
-    if args.preset == "full":
+    if args.preset == "full" and set(args.arms) == set(ARMS):
         write_report("teaching", figures, HEADER, rows, datetime.date.today().isoformat())
 
 

@@ -22,6 +22,7 @@ from neon_sim.sensors.proprio import EEF_LIMIT, PROPRIO_LIMIT, eef_vector, propr
 from neon_sim.sensors.state import STATE_LIMIT, state_vector
 from neon_sim.sensors.voice import give_voice
 from neon_sim.sim.divergence import started_over
+from neon_sim.sim.model import lacking_joints
 from neon_sim.sim.scene import build_scene
 from neon_sim.sim.sim_robot import SimRobot
 from neon_sim.sim.view import View, open_view
@@ -120,6 +121,7 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._captured = tuple(self.config.sensor_configs())
         self._max_steps = self.config.max_steps or self.task.max_steps
         self._fall_cosine = float(np.cos(self.config.fall_tilt))
+        self._lacking = lacking_joints(self.config.variant)
         self._own = {key: read for key, (_, read) in _own_keys(self.config.sensors).items()}
         self._velocity: np.ndarray = np.zeros(3)
         self._steps = 0
@@ -165,6 +167,7 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         """
         before = state = self._running_state()
         target, velocity = self.action_map.decode(self._checked(action))
+        target[self._lacking] = 0.0  # where such a joint is, for the limits to know
         mask = self.action_map.owned_mask
         target, self._velocity, report = limit(target, state.joint_target, mask, velocity, self._limits, self.robot.dt)
         self.robot.write(RobotCommand(target, mask, joints.KP, joints.KD, self._velocity, self.config.height))
@@ -227,7 +230,7 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._state = self.robot.read()
 
     def _build_sim(self) -> SimRobot:
-        spec = build_scene(self.config.scene)
+        spec = build_scene(self.config.scene, self.config.variant)
         self.task.edit_scene(spec)
         return SimRobot(
             spec,

@@ -15,6 +15,7 @@ from neon_sim.sensors.senses import EXTRA_SENSORS, ExtraSenses
 from neon_sim.sensors.sensor import SensorConfig
 from neon_sim.sensors.voice import VoiceConfig
 from neon_sim.sim.domain import DomainRandomization
+from neon_sim.sim.model import require_variant
 from neon_sim.sim.noise import SensorNoise
 from neon_sim.sim.scene import FLAT, Scene
 from neon_sim.tasks.speaking import check_instruct
@@ -36,6 +37,7 @@ class NeonG1Config:
     task: str = "reach"
     task_options: Mapping[str, Any] = field(default_factory=dict)  # of the task's own config: {"wording": "test"}
     instruct: str = "text"  # how the instruction comes: "text", "speech" (its bytes are then zeros) or "both"
+    variant: str = "29dof"  # which G1, of `sim.model.VARIANTS`; the spaces stay those of 29 joints
     scene: Scene = FLAT  # or a `RoomConfig`, or the path of an MJCF file that is put around the robot
     control_mode: str = "arms_only"
     action_center: str = "home"
@@ -64,6 +66,7 @@ class NeonG1Config:
                 raise nearest("sensor", name, ALL_SENSORS)
         if self.control_mode not in list(ControlMode):
             raise nearest("control_mode", self.control_mode, list(ControlMode))
+        require_variant(self.variant)
         check_instruct(self.instruct, self.sensors)
         if self.max_steps is not None:
             require_counts(self, max_steps=(1, 10**12))

@@ -43,7 +43,7 @@ class NeonG1RealEnv(NeonG1Env):
 
     Raises:
         VectorWrapperError: a vector wrapper builds it.
-        ValueError: a sense that the robot has not and that the robot's config does not mask.
+        ValueError: a sense that the robot has not and that the robot's config does not mask, or another `variant`.
     """
 
     robot: UnitreeRobot
@@ -60,6 +60,8 @@ class NeonG1RealEnv(NeonG1Env):
         if render_mode is not None:
             raise ValueError(f"Only a simulated robot can be rendered, got render_mode {render_mode!r}. Leave it out.")
         config = replace(config or NeonG1Config(), **overrides)
+        if config.variant != "29dof":
+            raise ValueError(f"The robot is a 29dof one, got variant {config.variant!r}: others are simulated only.")
         body = UnitreeRobot(settings(config, robot), config.sensor_configs())
         with ExitStack() as undo:
             undo.callback(body.close)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _NEEDED: Final = ("proprio", "camera")  # without the others a network was trained to do
 
 
-def load_model(name: str) -> "NeonVLA | None":
-    """The network of a checkpoint's folder, or None for `zero`, which has none.
+def load_model(name: str, device: str | None = None) -> "NeonVLA | None":
+    """The network of a checkpoint's folder, or None for `zero`, which has none. device: as `NeonVLA.from_pretrained`.
 
     Raises:
         ValueError: a policy that needs a simulation's truth, or no whole checkpoint.
@@ -28,21 +28,23 @@ def load_model(name: str) -> "NeonVLA | None":
         raise ValueError(f"The policy {name!r} is for simulations: it knows the truth, or nothing. Use a checkpoint.")
     from neon_sim.model.neon_vla import NeonVLA
 
-    return NeonVLA.from_pretrained(Path(name))
+    return NeonVLA.from_pretrained(Path(name), device=device)
 
 
-def build_policy(model: "NeonVLA | None", env: "NeonG1RealEnv") -> Policy:
+def build_policy(model: "NeonVLA | None", env: "NeonG1RealEnv", engine: str = "eager") -> Policy:
     """A checkpoint's policy, or without one that which goes home.
 
+    engine: of `neon_sim.inference.engines`; by another than "eager" the model is on its device and stays there.
+
     Raises:
-        ValueError: the checkpoint does not fit the env.
+        ValueError: the checkpoint does not fit the env, or the engine the device.
     """
     if model is None:
         return ZeroPolicy(env)
     check_fit(model, env.action_map, env.config.sensors)
     from neon_sim.inference.neon_policy import NeonPolicy
 
-    return NeonPolicy(model)
+    return NeonPolicy(model, engine=engine)
 
 
 def senses_of(model: "NeonVLA") -> tuple[str, ...]:

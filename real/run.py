@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from neon_sim.episode import NeonEpisode
+from neon_sim.inference.policy import ENGINES
 from neon_sim.real.bridge.config import SENSES
 from neon_sim.real.chunks import Chunks
 from neon_sim.real.command_paths import PATHS
@@ -57,6 +58,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--robot", required=True, help=f"{SIM}, or the address of a robot (192.168.123.161)")
     parser.add_argument("--path", choices=PATHS, default="low_level")
     parser.add_argument("--words", default="", help="the instruction")
+    parser.add_argument("--engine", choices=ENGINES, help="how the action layer is run, and where (default: auto)")
     parser.add_argument("--steps", type=int, default=500, help="control steps, 50 a second")
     parser.add_argument("--control-mode", help="the checkpoint's own by default; arms_only for zero")
     parser.add_argument("--sensors", nargs="*", help="the checkpoint's own by default; proprio for zero")
@@ -88,6 +90,8 @@ def _refuse_wrong(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
         parser.error(f"--yes is for {SIM}: on a robot a person confirms, each time")
     if args.self_learn and (args.dry_run or args.policy == "zero"):
         parser.error("--self-learn wants the checkpoint of a policy, and a robot that moves (no --dry-run)")
+    if args.self_learn and args.engine is not None:
+        parser.error("--engine is not for --self-learn: what was recorded or compiled does not learn")
     if not args.self_learn and (args.episodes is not None or args.yes):
         parser.error("--episodes and --yes belong to --self-learn")
     if args.episodes is not None and args.episodes < 1:
@@ -237,13 +241,14 @@ def operate(args: argparse.Namespace) -> int:
     Raises:
         RobotError, ValueError, ImportError: in words, see `load_model`, `world_config`, `UnitreeRobot`, `perform`.
     """
-    model = load_model(args.policy)
+    engine = "eager" if args.self_learn else args.engine or "auto"
+    model = load_model(args.policy, None if engine == "eager" else "auto")
     world = world_config(model, args.control_mode, args.sensors, args.steps)
     config = robot_config(args, world.sensors)
     with bridge(args, config, world.sensors) as simulated, closing(NeonG1RealEnv(world, config, args.words)) as env:
         if args.self_learn:
             return learn(env, args, simulated)
-        chunks = Chunks(build_policy(model, env), env.action_map, waits=args.lock_step)
+        chunks = Chunks(build_policy(model, env, engine), env.action_map, waits=args.lock_step)
         try:
             if args.dry_run:
                 dry_run(env, chunks, args.steps)

@@ -32,15 +32,15 @@ def why_skipped(version: tuple[int, int], installed: bool, dataset_version: str)
 
 
 def differences(ours: dict[str, np.ndarray], theirs: dict[str, Any], step: int) -> list[str]:
-    """Columns that differ at one step of an episode."""
-    wrong = []
+    """Columns that differ at one step of an episode, or that one side has and they do not."""
+    wrong = sorted(ours.keys() - theirs.keys())  # what they do not see is no agreement
     for name in ours.keys() & theirs.keys():
         got = np.asarray(theirs[name])
         want = np.asarray(ours[name][step])
         if want.dtype == np.uint8 and want.ndim == got.ndim == 3:  # they give channels first, in [0, 1]
             close = np.abs(got.transpose(1, 2, 0) - want / 255.0).mean() <= PICTURE_TOLERANCE
-        elif want.ndim == 2 and got.ndim == 3:  # a depth map, theirs in the millimetres that are stored
-            close = np.allclose(got[0] / 1000.0, want, atol=1e-3)
+        elif want.ndim == 2 and got.ndim == 3:  # a depth map, theirs in millimetres, int16 that wraps at 32.768 m
+            close = np.allclose(np.round(got[0]).astype(np.int64) % 65536 / 1000.0, want, atol=1e-3)
         else:
             close = want.size == got.size and np.allclose(got.reshape(-1), want.reshape(-1), atol=1e-3)
         if not close:

@@ -1,6 +1,9 @@
 # /// script
 # requires-python = ">=3.11,<3.13"
 # dependencies = ["neon-sim[train,vla,data]"]
+#
+# [tool.uv.sources]
+# neon-sim = { path = "..", editable = true }
 # ///
 """Train the action layer with the documents' command line.
 
@@ -13,31 +16,32 @@
 
 --output OWNER/NAME is a repository of the hub, pushed to privately when the training ends; a path with more or fewer
 slashes, or one that begins with a dot, is a local folder. The same line goes on with a run that was interrupted.
+A data set that is no folder here, and whose name is OWNER/NAME, is fetched from the hub.
 """
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from neon_sim.data.data_soup import DataSoupConfig
-from neon_sim.data.source import DataSourceConfig
+from neon_sim.model.hub import dataset_folder
 from neon_sim.model.video_backbone import BackboneConfig
 from neon_sim.names import nearest
 from neon_sim.training.config import PRESETS, TrainConfig
+from neon_sim.training.flags import add_data_flags, add_teacher_flags, put_in, skipped_line
 from neon_sim.training.train import NeonTrainer
 
 MODES = ("arms_only", "upper_body", "whole_body")
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """The documents' flags, and --preset, --max-steps, --dataset-type, --public besides."""
+    """The documents' flags, and --preset, --max-steps, --public and those of neon_sim.training.flags besides."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="default_arms_only", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument("--backbone", help="compact, TRIBEv2, a hub id or a folder (default: the preset's)")
     parser.add_argument("--mode", choices=MODES, help="control mode (default: the preset's)")
     parser.add_argument("--audio", action="store_true", help="hear: an audio encoder beside the backbone")
-    parser.add_argument("--dataset", help="folder or downloaded hub id, in place of the preset's mixture")
-    parser.add_argument("--dataset-type", default="lerobot", help="its format, see neon_sim.data.sources")
+    add_data_flags(parser)
+    add_teacher_flags(parser)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--max-steps", type=int, help="optimiser steps, in place of --epochs")
     parser.add_argument("--batch-size", type=int)
@@ -55,7 +59,7 @@ def is_hub_id(output: str) -> bool:
 
 
 def config_from(args: argparse.Namespace) -> TrainConfig:
-    """The preset with what the flags say."""
+    """The preset with what the flags say. Raises ValueError or FileNotFoundError for a soup that makes no sense."""
     if args.preset not in PRESETS:
         raise SystemExit(str(nearest("preset", args.preset, PRESETS)))
     config = PRESETS[args.preset]()
@@ -66,8 +70,7 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
         model = replace(model, backbone=replace(model.backbone, freeze_backbone=False, load_in_4bit=False))
         config.optim, config.feature_cache = "adamw", None
     config.model = replace(model, control_mode=args.mode or model.control_mode, use_audio=args.audio or model.use_audio)
-    if args.dataset:
-        config.data = DataSoupConfig([DataSourceConfig("dataset", args.dataset_type, args.dataset)])
+    put_in(config, args)
     for name, value in (("epochs", args.epochs), ("max_steps", args.max_steps), ("batch_size", args.batch_size)):
         if value is not None:
             setattr(config, name, value)
@@ -81,18 +84,29 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
     return config
 
 
+def with_data(config: TrainConfig) -> TrainConfig:
+    """The config with the folders of its data sets; those that are not here come from the hub, each once.
+
+    Raises FileNotFoundError for one that cannot be fetched.
+    """
+    if config.data is not None:
+        sources = [replace(source, path=dataset_folder(source.path)) for source in config.data.sources]
+        config.data = replace(config.data, sources=sources)
+    return config
+
+
 def main(argv: list[str] | None = None) -> None:
     """Train and say what came of it."""
-    config = config_from(parse(argv))
     try:
+        config = with_data(config_from(parse(argv)))
         trainer = NeonTrainer(config)
-    except (ValueError, OSError, ImportError) as error:
-        raise SystemExit(str(error)) from None
-    try:
         stats = trainer.train()
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit("Stopped; the same line goes on.") from None
     if trainer.team.leads:
+        print(skipped_line(stats["skipped"]), end="\n" if stats["skipped"] else "")
         print(f"Best loss: {stats['best_loss']:.4f} after {stats['steps']} steps. Wrote {config.folder / 'best'}")
 
 

@@ -1,7 +1,10 @@
 """The ablation's variants are what they are called; trials learn, are kept, and come out as a table and a picture."""
 
+import datetime
+import importlib
 import importlib.util
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -151,6 +154,30 @@ def test_no_episode_is_judged_that_was_learned_from() -> None:
     assert set(judged).isdisjoint(learned) and set(judged).isdisjoint(range(3_000_000, 3_003_000))
 
 
+def test_a_trial_is_as_old_as_its_file(tmp_path: Path) -> None:
+    script = _script()
+    jobs = [script.TrialJob("all", seed, script.PRESETS["tiny"], tmp_path, ()) for seed in (0, 1)]
+    jobs[0].result.parent.mkdir()
+    for job, day in zip(jobs, (3, 2), strict=True):
+        job.result.write_text("{}")
+        noon = datetime.datetime(2026, 11, day, 12).timestamp()
+        os.utime(job.result, (noon, noon))
+    assert script.last_day(jobs) == "2026-11-03"
+
+
+def test_the_benchmark_reports_what_the_script_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(AGENTS.parent / "benchmarks"))
+    benchmark = importlib.import_module("ablation")
+    record = {"date": "2026-11-03", "summary": summarise(TRIALS), "preset": {"demos": 200}, "trials": []}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "results.json").write_text(json.dumps(record))
+    (tmp_path / "RESULTS.md").write_text("# Results\n")
+    written = json.loads(benchmark.report(tmp_path / "run", tmp_path).read_text())
+    assert written["date"] == "2026-11-03" and written["figures"]["summary"]["none"]["episodes"] == 2
+    page = (tmp_path / "RESULTS.md").read_text()
+    assert "| all | 75.0 % [30.1, 95.4] (3/4) | 2, 1 |" in page and "2026-11-03, commit" in page
+
+
 @pytest.mark.slow
 def test_the_tiny_preset_runs_from_end_to_end_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = _script()
@@ -161,6 +188,7 @@ def test_the_tiny_preset_runs_from_end_to_end_and_goes_on(tmp_path: Path, monkey
     table = (tmp_path / "run" / "table.md").read_text()
     record = json.loads((tmp_path / "run" / "results.json").read_text())
     assert set(record["summary"]) == {"all", "none"} and "| none |" in table
+    assert f"the last trial on {record['date']}." in table
     assert NeonVLA.from_pretrained(tmp_path / "run" / "trials" / "all_0").config.action_head_layers == 4
     script.main()  # everything is there: it reads it and says the same
     assert (tmp_path / "run" / "table.md").read_text() == table

@@ -1,23 +1,17 @@
 """Checkpoint folders: formats, old weights, growing into another mode, the card, and a hub on this machine."""
 
-import base64
-import hashlib
 import json
-import os
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from local_hub import Hub, call, running_hub
 from tiny_neon import tiny_features, tiny_model, tiny_senses
 
 from neon_sim.model.checkpoint import FORMAT, OLD_WEIGHTS_FILE, WEIGHTS_FILE
-from neon_sim.model.hub import local_folder, push_folder
+from neon_sim.model.hub import dataset_folder, local_folder, push_folder
 from neon_sim.model.neon_vla import NeonVLA
 
 
@@ -40,6 +34,14 @@ def test_the_format_is_written_and_a_later_one_is_refused(checkpoint: Path) -> N
     assert json.loads((checkpoint / "config.json").read_text())["format"] == FORMAT
     edit(checkpoint / "config.json", format=FORMAT + 1)
     with pytest.raises(ValueError, match=f"has format {FORMAT + 1}; this version reads {FORMAT}. Upgrade"):
+        NeonVLA.from_pretrained(checkpoint)
+
+
+def test_a_later_format_may_keep_its_weights_elsewhere(checkpoint: Path) -> None:
+    edit(checkpoint / "config.json", format=FORMAT + 1)
+    (checkpoint / WEIGHTS_FILE).rename(checkpoint / "weights-00001-of-00002.safetensors")
+    (checkpoint / "action_space.json").unlink()
+    with pytest.raises(ValueError, match="Upgrade neon_sim"):
         NeonVLA.from_pretrained(checkpoint)
 
 
@@ -118,6 +120,15 @@ def test_the_card_tells_what_was_recorded_and_what_was_not(backbone: Path, tmp_p
     assert f"| trainable | {model.parameter_table()['trainable']:,} |" in card
 
 
+def test_the_shipped_card_says_what_was_measured() -> None:
+    root = Path(__file__).resolve().parents[1]
+    reach = json.loads((root / "benchmarks" / "results" / "reach.json").read_text())
+    card = (root / "assets" / "g1" / "demo_heads" / "README.md").read_text()
+    for label, name in (("as it is", "policy"), ("camera blanked", "camera blanked")):
+        assert f"| reach | {label} | {reach['figures'][name]['success']} |" in card
+    assert f"{reach['date']}, commit {reach['commit']}" in card
+
+
 def test_what_is_neither_a_folder_nor_an_id() -> None:
     with pytest.raises(FileNotFoundError, match="'a/b/c' is neither a folder nor a hub id"):
         local_folder("a/b/c")
@@ -128,88 +139,10 @@ def test_what_is_neither_a_folder_nor_an_id() -> None:
 # --- a hub on this machine ------------------------------------------------------------------------------------------
 
 
-class Hub(ThreadingHTTPServer):
-    """The few calls of the hub's HTTP API that pushing and fetching small files take."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), HubCalls)
-        self.files: dict[str, bytes] = {}
-        self.created: list[dict[str, Any]] = []
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    @property
-    def commit(self) -> str:
-        return hashlib.sha1("".join(sorted(self.files)).encode()).hexdigest()
-
-
-class HubCalls(BaseHTTPRequestHandler):
-    server: Hub
-
-    def log_message(self, *_: Any) -> None:
-        """Be quiet."""
-
-    def answer(self, content: Any, status: int = 200, **headers: str) -> None:
-        body = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def do_POST(self) -> None:
-        sent = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.path == "/api/repos/create":
-            self.server.created.append(json.loads(sent))
-            self.answer({"url": f"{self.server.address}/someone/neon"})
-        elif self.path == "/api/validate-yaml":
-            self.answer({"errors": [], "warnings": []})
-        elif "/preupload/" in self.path:
-            files = json.loads(sent)["files"]
-            self.answer({"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]})
-        elif "/commit/" in self.path:
-            for line in map(json.loads, sent.splitlines()):
-                if line["key"] == "file":
-                    self.server.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
-            self.answer({"commitUrl": f"{self.server.address}/someone/neon/commit/1", "commitOid": self.server.commit})
-        else:
-            self.answer({}, 404)
-
-    def do_GET(self) -> None:
-        files, commit = self.server.files, self.server.commit
-        name = self.path.rpartition("/")[2].partition("?")[0]
-        if "/resolve/" in self.path and name in files:
-            etag = f'"{hashlib.sha1(files[name]).hexdigest()}"'
-            self.answer(files[name], ETag=etag, X_Repo_Commit=commit)
-        elif "/tree/" in self.path:
-            self.answer([{"type": "file", "path": f, "size": len(c), "oid": "0" * 40} for f, c in files.items()])
-        elif self.path.startswith("/api/models/someone/neon"):
-            found = [{"rfilename": file} for file in files]
-            self.answer({"id": "someone/neon", "modelId": "someone/neon", "sha": commit, "siblings": found})
-        else:
-            self.answer({"error": "not found"}, 404, X_Error_Code="RepoNotFound")
-
-    do_HEAD = do_GET
-
-
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    server = Hub()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-def call(hub: Hub, home: Path, code: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a process whose hub is ours."""
-    env = {"HF_ENDPOINT": hub.address, "HF_HOME": str(home), "HF_TOKEN": "hf_none"}
-    env |= {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, env=os.environ | env, capture_output=True, text=True, timeout=120)
+    with running_hub() as server:
+        yield server
 
 
 def test_a_checkpoint_goes_to_the_hub_and_comes_back(hub: Hub, checkpoint: Path, tmp_path: Path) -> None:
@@ -242,3 +175,16 @@ def test_a_model_pushes_itself_and_its_card_says_where_it_is(hub: Hub, checkpoin
     assert copied.returncode == 0, copied.stderr
     assert (tmp_path / "copy" / WEIGHTS_FILE).read_bytes() == (checkpoint / WEIGHTS_FILE).read_bytes()
     assert 'from_pretrained("someone/neon")' in hub.files["README.md"].decode()
+
+
+def test_a_data_set_is_fetched_by_its_id(hub: Hub, tmp_path: Path) -> None:
+    hub.data = {"meta/info.json": b"{}", "data/chunk-000/file-000.parquet": bytes(range(256))}
+    code = "from neon_sim.model.hub import dataset_folder\nprint(dataset_folder({!r}))"
+    fetched = call(hub, tmp_path / "home", code.format("someone/neon"))
+    assert fetched.returncode == 0, fetched.stderr
+    for name, content in hub.data.items():
+        assert (Path(fetched.stdout.strip()) / name).read_bytes() == content
+    gone = call(hub, tmp_path / "home", code.format("nobody/gone"))
+    assert gone.returncode != 0 and "FileNotFoundError: There is no data set 'nobody/gone'" in gone.stderr
+    for path in (str(tmp_path), "runs/some/where", "./here"):  # there, or no id: no hub is asked
+        assert dataset_folder(path) == path

@@ -14,9 +14,11 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from tiny_neon import tiny_model
 
 from neon_sim.data.lerobot import LeRobotReader, LeRobotWriter
 from neon_sim.training.recording import Collecting, Recorder, Shard
+from neon_sim.training.whole_body import StandingExpert
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "agents" / "collect.py"
@@ -66,6 +68,8 @@ def test_a_run_writes_what_it_says(
     assert "0 new episodes" in capsys.readouterr().out
     assert {path: (out / "dataset" / path).read_bytes() for path in files(out / "dataset")} == before
 
+    with pytest.raises(SystemExit, match="holds 5 episodes, --episodes asks for 2. Choose another --out"):
+        run(monkeypatch, *SHORT, "--episodes", "2", "--workers", "1", "--out", str(out))
     run(monkeypatch, *SHORT, "--episodes", "6", "--workers", "1", "--out", str(out), "--discard-shards")
     assert "1 new episodes" in capsys.readouterr().out
     assert len(LeRobotReader(out / "dataset")) == 6 and not (out / "shards").exists()
@@ -139,6 +143,21 @@ def test_a_noisy_expert_says_what_it_wanted_and_what_the_words_meant() -> None:
     assert quiet.infos["expert_action"] == pytest.approx(quiet.actions)
 
 
+def test_an_expert_that_owns_every_joint_balances_as_well() -> None:
+    recorder = Recorder(Collecting(task="stand", control_mode="whole_body", seconds=3.0))
+    episode = recorder.episode(1)  # the task's expert alone lies on the floor after 1.3 s
+    assert len(episode) == 150 and episode.success and episode.control_mode == "whole_body"
+    assert episode.actions.shape == (150, 29) and np.ptp(episode.actions[:, 17:], axis=0).min() > 1e-4
+    with pytest.raises(ValueError, match="this env is arms_only"):
+        StandingExpert(Recorder(Collecting(task="stand", policy="zero")).env)
+
+
+def test_a_checkpoint_whose_actions_mean_something_else_is_refused(tmp_path: Path) -> None:
+    tiny_model(tmp_path / "backbone", action_center="limits").save_pretrained(tmp_path / "policy")
+    with pytest.raises(ValueError, match="actions are arms_only .17 wide, centered on limits.* is what is recorded"):
+        Recorder(Collecting(task="reach", policy=str(tmp_path / "policy"), sensors=("proprio", "camera")))
+
+
 def test_a_shard_is_brought_up_to_its_count(tmp_path: Path) -> None:
     recorder = Recorder(Collecting(task="stand", seconds=0.2))
     assert recorder.record(Shard(str(tmp_path / "s"), 100, 2)) == 2
@@ -196,10 +215,14 @@ def test_a_folder_of_a_policy_is_known_from_anywhere(monkeypatch: pytest.MonkeyP
         (("--policy", "exprt"), "Did you mean 'expert'"),
         (("--version", "v3.1"), "Did you mean 'v3.0'"),
         (("--episodes", "0"), "must be positive"),
+        (("--seed", "60"), "--seed wants 0 to 59, and seeds from 10000000 on are for judging"),
+        (("--seed=-1",), "--seed wants 0 to 59"),
+        (("--seed", "59", "--episodes", "100001"), "got --seed 59 and 100001 episodes"),
+        (("--policy", "noisy_expert", "--control-mode", "whole_body"), "has no noisy version"),
     ],
 )
 def test_a_wrong_flag_is_answered_before_anything_is_written(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: tuple[str, str], message: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(SystemExit, match=message):
         run(monkeypatch, *flags, "--out", str(tmp_path / "out"))

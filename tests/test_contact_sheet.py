@@ -45,6 +45,18 @@ def test_the_table_of_tasks_is_what_the_code_says() -> None:
     assert "stays within 4 cm" in reach and "| 3 |" in reach and "hand" in reach.split("|")[5]
 
 
+def test_readmes_table_is_replaced_and_nothing_else() -> None:
+    page = "# Neon\n<!-- tasks -->\n| old |\n<!-- /tasks -->\nand on\n"
+    new = SHEET.with_table(page, "| new |\n")
+    assert new == "# Neon\n<!-- tasks -->\n| new |\n<!-- /tasks -->\nand on\n"
+    assert SHEET.with_table(new, "| new |\n") == new
+    for broken in ("# Neon\n", "<!-- /tasks -->\n<!-- tasks -->\n", page + page):
+        with pytest.raises(ValueError, match="must have '<!-- tasks -->' on a line and then '<!-- /tasks -->'"):
+            SHEET.with_table(broken, "| new |\n")
+    readme = (ROOT / SHEET.README).read_text(encoding="utf-8")
+    assert SHEET.with_table(readme, (ROOT / SHEET.DOCS / "tasks.md").read_text(encoding="utf-8")) == readme
+
+
 def test_the_picture_in_docs_has_room_for_every_task_and_sensor() -> None:
     """Its size by hand: 4 tasks (and one room) a row, 7 sensors a row; pictures, captions, gaps of 8."""
     task_rows, sense_rows = -(-(len(TASKS) + 1) // 4), -(-len(ALL_SENSORS) // 7)

@@ -1,9 +1,12 @@
 """Mixing: shares, caps and order by arithmetic; what cannot be read is named or counted."""
 
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from source_files import source_config
 from tiny_data import SIDE, soup_of, tiny_episode, write_episodes
 
 from neon_sim.data.data_soup import DataSoup, DataSoupConfig
@@ -11,6 +14,7 @@ from neon_sim.data.source import BadEpisodeError, DataSourceConfig
 from neon_sim.data.windows import WindowConfig, action_columns, check_episode, cut_window, fit_picture
 from neon_sim.episode import NeonEpisode
 from neon_sim.g1.action_space import G1ActionSpace
+from neon_sim.training.batches import batches
 
 COLUMNS = np.arange(17)
 
@@ -113,6 +117,67 @@ def test_bad_episodes_stop_a_run_or_are_left_out_and_counted(tmp_path):
         soup = DataSoup(soup_of(folder, validation_share=0.0, skip_bad=True))
         assert {soup[k].instruction for k in range(40)} == {"hold 0", "hold 2"}
     assert soup.skipped["a"] == 1 and len(soup) == 6
+
+
+def nan_in(path: Path, what: str) -> None:
+    """Spoil step 2 of an episode's actions, or of an info."""
+    episode = NeonEpisode.load(path)
+    if what != "actions":
+        episode.infos[what] = np.zeros((len(episode), 3), np.float32)
+    (episode.actions if what == "actions" else episode.infos[what])[2] = np.nan
+    episode.save(path)
+
+
+def test_a_goal_that_is_no_number_is_found(tmp_path):
+    folder = write_episodes(tmp_path / "a", 1)
+    nan_in(folder / "episode_0000.npz", "goal_pos_b")
+    with pytest.raises(
+        BadEpisodeError, match="goal_pos_b is not finite at step 2. Repair it, or leave it out with --s"
+    ):
+        DataSoup(soup_of(folder, validation_share=0.0))[0]
+
+
+def test_a_bad_episode_among_the_held_back_is_left_out_as_well(tmp_path):
+    config = soup_of(write_episodes(tmp_path / "a", 6), validation_share=0.4, skip_bad=True)
+    held = DataSoup(config, validation=True)
+    first, second = held.episodes["a"]
+    nan_in(tmp_path / "a" / f"episode_{first:04d}.npz", "actions")
+    with pytest.warns(UserWarning, match="action is not finite at step 2.*Left out: 1 of 'a'"):
+        windows = held.readable(held.each())
+    assert {window.instruction for window in windows} == {f"hold {second}"} and held.skipped == {"a": 1}
+    strict = DataSoup(replace(config, skip_bad=False), validation=True)
+    with pytest.raises(BadEpisodeError, match="action is not finite"):
+        strict.readable(strict.each()[:1])
+
+
+def test_what_copies_left_out_is_counted_once(tmp_path, recwarn):
+    folder = write_episodes(tmp_path / "a", 3)
+    nan_in(folder / "episode_0001.npz", "actions")
+    soup = DataSoup(soup_of(folder, validation_share=0.0, skip_bad=True))
+    list(batches(soup, 4, 0, 6, workers=2))
+    assert soup.skipped == {"a": 1} and soup.bad.keys() == {("a", 1)}
+    assert [str(w.message).count("Left out: 1 of 'a'") for w in recwarn if w.category is UserWarning] == [1]
+    with pytest.raises(BadEpisodeError, match="action is not finite at step 2"):
+        list(batches(DataSoup(soup_of(folder, validation_share=0.0)), 4, 0, 6, workers=1))
+
+
+def test_a_cap_of_one_leaves_nothing_to_hold_back(tmp_path):
+    source = DataSourceConfig("a", "neon_sim", str(write_episodes(tmp_path / "a", 3)), max_episodes=1)
+    soup = DataSoup(DataSoupConfig([source]))
+    assert len(soup.episodes["a"]) == 1 and len(soup.others["a"]) == 0
+
+
+def test_a_policy_centered_elsewhere_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="centered on the home pose, and the policy's on 'limits'"):
+        DataSoup(soup_of(write_episodes(tmp_path / "a", 2)), G1ActionSpace("arms_only", "limits"))
+
+
+def test_a_whole_body_policy_is_told_every_joint(tmp_path):
+    config = source_config("lerobot", tmp_path / "foreign")
+    window = DataSoup(DataSoupConfig([config]), G1ActionSpace("whole_body"))[0]
+    assert window.chunk.shape == (16, 29) and not window.chunk[:, 17:].any()  # legs: nobody says, so at home
+    arms = DataSoup(DataSoupConfig([config]), G1ActionSpace("arms_only"))[0]
+    np.testing.assert_array_equal(window.chunk[:, :14], arms.chunk[:, :14])
 
 
 def test_memory_is_bounded(tmp_path):

@@ -15,6 +15,7 @@ import torch
 from test_train import tiny_training
 from torch import nn
 
+from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.model.video_backbone import BackboneConfig, VideoBackbone
 from neon_sim.training.distributed import Team, gathered, join_team, share_of
 from neon_sim.training.train import NeonTrainer
@@ -103,6 +104,8 @@ def test_a_backbone_in_shares_learns_as_one_process_with_twice_the_batch(tmp_pat
     state = torch.load(tmp_path / "team" / "state.pt", weights_only=True)
     whole = sum(value.numel() for value in state["adapter"])
     assert one["here"] == 0 and whole / 2 <= two["here"] < 0.55 * whole
+    kept = NeonVLA.from_pretrained(tmp_path / "team" / "last").backbone.parameters()
+    assert all(torch.equal(param, value.half().float()) for param, value in zip(kept, state["adapter"], strict=True))
 
 
 def test_a_trained_adapter_lies_below_the_checkpoint(tmp_path):

@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 from tiny_neon import REACH, open_reach, tiny_model
 
-from neon_sim.eval.evaluate import EVALUATION_SEED, EvaluationJob, evaluate, other_words, run_job, split_jobs
+from neon_sim.eval.evaluate import (
+    EVALUATION_SEED,
+    EvaluationJob,
+    build_policy,
+    evaluate,
+    other_words,
+    run_job,
+    split_jobs,
+)
+from neon_sim.inference.engines import pick_engine
+from neon_sim.model.backbones.loading import pick_device
 from neon_sim.sim.faults import ActuatorFault
 
 BODY = {"task": "reach", "physics_dt": 0.005, "sensors": ("proprio",)}
@@ -73,6 +83,19 @@ def test_a_checkpoint_is_judged_seeing_blind_and_with_the_wrong_words(tmp_path: 
     distances = [run_job(job)[0].final_distance for job in jobs]
     assert np.isfinite(distances).all() and len(set(distances)) == 3
     assert run_job(seeing)[0].final_distance == distances[0]
+
+
+def test_an_engine_is_taken_to_the_policy_and_plays_alike(tmp_path: Path) -> None:
+    tiny_model(tmp_path / "backbone").save_pretrained(tmp_path / "policy")
+    job = EvaluationJob("p", str(tmp_path / "policy"), SEEDS[:1], env=REACH)
+    policies = [build_policy(replace(job, engine=name), None) for name in ("eager", "auto", "compile")]
+    here = pick_engine("auto", pick_device("auto"))
+    assert [policy.layer.engine for policy in policies] == ["eager", here, "compile"]
+    assert next(policies[1].model.backbone.parameters()).device == next(policies[1].model.parameters()).device
+    played = [run_job(replace(job, engine=name))[0].final_distance for name in ("eager", "auto")]
+    assert played[1] == pytest.approx(played[0], abs=1e-3)
+    with pytest.raises(ValueError, match="Unknown engine 'compiled'. Did you mean 'compile'"):
+        build_policy(replace(job, engine="compiled"), None)
 
 
 def test_a_policy_that_is_no_folder_is_refused() -> None:

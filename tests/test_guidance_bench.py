@@ -61,9 +61,10 @@ def test_a_change_is_that_of_paired_episodes() -> None:
     off = [{"success": 1.0, "jerk": 10.0}, {"success": 0.0, "jerk": 30.0}]
     on = [{"success": 1.0, "jerk": 9.0}, {"success": 1.0, "jerk": 27.0}]
     assert mean_interval([-1.0, -3.0]) == pytest.approx((-2.0, 1.96))  # spread sqrt(2), over sqrt(2)
-    first, second = guidance.case_rows("smooth", off, on)
-    assert first[1:3] == ["off", "50.0 % [9.5, 90.5] (1/2)"] and first[5] == "-"
-    assert second[1] == "on" and second[5] == "-2 ± 2" and second[4].startswith("18 ±")
+    first, second = guidance.case_rows("dit", "smooth", off, on)
+    assert first[:4] == ["dit", "smooth", "off", "50.0 % [9.5, 90.5] (1/2)"] and first[6] == "-"
+    assert second[2] == "on" and second[6] == "-2 ± 2" and second[5].startswith("18 ±")
+    assert len(first) == len(second) == len(guidance.HEADER)
     assert mean_interval([1.0]) == (1.0, np.inf)
 
 
@@ -72,23 +73,42 @@ def test_every_case_has_a_measure_and_a_loss() -> None:
     for name, case in guidance.CASES.items():
         assert case.measure in guidance.MEASURES, name
         assert callable(case.loss(obstacle))
-    jobs = guidance.jobs_of(guidance.PRESETS["full"], "policy")
-    seeds = {(job.case, job.guided): [] for job in jobs}
+    jobs = guidance.jobs_of(guidance.PRESETS["full"], Path("run"))
+    assert len({job.result for job in jobs}) == len(jobs)
+    seeds = {(job.head, job.case, job.guided): [] for job in jobs}
     for job in jobs:
-        seeds[job.case, job.guided] += job.seeds
-    assert len(seeds) == 12 and all(len(set(found)) == len(found) == 60 for found in seeds.values())
+        seeds[job.head, job.case, job.guided] += job.seeds
+    assert (
+        {head for head, _, _ in seeds} == {"flow", "dit"}
+        and len(seeds) == 24
+        and all(len(set(found)) == len(found) == 60 for found in seeds.values())
+    )
     assert len({tuple(found) for found in seeds.values()}) == 1  # off and on play the same episodes
 
 
-def test_an_episode_off_and_on(tmp_path: Path) -> None:
+DIT = {"head_type": "dit", "dit_hidden": 24, "dit_layers": 1, "dit_heads": 2}
+
+
+@pytest.mark.parametrize("head", [{"head_type": "flow"}, DIT], ids=["flow", "dit"])
+def test_an_episode_off_and_on(tmp_path: Path, head: dict[str, Any]) -> None:
     env: Any = open_reach(max_steps=24)
-    policy = NeonPolicy(tiny_model(tmp_path, head={"head_type": "flow"}))
+    policy = NeonPolicy(tiny_model(tmp_path, head=head))
     case = guidance.CASES["smooth"]
     off = guidance.play_episode(env, policy, case, False, 7)
     on = guidance.play_episode(env, policy, case, True, 7)
     assert guidance.play_episode(env, policy, case, False, 7) == off  # the guide is gone again
     assert on["jerk"] < 0.95 * off["jerk"]  # of what is sent, which safety has smoothed already
     env.close()
+
+
+def test_what_was_played_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guidance, "ENV", {**guidance.ENV, "max_steps": 22})
+    tiny_model(tmp_path / "backbone", head=DIT).save_pretrained(tmp_path / "dit")
+    job = guidance.Job("dit", "smooth", True, tmp_path, (7,))
+    (episode,) = guidance.play_or_read(job)
+    assert set(episode) == {"success", *guidance.MEASURES} and np.isfinite(list(episode.values())).all()
+    written = job.result.stat().st_mtime_ns
+    assert guidance.play_or_read(job) == [episode] and job.result.stat().st_mtime_ns == written
 
 
 def test_an_unknown_preset_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,9 +96,21 @@ def test_an_opinion_has_every_group_in_its_place(pair: tuple[NeonVLA, NeonVLA]) 
 
 def test_heads_that_cannot_check_or_do_not_fit_are_refused(tmp_path: Path, pair: tuple[NeonVLA, NeonVLA]) -> None:
     _, draft = pair
-    computing = SpeculativePolicy(draft, draft)
-    with pytest.raises(ValueError, match="by a flow or DiT head, got ActionChunkingHead. Use check_time=None"):
-        computing.decode(tiny_features(1), tiny_senses(1), torch.zeros(1, 5))
+    with pytest.raises(ValueError, match="groups arms has ActionChunkingHead.*Use check_time=None"):
+        SpeculativePolicy(draft, draft)
+    for allowed in ({"check_time": None}, {"config": SpeculativeConfig(tolerance=0.0)}):  # no opinion is asked for
+        policy = SpeculativePolicy(draft, draft, **allowed)
+        assert policy.decode(tiny_features(1), tiny_senses(1), torch.zeros(1, 5)).shape == (1, 16, 17)
+    flow = {"head_type": "flow"}
+    waist = tiny_model(tmp_path, control_mode="upper_body", head=flow)  # its waist has a plain decoder
+    with pytest.raises(ValueError, match="groups torso_head has MLPDecoder"):
+        SpeculativePolicy(waist, waist)
+    relative = tiny_model(tmp_path, head=flow | {"state_relative": True})
+    with pytest.raises(ValueError, match="arms has StateRelativeHead"):
+        SpeculativePolicy(relative, relative)
+    every = tiny_model(tmp_path, control_mode="upper_body", head=flow | {"chunk_all_groups": True})
+    answer = SpeculativePolicy(every, every).decode(tiny_features(1), tiny_senses(1), torch.zeros(1, 5))
+    assert answer.shape == (1, 16, every.action_space.dim)
     with pytest.raises(ValueError, match="The draft's action space is whole_body"):
         SpeculativePolicy(draft, tiny_model(tmp_path, control_mode="whole_body"))
     with pytest.raises(ValueError, match=r"one chunk length .* got \[\(16, 40\), \(8, 40\)\]"):

@@ -22,6 +22,7 @@ from tiny_neon import tiny_model
 import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.cells import CELLS, LASTING, TASKS, WORDS, cell_options, first_alike
 from neon_sim.eval import neonbench
+from neon_sim.eval.neonbench_card import write_cards
 from neon_sim.eval.neonbench_play import (
     FIRST_SEED,
     BenchEpisode,
@@ -193,6 +194,40 @@ def test_a_checkpoint_is_given_what_it_reads(tmp_path: Path) -> None:
     assert row.seed == FIRST_SEED and row.steps == 150
     (tmp_path / "tiny" / "note.txt").write_text("changed")
     assert find_player(str(tmp_path / "tiny")).mark != player.mark
+
+
+def test_rows_go_into_the_card_of_who_played_and_nothing_is_played_again(tmp_path: Path, capsys: Any) -> None:
+    folder = tmp_path / "tiny"
+    tiny_model(tmp_path / "backbone", use_lidar=False, use_audio=False).save_pretrained(folder, training={"seed": 7})
+    before = (folder / "README.md").read_text()
+    assert "Not measured." in before
+    line = ["--policy", str(folder), "--tasks", "reach", "--cells", "nominal", "lidar_dropout", "--episodes", "1"]
+    line += ["--no-references", "--workers", "1", "--card", "--out", str(tmp_path / "out")]
+    neonbench.main(line)
+    card, played = (folder / "README.md").read_text(), _times(tmp_path / "out" / "episodes")
+    assert "| task | nominal | lidar dropout |" in card and "| reach | 0 [0, 79] | 0 [0, 79] |" in card
+    assert f"1 episodes in each task and cell, seeds {FIRST_SEED} to {FIRST_SEED}." in card
+    ends = [text.partition("## Results")[0] + text.partition("## Config")[2] for text in (before, card)]
+    assert ends[0] == ends[1] and "Not measured." not in card
+    (folder / "README.md").unlink()
+    neonbench.main(line)  # a checkpoint without a card gets one; the card is not what was judged
+    assert "| reach | 0 [0, 79] | 0 [0, 79] |" in (folder / "README.md").read_text()
+    assert _times(tmp_path / "out" / "episodes") == played
+    assert capsys.readouterr().out.count(f"Wrote {folder / 'README.md'}") == 2
+    (folder / "README.md").write_text("# Mine\n")
+    with pytest.raises(ValueError, match="no sections Results and Config"):
+        write_cards(_made_up_of(find_player(str(folder))), "2026-01-01")
+    assert (folder / "README.md").read_text() == "# Mine\n"
+
+
+def _times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")}
+
+
+def _made_up_of(player: Player) -> BenchResults:
+    """One success in one episode of reach."""
+    played = {(player.label, "reach", "nominal"): [BenchEpisode(FIRST_SEED, True, False, 10, 0.1)]}
+    return BenchResults((player,), ("reach",), ("nominal",), 1, played)
 
 
 def _made_up(cells: tuple[str, ...] = tuple(CELLS)) -> BenchResults:

@@ -2,13 +2,17 @@
 
 import importlib.util
 import json
+import shlex
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from foreign_folders import G1_ARMS, angles, foreign_lerobot
+from local_hub import call, running_hub
 from tiny_data import write_episodes
 from tiny_neon import tiny_config, tiny_model
 
@@ -17,9 +21,25 @@ from neon_sim.training.config import PRESETS
 from neon_sim.training.preset_table import preset_table
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
-# What the documents' pages call their scripts with.
-TRAIN_FLAGS = "--backbone --mode --audio --output --epochs --batch-size --lr --dataset"
-EVAL_FLAGS = "--model --dataset --trajs --baselines --plot"
+HUB_JOB = "hf jobs uv run --flavor a100-large --secrets HF_TOKEN --timeout 8h"
+# The documents' lines, each whole: those of a job end with the script's own flags.
+TRAIN_LINES = (
+    f"{HUB_JOB} scripts/train_neon.py --backbone Qwen/Qwen2.5-Omni-7B --mode arms_only --audio"
+    " --output YOUR_HF_USERNAME/neon-g1-v1",
+    f"{HUB_JOB} scripts/train_neon.py --backbone Qwen/Qwen2.5-Omni-7B --audio --output YOUR_USERNAME/neon-g1-v1",
+    f"{HUB_JOB} scripts/train_neon.py --backbone nvidia/Cosmos-Reason2-8B --output YOUR_USERNAME/neon-g1-cosmos-v1",
+    f"{HUB_JOB} scripts/train_neon.py --backbone Qwen/Qwen2.5-Omni-3B --audio --output YOUR_USERNAME/neon-g1-edge-v1",
+    f"{HUB_JOB} scripts/train_neon.py --backbone Qwen/Qwen2.5-Omni-7B --audio --epochs 5 --batch-size 2 --lr 1e-4"
+    " --output YOUR_USERNAME/neon-g1-large-v1",
+    "python scripts/train_neon.py --backbone Qwen/Qwen2.5-VL-3B-Instruct --mode arms_only --epochs 3 --batch-size 4"
+    " --dataset lerobot/xvla-agibot-world --output YOUR_USERNAME/neon-g1-v1",
+)
+EVAL_LINES = (
+    "python scripts/eval_neon.py --model YOUR_USERNAME/neon-g1-v1 --dataset lerobot/xvla-agibot-world --trajs 10",
+    "python scripts/eval_neon.py --model YOUR_USERNAME/neon-g1-v1 --dataset lerobot/xvla-agibot-world --trajs 500"
+    " --baselines --plot",
+    f"{HUB_JOB} scripts/eval_neon.py --model YOUR_USERNAME/neon-g1-large-v1 --trajs 500 --baselines",
+)
 
 
 def load(name: str) -> ModuleType:
@@ -56,14 +76,61 @@ def test_improvement_is_the_share_of_the_error_that_is_gone():
     assert result.improvement() == 0.75 and result.as_dict()["improvement_over_zero"] == {"total": 0.75}
 
 
-def test_the_scripts_take_the_documents_flags(capsys):
-    for name, flags in (("train_neon", TRAIN_FLAGS), ("eval_neon", EVAL_FLAGS)):
-        with pytest.raises(SystemExit):
-            load(name).parse(["--help"])
-        text = capsys.readouterr().out
-        assert [flag for flag in flags.split() if flag not in text] == []
-        head = (SCRIPTS / f"{name}.py").read_text().splitlines()
-        assert head[0] == "# /// script" and "# ///" in head[1:6]  # PEP 723
+def flags_of(line: str) -> list[str]:
+    return shlex.split(line.partition(".py ")[2])
+
+
+@pytest.mark.parametrize("line", TRAIN_LINES)
+def test_the_documents_lines_train(line):
+    script, flags = load("train_neon"), flags_of(line)
+    config = script.config_from(script.parse(flags))
+    config.check()
+    told = dict(zip(flags, [*flags[1:], ""], strict=True))
+    assert config.model.backbone.model_id == told["--backbone"] and config.hub_model_id == told["--output"]
+    assert config.model.use_audio and config.push_to_hub and config.hub_private
+    named = [source.path for source in config.data.sources]
+    assert named[0] == "lerobot/xvla-agibot-world" and (len(named) == 1) == ("--dataset" in told)
+
+
+@pytest.mark.parametrize("line", EVAL_LINES)
+def test_the_documents_lines_evaluate(line):
+    args = load("eval_neon").parse(flags_of(line))
+    assert args.dataset == "lerobot/xvla-agibot-world" and args.dataset_type == "lerobot"
+    assert args.trajs == (10 if line == EVAL_LINES[0] else 500)
+    assert args.baselines == ("--baselines" in line) and args.plot == ("--plot" in line)
+
+
+def test_the_scripts_carry_what_a_fresh_machine_has_to_install():
+    for name in ("train_neon", "eval_neon"):
+        head = (SCRIPTS / f"{name}.py").read_text().partition("# ///\n")[0].splitlines()
+        assert head[0] == "# /// script"  # PEP 723
+        told = tomllib.loads("\n".join(line.removeprefix("# ") for line in head[1:]))
+        assert told["dependencies"] == ["neon-sim[train,vla,data]"]  # heads, backbones, and what reads data sets
+
+
+def test_a_fresh_machine_fetches_the_data_it_is_asked_for(tmp_path):
+    """Both scripts in processes whose hub is ours, which holds one small LeRobot data set."""
+    data = foreign_lerobot(tmp_path / "data", angles(30, 14), names={"action": G1_ARMS}, fps=30.0)
+    small_model(tmp_path).save_pretrained(tmp_path / "policy")
+    code = "import sys\nsys.path[:0] = {!r}\nimport test_offline\n{}"
+    places = [str(Path(__file__).parent)]
+    evaluate = (
+        f"test_offline.load('eval_neon').main(['--model', {str(tmp_path / 'policy')!r}, '--dataset', 'someone/neon'"
+    )
+    evaluate += f", '--trajs', '2', '--out', {str(tmp_path / 'eval')!r}])"
+    with running_hub() as hub:
+        hub.data = {str(path.relative_to(data)): path.read_bytes() for path in data.rglob("*") if path.is_file()}
+        done = call(hub, tmp_path / "home", code.format(places, evaluate))
+        assert done.returncode == 0, done.stderr
+        train = "script = test_offline.load('train_neon')\n"
+        train += "args = script.parse(['--backbone', 'compact', '--dataset', 'someone/neon'])\n"
+        train += "print(script.with_data(script.config_from(args)).data.sources[0].path)"
+        found = call(hub, tmp_path / "home", code.format(places, train))
+        assert found.returncode == 0, found.stderr
+        gone = call(hub, tmp_path / "home", code.format(places, evaluate.replace("someone/neon", "nobody/gone")))
+        assert gone.returncode == 1 and gone.stderr.startswith("There is no data set 'nobody/gone'")
+    assert json.loads((tmp_path / "eval" / "offline.json").read_text())["trajectories"] == 1
+    assert (Path(found.stdout.strip()) / "meta" / "info.json").is_file()
 
 
 def test_flags_change_the_preset():

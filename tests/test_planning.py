@@ -11,28 +11,22 @@ import pytest
 import torch
 from torch import nn
 
+from neon_sim.world_model import problems
 from neon_sim.world_model.amortised import AmortisedConfig, AmortisedHead
 from neon_sim.world_model.bundle import Bundle, save_bundle
 from neon_sim.world_model.command_space import command_space
 from neon_sim.world_model.config import lewm_config
-from neon_sim.world_model.controllers import (
-    HeadController,
-    LatentController,
-    OracleController,
-    PlanningConfig,
-    Search,
-    make_controller,
-    make_planner,
-)
+from neon_sim.world_model.controllers import HeadController, LatentController, PlanningConfig, Search, make_planner
 from neon_sim.world_model.film import Memory, film_of
-from neon_sim.world_model.judging import TrialJob, rank_of_plans, run_job, summary
+from neon_sim.world_model.judging import TrialJob, each_problem, rank_of_plans, run_job, seconds_of, summary
 from neon_sim.world_model.lewm import LeWM
-from neon_sim.world_model.plan import Plan
-from neon_sim.world_model.problems import Problem, find_problem, seen_from_base, worded
+from neon_sim.world_model.plan import Box, Plan
+from neon_sim.world_model.problems import TRUE_POSE, Problem, find_problem, seen_from_base, worded
 from neon_sim.world_model.readout import Readout
+from neon_sim.world_model.references import OracleController, make_controller
 from neon_sim.world_model.rollouts import JUDGED_FROM, RolloutConfig
-from neon_sim.world_model.trial import run_trial
-from neon_sim.world_model.worlds import Moment, apart, moment, open_world, outcome
+from neon_sim.world_model.trial import Way, run_trial
+from neon_sim.world_model.worlds import Moment, apart, moment, open_world, outcome, step_world, without_pictures
 
 SPACE = command_space("reach")
 QUICK = PlanningConfig(samples=6, iterations=2, horizon=3, hold=2, execute=2, goal_steps=12, budget_steps=4)
@@ -112,6 +106,120 @@ def test_a_told_goal_is_far_from_the_start_and_no_recording_has_its_seed(env: An
         RolloutConfig(episodes=2, first_seed=JUDGED_FROM - 1)
 
 
+def _seen(base: list[float], seed: int = 0) -> Moment:
+    rng = np.random.default_rng(seed)
+    frame = rng.integers(0, 256, (32, 32, 3), np.uint8)
+    place = np.array([0.5, 0.1, -0.6])
+    return Moment(frame, rng.normal(size=125).astype(np.float32), np.array(base), np.zeros(6), place, place)
+
+
+def _walker(task: str) -> Bundle:
+    """A world model that reads of every step that it is 0.1 m ahead and a quarter turn to the left."""
+    torch.manual_seed(0)
+    readout = Readout.empty(32).requires_grad_(False)
+    readout.step.output_std.zero_()
+    readout.place.output_std.zero_()
+    readout.step.output_mean.copy_(torch.tensor([0.1, 0.0, np.pi / 2]))
+    return Bundle(task, LeWM(lewm_config("tiny", action_dim=3)).eval(), readout.eval())
+
+
+@pytest.mark.parametrize("task", ["navigate", "push_box"])
+def test_a_state_is_carried_on_by_what_the_latents_say_of_the_way(task: str) -> None:
+    start = _seen([3.0, 1.0, np.pi])
+    problem = Problem(0, {}, {}, start, start, np.array([[2.0, 1.0]]), "")  # a metre ahead of who looks back along x
+    controller = LatentController(_walker(task), replace(QUICK, horizon=1))
+    controller.begin(problem)
+    controller.see(start, None)
+    assert controller.walked.tolist() == [0.0, 0.0, 0.0]
+    for step in (1, 2):
+        controller.see(_seen([9.0 * step, -9.0, 0.3], step), np.zeros(3))
+    assert controller.walked == pytest.approx([0.1, 0.1, np.pi])
+    # It stands at (0.1, 0.1) of the start's frame and looks back: the goal at (1, 0) is 0.9 m behind, 0.1 to the left.
+    # One more step ahead and a quarter turn, imagined: 1.0 m and 0.1 m off; the box is read where the robot is.
+    with torch.no_grad():
+        found = float(controller.cost()(torch.zeros(1, 1, 1, 3)))
+    assert found == pytest.approx((1.0**2 + 0.1**2) * (1.0 + QUICK.running), rel=1e-4)
+
+
+def test_what_the_simulator_says_of_the_pose_counts_only_where_the_goal_says_so() -> None:
+    start = _seen([0.0, 0.0, 0.0])
+    problem, bundle = Problem(0, {}, {}, start, start, np.array([[1.0, 0.0]]), ""), _walker("navigate")
+    found = {}
+    for goal in ("state", TRUE_POSE):
+        for base in ([0.2, 0.0, 0.0], [0.7, 0.4, 1.0]):
+            controller = LatentController(bundle, replace(QUICK, goal=goal))
+            controller.begin(problem)
+            controller.see(start, None)
+            controller.see(_seen(base, 1), np.zeros(3))
+            with torch.no_grad():
+                found[goal, base[0]] = float(controller.cost()(torch.zeros(1, 1, 3, 3)))
+    assert found["state", 0.2] == found["state", 0.7]
+    assert found[TRUE_POSE, 0.2] != found[TRUE_POSE, 0.7]
+
+
+def _walks(speed: float, metres: float = 2.0) -> Way:
+    """A way past a goal 1 m ahead, at a constant speed (m/s), until it has arrived."""
+    start = _seen([0.0, 0.0, 0.0])
+    way = Way(command_space("navigate"), Problem(0, {}, {}, start, start, np.array([[1.0, 0.0]]), ""))
+    while not way.arrived and way.steps * 0.1 * speed < metres:
+        way.go(_seen([0.1 * speed * (way.steps + 1), 0.0, 0.0]), False)
+    return way
+
+
+def test_who_passes_through_has_not_arrived() -> None:
+    walked = _walks(0.4)  # 0.4 m of it within 0.2 m of the goal: a whole second
+    assert walked.as_fields()["passed"] and not walked.arrived and walked.as_fields()["nearest"] < 1e-9
+    assert not _walks(0.16).arrived
+    slow = _walks(0.14)  # at 0.8 m after 58 steps: near at the 58th, 59th and 60th
+    assert slow.arrived and slow.steps == 60 and slow.as_fields()["success"]
+    assert slow.as_fields()["final"] == pytest.approx(0.16)
+    fallen = _walks(0.14, 0.8)
+    fallen.go(_seen([1.0, 0.0, 0.0]), True)
+    assert fallen.fell and not fallen.arrived
+
+
+def test_a_rollout_without_pictures_has_the_same_outcome(env: Any, problem: Problem) -> None:
+    env.set_state(problem.state)
+    whole = env.get_state()
+    ways = []
+    for state in (whole, without_pictures(whole)):
+        env.set_state(state)
+        obs, way = dict(problem.obs), []
+        for _ in range(3):
+            obs, _ = step_world(env, SPACE, 0.5 * np.ones(6), obs)
+            way.append((outcome(SPACE, moment(env, obs)), obs["proprio"], obs["camera"]))
+        ways.append(way)
+    for seen, unseen in zip(*ways, strict=True):
+        assert np.array_equal(seen[0], unseen[0]) and np.array_equal(seen[1], unseen[1])
+        assert np.array_equal(unseen[2], problem.obs["camera"])
+    assert not np.array_equal(ways[0][-1][2], problem.obs["camera"])
+    assert whole["robot"]["frames"]["next_capture_s"]["camera"] < 1e6  # the state itself is as it was
+    env.set_state(problem.state)
+
+
+@pytest.mark.parametrize("name", ["cem", "icem", "mppi", "gradient"])
+@pytest.mark.parametrize(("samples", "iterations"), [(64, 5), (32, 3)])
+def test_every_planner_has_the_same_budget(name: str, samples: int, iterations: int) -> None:
+    asked: list[int] = []
+
+    def cost(candidates: torch.Tensor) -> torch.Tensor:
+        asked.append(candidates.shape[1])
+        return candidates.square().sum((-1, -2))
+
+    box = Box.unit(3)
+    planner = make_planner(name, samples, iterations)
+    planner.plan(cost, box, box.center(1, 5), torch.Generator().manual_seed(0))
+    counted = sum(asked) if name != "gradient" else 3 * sum(asked[:-1]) + asked[-1]  # no gradient of the last ones
+    assert counted == pytest.approx(samples * iterations, rel=0.1)
+
+
+def test_an_episode_without_a_problem_is_a_row(env: Any, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(problems, "_ATTEMPTS", 1)
+    soon = replace(QUICK, goal_steps=1)  # in 0.1 s hardly any palm moves 15 cm
+    rows = each_problem(env, bundle, soon, 0, range(7, 8), lambda problem: {"success": True})
+    assert rows[0]["episode"] == 7 and "0.15 m off" in rows[0]["no_problem"] and "success" not in rows[0]
+
+
 class _Still:
     """Stays where it is, and looks for 20 ms."""
 
@@ -127,8 +235,9 @@ class _Still:
 
 def test_a_decision_includes_its_look_and_a_fall_is_no_success(env: Any, problem: Problem) -> None:
     there = replace(problem, wanted=outcome(SPACE, problem.start))  # solved at the start: three steps hold it
-    done = run_trial(env, replace(SPACE, goal_near=1.0), there, _Still(), QUICK)
-    assert done.success and done.steps == 3 and min(done.decide_ms) >= 20.0
+    done = run_trial(env, replace(SPACE, goal_near=1.0), there, _Still(), replace(QUICK, budget_steps=20))
+    assert done.success and done.passed and min(done.decide_ms) >= 20.0
+    assert done.steps > 3  # near from the start, but the palms are still on their way down
     env.set_state(problem.state)
     most, env._max_steps = env._max_steps, env._steps + 12  # it ends within the third step
     try:
@@ -209,8 +318,16 @@ def test_episodes_are_kept_and_not_played_twice(bundle: Bundle, tmp_path: Path) 
     job = TrialJob(str(tmp_path / "rows.json"), str(tmp_path / "world"), "random", QUICK, seed=3, count=2)
     rows = run_job(job)
     assert len(rows) == 2 and rows[0]["start_distance"] != rows[1]["start_distance"]
+    assert [(row["seed"], row["episode"]) for row in rows] == [(3, 0), (3, 1)]
     before = (tmp_path / "rows.json").stat().st_mtime_ns
     assert run_job(job) == rows and (tmp_path / "rows.json").stat().st_mtime_ns == before
+    assert seconds_of(Path(job.path)) is not None and seconds_of(tmp_path / "none.json") is None
+    (tmp_path / "world").rename(tmp_path / "moved")  # what was played is of these weights, wherever they and it lie
+    (tmp_path / "rows.json").rename(tmp_path / "elsewhere.json")
+    moved = replace(job, path=str(tmp_path / "elsewhere.json"), model=str(tmp_path / "moved"))
+    assert run_job(moved) == rows
+    job = replace(moved, model=str(tmp_path / "world"))
+    save_bundle(bundle, tmp_path / "world")
     with pytest.raises(ValueError, match="other settings"):
         run_job(replace(job, count=3))
     other = replace(bundle, model=deepcopy(bundle.model))
@@ -224,6 +341,7 @@ def test_episodes_are_kept_and_not_played_twice(bundle: Bundle, tmp_path: Path) 
 def test_a_summary_by_hand() -> None:
     row = {
         "success": True,
+        "passed": True,
         "start_distance": 0.3,
         "nearest": 0.02,
         "final": 0.04,
@@ -233,7 +351,12 @@ def test_a_summary_by_hand() -> None:
     found = summary([row, row | {"success": False, "final": 0.10, "fell": True, "decide_ms": [2.0]}])
     assert (found["episodes"], found["successes"], found["rate"], found["falls"]) == (2, 1, 0.5, 1)
     assert found["final_cm_median"] == pytest.approx(7.0) and found["decide_ms_p50"] == 2.0
-    assert found["success"].startswith("50.0 % [")
+    assert found["success"].startswith("50.0 % [") and found["passed"] == 2
+    gone = {"seed": 0, "episode": 3, "no_problem": "nothing moved"}
+    more = summary([row, gone])
+    assert (more["episodes"], more["without_a_problem"], more["rate"]) == (1, 1, 1.0)
+    with pytest.raises(ValueError, match="Of 1 episodes none had a problem"):
+        summary([gone])
 
 
 def test_the_rank_of_plans_is_a_correlation(env: Any, bundle: Bundle, problem: Problem) -> None:
@@ -249,8 +372,12 @@ def test_what_is_imagined_is_shown_as_the_nearest_picture(env: Any, bundle: Bund
     trial = run_trial(env, SPACE, problem, LatentController(bundle, QUICK), QUICK, film=True)
     whole = Memory(torch.zeros(1, 32), bright[None])
     film = film_of(trial, dark, whole)
-    assert film.shape == (5, 256, 768, 3)
+    assert film.shape == (5, 256, 1024, 3)
     assert np.array_equal(film[0, ::8, :256:8], trial.frames[0]) and np.array_equal(
         film[0, ::8, 256:512:8], trial.frames[0]
     )
-    assert bool((film[1, :, 256:512] == 255).all()) and bool((film[:, :, 512:] == 0).all())
+    assert bool((film[1, :, 256:768] == 255).all()) and bool((film[:, :, 768:] == 0).all())
+    assert trial.foreseen[1] is not None and trial.imagined[2] is not None
+    assert np.array_equal(trial.foreseen[1], trial.foreseen[2])  # one plan: two moments, one end
+    assert not np.array_equal(trial.foreseen[1], trial.foreseen[3])
+    assert not np.array_equal(trial.imagined[1], trial.imagined[2])

@@ -136,9 +136,10 @@ def test_lives_that_make_no_sense_are_refused() -> None:
 def test_lives_and_ranks_are_kept(bundle: Bundle, tmp_path: Path) -> None:
     save_bundle(bundle, tmp_path / "world")
     job = benchmark.LifeJob(
-        str(tmp_path / "life.json"), str(tmp_path / "world"), "ewc", "actuator_bias", QUICK, SHORT, episodes=1
+        str(tmp_path / "life.json"), str(tmp_path / "world"), "ewc", "actuator_bias", QUICK, SHORT, episodes=1, home=1
     )
     (row,) = benchmark.run_life(job)
+    assert [trial["episode"] for trial in row["home"]] == [benchmark.HOME_FROM]
     assert len(row["trials"]) == 1 and row["learned"]["updates"] == row["trials"][0]["steps"] - 1
     assert np.isfinite(list(row["learned"].values())).all()
     assert benchmark.run_life(job) == [row]

@@ -1,14 +1,22 @@
 """The planning benchmark's parts: FLOPs by hand, a causal patch-token model, cells and shards, figures by name."""
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import planning as benchmark
 import planning_adaptation as adaptation
+import planning_pairs as compare
+import planning_parts as report_parts
+import planning_ranks as ranks
 import planning_speed as speed
 import planning_success as success
 from planning_patch_tokens import PatchTokenConfig, PatchTokenPredictor
@@ -19,6 +27,8 @@ from neon_sim.world_model.judging import played_once
 from neon_sim.world_model.lewm import LeWM
 from neon_sim.world_model.readout import Readout
 
+ROW = {"success": True, "passed": True, "start_distance": 0.3, "nearest": 0.02, "final": 0.04, "fell": False,
+       "decide_ms": [20.0]}  # fmt: skip
 SMALL = PatchTokenConfig(patches=4, dim=8, layers=2, heads=2, head_dim=4, mlp=16, action_dim=3)
 
 
@@ -46,7 +56,7 @@ def test_patch_tokens_see_no_future_and_roll_out_as_they_predict() -> None:
 
 
 def test_the_exact_path_is_the_eager_one() -> None:
-    found = speed.exact_against_eager(speed.SPEED_PRESETS["tiny"], "tiny")
+    found = speed.exact_against_eager(speed.SPEED_PRESETS["tiny"], speed.untrained(speed.lewm_config("tiny")))
     assert found["max_difference"] < 1e-4 and found["speed_up_fp32"] > 0.0
     if not speed.has_bf16():
         assert found["speed_up_bf16"] == "not measured"
@@ -76,51 +86,162 @@ def test_speed_rows_name_the_figures() -> None:
     )
     assert figures["replan_xs_p50_ms"] > figures["amortised_p50_ms"] > 0.0
     assert {len(row) for row in rows} == {3}
+    assert figures["replan_xs_live_p50_ms"] > 0.0 and figures["replan_xs_live_cpu_ms"] > 0.0
+    assert 50.0 < figures["replan_xs_rss_mb"] < 5000.0  # a process with torch in it
+    assert figures["exact"]["tiny"]["weights"] == "random"
+    assert 0.0 < speed.cpu_share(1, 0.05) < 1.2
 
 
 def test_a_cells_episodes_are_shared_out_over_the_seeds() -> None:
-    plan = success.Plan(episodes=20, oracle_episodes=4, extra_episodes=6)
+    plan = success.Plan(episodes=12, far_oracle_episodes=4, extra_episodes=6)
     cell = success.Cell("reach")
     jobs = success.jobs_of(cell, plan, Path("m"), Path("f"), (0, 1))
-    assert [(j.seed, j.first, j.count) for j in jobs] == [(0, 0, 5), (0, 5, 5), (1, 0, 5), (1, 5, 5)]
-    assert len({job.path for job in jobs}) == 4 and jobs[0].config.budget_steps == 50
-    far = success.jobs_of(success.Cell("reach", goal_steps=50), plan, Path("m"), Path("f"), (0,))
-    assert sum(job.count for job in far) == 6 and far[0].config.goal_steps == 50
-    oracle = success.jobs_of(success.Cell("reach", "oracle"), plan, Path("m"), Path("f"), (0,))
-    assert sum(job.count for job in oracle) == 4 and oracle[0].config.samples == plan.planning.samples
+    assert [(j.seed, j.first, j.count) for j in jobs] == [(s, f, 2) for s in (0, 1) for f in (0, 2, 4)]
+    assert len({job.path for job in jobs}) == 6 and jobs[0].planning.budget_steps == 50
+    oracle = success.Cell("reach", "oracle")
+    for other, episodes in (
+        (success.Cell("reach", goal_steps=50), 12),
+        (success.Cell("reach", world="unseen_objects"), 6),
+        (oracle, 12),
+        (success.replace(oracle, goal_steps=50), 4),
+    ):
+        mine = success.jobs_of(other, plan, Path("m"), Path("f"), (0,))
+        assert sum(job.count for job in mine) == episodes and mine[0].planning.goal_steps == other.goal_steps
     names = [c.name for c in success.cells(("reach", "navigate"))]
-    assert len(set(names)) == len(names)
+    assert len(set(names)) == len(names) and not any("reach" in name and "true" in name for name in names)
+
+
+def test_the_oracle_has_the_planners_samples_and_plans() -> None:
+    planned, oracle = success.PLANS["full"].planning, success.PLANS["full"].oracle
+    assert success.replace(planned, execute=oracle.execute) == oracle
+    assert success.budgets(success.PLANS["full"])[0].endswith(
+        "64 samples x 5 iterations, plans of 1.0 s as the others have; a plan each 1.0 s, theirs each 0.2 s"
+    )
+
+
+def test_a_full_run_goes_on_with_the_shards_of_a_brief_one() -> None:
+    brief, full = (
+        {job.path: job for job in success.jobs_of(success.Cell("reach", "oracle"), plan, Path("m"), Path("f"), (0, 1))}
+        for plan in (success.PLANS["brief"], success.PLANS["full"])
+    )
+    assert set(brief) < set(full) and all(full[path] == job for path, job in brief.items())
+    main = success.cells(("reach",), main_only=True)
+    assert main == success.cells(("reach",))[: len(main)]
+    assert {cell.controller for cell in main} == {"cem", "oracle", "cloned", "amortised", "random", "expert"}
+
+
+def test_the_time_is_estimated_by_what_was_played(tmp_path: Path) -> None:
+    cell, plan = success.Cell("reach"), success.Plan(episodes=4)
+    jobs = {cell: success.jobs_of(cell, plan, Path("m"), tmp_path, (0,))}
+    guessed = 4 * success.SECONDS["search"] / 3600.0
+    assert success.estimate(jobs, 1).startswith(f"4 of 4 episodes are to be played: roughly {guessed:.1f} h with 1")
+    path = Path(jobs[cell][0].path)
+    path.parent.mkdir(parents=True)
+    path.write_text('{"job": {}, "seconds": 7200.0, "rows": []}')  # two episodes of an hour each
+    assert success.estimate(jobs, 2).startswith("2 of 4 episodes are to be played: roughly 1.0 h with 2")
+
+
+def _rows(successes: list[int]) -> list[dict[str, Any]]:
+    return [ROW | {"seed": 0, "episode": i, "success": bool(value)} for i, value in enumerate(successes)]
+
+
+def test_two_rows_are_compared_on_the_problems_that_both_played() -> None:
+    one, other = _rows([1, 1, 0, 0, 1]), _rows([1, 0, 1, 1])
+    assert compare.pairs(one, other).tolist() == [[1, 1], [1, 0], [0, 1], [0, 1]]
+    share, gap = compare.ratio(one, other), compare.difference(one, other)
+    assert share is not None and share.value == pytest.approx(2 / 3) and share.episodes == 4
+    assert gap is not None and gap.value == pytest.approx(-0.25)
+    assert compare.ratio(one, _rows([0, 0])) is None and compare.difference(one, []) is None
+    assert compare.ratio(one, [{"seed": 0, "episode": 0, "no_problem": "none"}]) is None
+
+
+@given(st.lists(st.sampled_from([(0, 0), (0, 1), (1, 0), (1, 1)]), min_size=1, max_size=60))
+@settings(max_examples=30, deadline=None)
+def test_an_interval_holds_its_value_and_turns_with_its_rows(both: list[tuple[int, int]]) -> None:
+    one, other = (_rows([pair[i] for pair in both]) for i in (0, 1))
+    gap, turned = compare.difference(one, other), compare.difference(other, one)
+    assert gap is not None and turned is not None
+    assert gap.low - 1e-9 <= gap.value <= gap.high + 1e-9 and gap.value == pytest.approx(-turned.value)
+    share = compare.ratio(one, one)
+    assert share is None or (share.value, share.low, share.high) == (1.0, 1.0, 1.0)
+
+
+def test_an_interval_is_as_wide_as_theory_says() -> None:
+    gap = compare.difference(_rows([1] * 50 + [0] * 50), _rows([0] * 100))
+    assert gap is not None and gap.high - gap.low == pytest.approx(2 * 1.96 * (0.25 / 100) ** 0.5, abs=0.02)
+    assert compare.worth(gap, 100.0, "+.1f").startswith("+50.0 [+4")
+
+
+def _part(preset: str = "full", tasks: tuple[str, ...] = ("reach",), got: float = 1.0, value: int = 1) -> Any:
+    return report_parts.Part(preset, tasks, "2026-01-02", "abc", {"a": value}, [["row", "", "", "", ""]], {}, got)
+
+
+def test_a_part_gives_way_to_no_worse_one() -> None:
+    why_not = report_parts.why_not
+    assert why_not(_part("brief"), None) is None and why_not(_part(), _part("brief")) is None
+    assert why_not(_part("brief"), _part()) == "the report has a full one, this one is brief"
+    assert why_not(_part(), _part(tasks=("reach", "navigate"))) == "the report has navigate as well"
+    assert "60 % of the processor" in str(why_not(_part(got=0.6), _part())) and why_not(_part(), _part(got=0.6)) is None
+
+
+def test_a_report_keeps_the_parts_that_were_not_measured(tmp_path: Path) -> None:
+    (tmp_path / "RESULTS.md").write_text("# Results\n")
+    other = report_parts.Part("brief", ("reach",), "2026-01-01", "def", {"b": 2}, [["that", "", "", "", ""]])
+    benchmark.report({"speed": _part()}, tmp_path)
+    benchmark.report({"success": other}, tmp_path)
+    benchmark.report({"speed": _part(got=0.5, value=9)}, tmp_path)
+    figures = json.loads((tmp_path / "benchmarks/results/planning.json").read_text())["figures"]
+    assert figures["a"] == 1 and figures["b"] == 2 and list(figures["parts"]) == ["speed", "success"]
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "**speed**, full, 2026-01-02, commit abc" in text and "| that |" in text
+    benchmark.report({"speed": _part(value=3)}, tmp_path)
+    assert json.loads((tmp_path / "benchmarks/results/planning.json").read_text())["figures"]["a"] == 3
 
 
 def test_ranks_by_hand() -> None:
-    found = success.rank_figures([{"rho": rho} for rho in (0.2, 0.4, 0.6, None)])
+    found = ranks.rank_figures([{"rho": rho} for rho in (0.2, 0.4, 0.6, None)])
     assert found == {"problems": 4, "undefined": 1, "median": 0.4, "quartiles": [0.3, 0.5]}
-    assert success.rank_figures([{"rho": None}])["median"] is None
+    assert ranks.rank_figures([{"rho": None}, {"no_problem": ""}]) == {
+        "problems": 1,
+        "undefined": 1,
+        "median": None,
+        "quartiles": [None, None],
+    }
 
 
 def test_lives_taken_together_by_hand() -> None:
-    row = {"success": True, "start_distance": 0.3, "nearest": 0.02, "final": 0.04, "fell": False, "decide_ms": [1.0]}
     lives = [
-        {"trials": [row], "learned": {"gain": 0.5, "forgetting": 0.1, "updates": 3}},
-        {"trials": [row | {"success": False}], "learned": {"gain": 0.3, "forgetting": 0.3, "updates": 4}},
+        {"trials": [ROW], "home": [ROW, ROW], "learned": {"gain": 0.5, "forgetting": 0.1, "updates": 3}},
+        {
+            "trials": [ROW | {"success": False}],
+            "home": [ROW, ROW | {"success": False}],
+            "learned": {"gain": 0.3, "forgetting": 0.3, "updates": 4},
+        },
+        {"no_problem": "it falls"},
     ]
     found = adaptation.arm_figures(lives)
     assert (found["episodes"], found["rate"], found["lives"], found["updates"]) == (2, 0.5, 2, 7)
     assert found["gain"] == pytest.approx(0.4) and found["forgetting"] == pytest.approx(0.2)
-    assert found["forgetting_worst"] == 0.3
+    assert found["forgetting_worst"] == 0.3 and found["home"]["rate"] == 0.75 and found["without_a_life"] == 1
 
 
 def test_rows_of_lives_that_were_lived(tmp_path: Path) -> None:
     world, runs = tmp_path / "world", tmp_path / "runs"
     save_bundle(Bundle("reach", LeWM(lewm_config("tiny", action_dim=6)), Readout.empty(32)), world)
-    row = {"success": True, "start_distance": 0.3, "nearest": 0.02, "final": 0.04, "fell": False, "decide_ms": [20.0]}
-    for job in adaptation.lives("reach", world, runs, (100,), 1):
-        learned = {"gain": 0.25, "forgetting": 0.5, "updates": 3}
-        played_once(job, lambda bundle, learned=learned: [{"trials": [row], "learned": learned}])
-    figures, rows = adaptation.measure_adaptation({"reach": world}, runs, (100,), 1, 1)
-    assert list(figures["adaptation"]) == [f"reach-{arm}" for arm in adaptation.ARMS]
-    assert rows[0][0] == "reach, cem in actuator_bias, world model frozen" and len(rows) == 4
-    assert rows[3][2:] == ["error here -25.0 %, at home +50.0 %", "30 to 4.0 cm", "20 ms"]
+    strengths = {"ewc": 1e4}
+    for job in adaptation.lives("reach", world, runs, (100,), 1, strengths):
+        assert job.life.strength == (1e4 if job.arm == "ewc" else None)
+        row = {"trials": [ROW], "home": [ROW], "learned": {"gain": 0.25, "forgetting": 0.5, "updates": 3}}
+        row = {"no_problem": "it falls"} if job.arm == "none" else row
+        played_once(job, lambda bundle, row=row: [row])
+    figures, rows = adaptation.measure_adaptation({"reach": world}, runs, (100,), 1, 1, strengths)
+    assert list(figures["adaptation"]) == [f"reach-{arm}" for arm in adaptation.ARMS if arm != "none"]
+    assert figures["adaptation"]["reach-ewc"]["strength"] == 1e4
+    assert rows[0][0] == "reach, cem in actuator_bias, world model frozen"
+    assert rows[2][1] == "no life: it falls at once" and len(rows) == 7
+    assert rows[3][0].endswith("adapts, l2, strength not tuned") and rows[5][0].endswith("ewc, strength 10000")
+    assert rows[5][2:] == ["error here -25.0 %, at home +50.0 %", "30 to 4.0 cm", "20 ms"]
+    assert rows[6][0].endswith("at home after that") and rows[6][1].endswith("(1/1)")
 
 
 def test_every_arm_lives_with_every_seed() -> None:
@@ -136,9 +257,20 @@ def test_every_arm_lives_with_every_seed() -> None:
 
 
 def test_figures_have_the_names_that_others_look_for() -> None:
-    row = {"rate": 0.8, "successes": 8, "episodes": 10, "success": "80 %", "start_cm_median": 30.0,
-           "final_cm_median": 4.0, "decide_ms_p50": 20.0}  # fmt: skip
-    found = {success.Cell("reach"): row | {"rate": 0.4, "successes": 4}, success.Cell("reach", "oracle"): row}
-    figures = success.success_figures(found)
-    assert figures["success_reach"] == 0.4 and figures["oracle_reach"] == 0.8 and figures["episodes"] == 10
-    assert success.table_rows(found)[0][2] == "0.50"
+    played = {
+        success.Cell("reach"): _rows([1, 0, 0, 1]),
+        success.Cell("reach", "oracle"): _rows([1, 1, 1, 1, 0]),
+        success.Cell("reach", "cem", "instruction"): _rows([1, 1]),
+        success.Cell("reach", "cem", "observation"): _rows([1, 1, 0, 1]),
+        success.Cell("reach", "cloned", "observation"): _rows([0, 1, 0, 0]),
+        success.Cell("reach", "random"): [{"seed": 0, "episode": 0, "no_problem": "nothing moved"}],
+    }
+    figures = success.success_figures(played)
+    assert figures["success_reach"] == 0.5 and figures["oracle_reach"] == 0.8 and figures["episodes"] == 4
+    assert figures["share_of_oracle_reach"]["value"] == 0.5 and figures["share_of_oracle_reach"]["episodes"] == 4
+    assert figures["cem_over_cloned_reach"]["value"] == 0.5
+    rows = success.table_rows(played)
+    assert rows[0][2].startswith("0.50 [") and rows[0][2].endswith("on 4")
+    assert rows[1][2] == rows[2][2] == ""  # the oracle, and goals that it was not given
+    assert rows[5][1] == "no problem found in 1 tries"
+    assert rows[6][0].startswith("reach, cem less cloned") and rows[6][1].startswith("+50.0 [")

@@ -377,6 +377,9 @@ def test_stable_baselines_wrappers_are_refused_too():
 
 
 # ---- what only a simulation may have
+def test_only_a_29_joint_robot_is_driven():
+    with pytest.raises(ValueError, match="29dof one, got variant '23dof'"):
+        gymnasium.make("NeonG1Real-v0", variant="23dof")
 
 
 @pytest.mark.parametrize(

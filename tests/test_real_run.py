@@ -179,6 +179,8 @@ def test_observations_wait_for_a_policy_that_thinks():
         (["--policy", "p", "--robot", "192.168.123.161", "--self-learn", "--yes"], "on a robot a person confirms"),
         (["--policy", "zero", "--robot", "sim-bridge", "--self-learn"], "wants the checkpoint"),
         (["--policy", "p", "--robot", "sim-bridge", "--self-learn", "--dry-run"], "no --dry-run"),
+        (["--policy", "p", "--robot", "sim-bridge", "--self-learn", "--engine", "auto"], "--engine is not for"),
+        (["--policy", "p", "--robot", "sim-bridge", "--engine", "cudagraf"], "invalid choice: 'cudagraf'"),
         (["--policy", "p", "--robot", "sim-bridge", "--episodes", "3"], "belong to --self-learn"),
         (["--policy", "p", "--robot", "sim-bridge", "--self-learn", "--episodes", "0"], "--episodes must be"),
     ],

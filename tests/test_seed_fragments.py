@@ -1,10 +1,13 @@
 """Every code fragment of Neon's documents runs, with `neon_sim` for `neon` and local folders for hub ids.
 
-The calls are written anew here: the same names, keywords and numbers, one test for each fragment.
+The calls are written anew here: the same names, keywords and numbers, one test for each fragment. The pages are not
+part of the project; where NEON_DOCUMENTS names a folder with them, they must be the ones that were read for this.
 """
 
-import inspect
+import hashlib
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from foreign_folders import G1_ARMS, angles, bridge_folder, foreign_lerobot
+from local_hub import call, running_hub
 from source_files import cosmos_folder, voice_folder
 from tiny_backbones import save_omni
 from tiny_data import soup_of, write_episodes
@@ -54,6 +58,36 @@ FRAGMENTS = {
     "action heads: StateRelativeHead": "test_state_relative_head",
     "action heads: EnsembleHead": "test_ensemble_head",
 }
+
+
+# What the code of each page hashes to (`code_of`): another one has fragments that nobody has looked at.
+PAGES = {
+    "003_training.txt": "a285dfc82698da03",
+    "004_action_heads.txt": "bec600f168ef2bb4",
+}
+_CODE = re.compile(
+    r"^(from|import) |^\s*[\w.]+ = \S|^\s*\w+=\S.*,?$|^\s*[\w.]+\($|^\s*[)\]}]+,?$"  # Python
+    r"|^\s*(--|python |hf jobs)|_neon\.py"  # the shell
+)
+
+
+def code_of(page: str) -> str:
+    """A page's lines that are code or commands, without their comments and the space around them."""
+    lines = [line.partition(" #")[0].strip() for line in page.splitlines() if _CODE.search(line)]
+    return "\n".join(line for line in lines if line)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_documents_are_those_that_the_fragments_were_written_from(name: str) -> None:
+    if "NEON_DOCUMENTS" not in os.environ:
+        pytest.skip("NEON_DOCUMENTS names no folder with the documents' pages")
+    code = code_of((Path(os.environ["NEON_DOCUMENTS"]) / name).read_text(encoding="utf-8"))
+    assert hashlib.sha256(code.encode()).hexdigest()[:16] == PAGES[name]
+
+
+def test_code_is_told_from_prose() -> None:
+    page = "The head\nhead = FlowMatchingHead(\ninput_dim=2048, # wide\n)\nIt is small.\n    --trajs 10 \\\n"
+    assert code_of(page) == "head = FlowMatchingHead(\ninput_dim=2048,\n)\n--trajs 10 \\"
 
 
 def test_each_fragment_has_its_test() -> None:
@@ -331,11 +365,17 @@ def test_load_a_trained_model(trained: Path) -> None:
     assert output.shape == (16, 17) and np.isfinite(output).all()
 
 
-def test_push_to_hub_manually(trained: Path) -> None:
-    api = pytest.importorskip("huggingface_hub").HfApi()
-    call = {"folder_path": str(trained), "repo_id": "YOUR_USERNAME/neon-g1-v1", "repo_type": "model"}
-    inspect.signature(api.upload_folder).bind(**call)  # the call is huggingface_hub's; ours is the folder
-    assert all(path.is_file() for path in trained.iterdir())
+def test_push_to_hub_manually(trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("huggingface_hub")
+    code = "from huggingface_hub import HfApi\n"
+    code += (
+        f"HfApi().upload_folder(folder_path={str(trained)!r}, repo_id='YOUR_USERNAME/neon-g1-v1', repo_type='model')"
+    )
+    with running_hub() as hub:
+        pushed = call(hub, tmp_path, code)
+        assert pushed.returncode == 0, pushed.stderr
+        files = {str(path.relative_to(trained)): path.read_bytes() for path in trained.rglob("*") if path.is_file()}
+        assert hub.files == files and len(files) >= 4
 
 
 def test_the_model_of_the_custom_data_soup(tmp_path: Path) -> None:

@@ -116,6 +116,30 @@ def test_a_bag_that_was_cut_off_is_named(tmp_path: Path) -> None:
         opened("rosbag", bag).steps(0)
 
 
+def test_a_bag_with_a_wrong_byte_is_read_or_named(tmp_path: Path) -> None:
+    whole = bag_file(tmp_path / "a.mcap").read_bytes()
+    named = 0
+    for place in range(40, len(whole), len(whole) // 60):
+        (tmp_path / "a.mcap").write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        source = opened("rosbag", tmp_path / "a.mcap")
+        try:
+            source.steps(0)
+            source.episode(0)
+        except BadEpisodeError as error:  # anything else escapes --skip-bad
+            named += "a.mcap, episode 0" in str(error)
+    assert named > 20
+
+
+def test_an_odd_file_among_good_ones_is_one_bad_episode(tmp_path: Path) -> None:
+    act_file(tmp_path / "b.hdf5")
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["poses"] = np.zeros(3)
+    source = opened("hdf5", tmp_path)
+    assert len(source) == 2 and source.report is not None and source.steps(1) > 0
+    with pytest.raises(BadEpisodeError, match="a.hdf5:/, episode 0: .*has no field 'action'"):
+        source.steps(0)
+
+
 def test_a_message_is_read_in_either_byte_order_and_not_beyond_its_end() -> None:
     little = b"\0\1\0\0" + b"\3\0\0\0hi\0"
     big = b"\0\0\0\0" + b"\0\0\0\3hi\0"

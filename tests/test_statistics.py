@@ -1,10 +1,12 @@
 """Intervals by hand numbers."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neon_sim.eval.statistics import format_rate, wilson_interval
+from neon_sim.eval.statistics import format_rate, paired_difference, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -39,3 +41,18 @@ def test_counts_that_are_none_are_refused(successes: int, trials: int) -> None:
 
 def test_a_rate_in_words() -> None:
     assert format_rate(5, 10) == "50.0 % [23.7, 76.3] (5/10)"
+
+
+def test_a_paired_difference_by_hand():
+    before, after = [True] * 8 + [False] * 2, [True] * 5 + [False] * 3 + [True] + [False]
+    # 3 lost and 1 won of 10, half an episode added to each: (1.5 - 3.5) / 12, and sqrt(5 - 4 / 12) / 12 for one sigma.
+    rate, low, high = paired_difference(before, after)
+    assert rate == pytest.approx(-0.2)
+    assert (low + high) / 2 == pytest.approx(-1 / 6) and high - low == pytest.approx(
+        2 * 1.959964 * math.sqrt(14 / 3) / 12
+    )
+    assert paired_difference(after, before)[0] == pytest.approx(0.2)
+    assert paired_difference([True], [True]) == pytest.approx((0.0, -1.959964 / 3, 1.959964 / 3))
+    for wrong in (([], []), ([True], [True, False])):
+        with pytest.raises(ValueError, match="the same episodes twice"):
+            paired_difference(*wrong)

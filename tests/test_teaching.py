@@ -227,6 +227,25 @@ def test_arms_differ_in_what_their_names_say() -> None:
     assert learners["taught_lr0"].learning_rate == 0.0 and learners["taught_lr0"].seed == 2
 
 
+def test_courses_belong_to_weights_and_not_to_places(bundle: Bundle, tmp_path: Path) -> None:
+    heads, preset = tmp_path / "heads", benchmark.PRESETS["tiny"]
+    heads.mkdir()
+    (heads / "neon_weights.safetensors").write_bytes(b"heads")
+    save_bundle(bundle, tmp_path / "world")
+    settings = benchmark.settings_of(preset, heads, tmp_path / "world")
+    for name in ("heads", "world"):
+        (tmp_path / name).rename(tmp_path / f"moved_{name}")
+    moved = tmp_path / "moved_heads", tmp_path / "moved_world"
+    assert benchmark.settings_of(preset, *moved) == settings
+    (moved[0] / "forward_model.pt").write_bytes(b"trained anew")
+    assert benchmark.settings_of(preset, *moved)["policy"] != settings["policy"]
+    other = deepcopy(bundle)
+    with torch.no_grad():
+        other.model.predictor.places.add_(1.0)
+    save_bundle(other, moved[1])
+    assert benchmark.settings_of(preset, *moved)["model"] != settings["model"]
+
+
 def test_figures_by_hand() -> None:
     results = [EpisodeResult("", i, i < 3, 0.01 * i, False) for i in range(4)]
     lines = [

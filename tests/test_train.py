@@ -17,9 +17,12 @@ from tiny_neon import tiny_config
 
 from neon_sim.data.data_soup import DataSoup
 from neon_sim.data.windows import Window
+from neon_sim.episode import NeonEpisode
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.training.averaging import WeightAverage
 from neon_sim.training.batches import batches, group_windows
+from neon_sim.training.chunk_loss import teacher_chunk
+from neon_sim.training.interrupt import deferred_interrupt
 from neon_sim.training.optim import rate_at
 from neon_sim.training.train import NeonTrainer
 from neon_sim.training.train_config import TrainConfig
@@ -149,6 +152,38 @@ def test_ctrl_c_within_a_step_saves_after_it(tmp_path):
     assert again.step == 3 and torch.equal(weights_of(again), weights_of(trainer))
 
 
+def test_sigterm_is_a_ctrl_c_and_one_may_follow_the_other():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    usual = signal.getsignal(signal.SIGTERM)
+    try:
+        with deferred_interrupt() as interrupt:
+            assert not interrupt.asked
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)  # torchrun's, after the Ctrl-C that the whole group got
+            assert interrupt.asked
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGTERM) == usual
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.slow
+def test_one_process_that_is_told_to_stop_stops_all_and_they_go_on(tmp_path):
+    tiny_training(tmp_path)
+    team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29578"}
+    code = script(tmp_path, "team", tmp_path / "team.pt", max_steps=4000, evaluate_every=1000)
+    both = [start(code, RANK=str(rank), LOCAL_RANK=str(rank), **team) for rank in range(2)]
+    follower = both[1].stdout
+    assert follower is not None
+    while "step 3" not in follower.readline():
+        assert both[1].poll() is None
+    both[1].send_signal(signal.SIGTERM)  # not the one that writes
+    assert [process.wait(timeout=300) for process in both] == [-signal.SIGINT] * 2  # KeyboardInterrupt
+    saved = torch.load(tmp_path / "team" / "state.pt", weights_only=True)
+    assert 3 <= saved["step"] < 4000 and len(saved["losses"]) == saved["step"]
+
+
 @pytest.mark.slow
 def test_two_processes_are_one_with_twice_the_batch(tmp_path):
     tiny_training(tmp_path)
@@ -169,6 +204,71 @@ def test_other_settings_do_not_go_on_with_a_run(tmp_path):
     NeonTrainer(config, progress=False)
     with pytest.raises(ValueError, match="begun with other settings"):
         NeonTrainer(replace(config, seed=1), progress=False)
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path):
+    config = tiny_training(tmp_path, max_steps=2)
+    NeonTrainer(config, progress=False).save()
+    write_episodes(tmp_path / "data", 2, first_seed=100)
+    then, now = "7 episodes .21 samples. to learn from then", "9 episodes .27 samples. now"  # one is held back
+    with pytest.raises(ValueError, match=f"The data of 'data' have changed .*{then}, {now}"):
+        NeonTrainer(config, progress=False)
+    for path in sorted((tmp_path / "data").glob("episode_01*")):
+        path.unlink()
+    assert NeonTrainer(config, progress=False).step == 0
+
+
+def test_a_log_says_every_step_once_and_a_mean_spans_a_stop(tmp_path):
+    config = tiny_training(tmp_path, max_steps=6, evaluate_every=3, gradient_accumulation=1)
+    whole = NeonTrainer(replace(config, output_dir=str(tmp_path / "whole")), progress=False)
+    whole.train()
+    first = NeonTrainer(config, progress=False)
+    steps = first._micro_batches()
+    for _ in range(2):
+        first.losses.append(first.update(next(steps)))
+    first.save()
+    log = tmp_path / "run" / "log.jsonl"
+    log.write_text('{"step": 1, "train_loss": 0.5}\n{"step": 3, "train_loss": 0.1}\n{"st')  # it had come farther
+    NeonTrainer(config, progress=False).train()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 3, 6]
+    unbroken = json.loads((tmp_path / "whole" / "log.jsonl").read_text().splitlines()[0])
+    assert lines[1]["train_loss"] == unbroken["train_loss"]  # over steps 1 to 3, though 1 and 2 were before the stop
+
+
+def test_a_bad_episode_is_named_or_left_out_of_training_and_judging(tmp_path):
+    config = tiny_training(tmp_path, max_steps=3, gradient_accumulation=1)
+    for path in (tmp_path / "data").iterdir():  # every one but two of those to learn from
+        episode = NeonEpisode.load(path)
+        if episode.instruction not in ("hold 0", "hold 2", "hold 4"):
+            episode.actions[1] = np.nan
+            episode.save(path)
+    held_back = set(DataSoup(config.data, validation=True).episodes["data"].tolist())
+    assert held_back == {1}
+    with pytest.raises(
+        ValueError, match="Episode . of 'data'.*action is not finite at step 1|episode .: action is not"
+    ):
+        NeonTrainer(config, progress=False).train()
+    config.data = replace(config.data, skip_bad=True)
+    config.output_dir = str(tmp_path / "skipping")
+    with pytest.warns(UserWarning, match="Left out"):
+        stats = NeonTrainer(config, progress=False).train()
+    assert stats["steps"] == 3 and stats["skipped"]["data"] >= 2 and np.isfinite(stats["best_loss"])
+    log = [json.loads(line) for line in (tmp_path / "skipping" / "log.jsonl").read_text().splitlines()]
+    assert set(log[-1]) == {"step", "train_loss"}  # nothing that was held back could be read
+
+
+def test_a_hub_that_cannot_be_reached_is_said_and_stops_no_training(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
+    config = tiny_training(tmp_path, max_steps=2, evaluate_every=1, gradient_accumulation=1)
+    config.hub_model_id, config.push_every_s = "me/policy", 0.0
+    trainer = NeonTrainer(config, progress=False)
+    warned = pytest.warns(UserWarning, match="Not pushed to me/policy: .*The training goes on")
+    with warned, pytest.raises(OSError, match="Not pushed to me/policy: .*It lies in .*run.best"):
+        trainer.train()
+    assert trainer.step == 2 and (tmp_path / "run" / "state.pt").exists()  # what remains is to push
 
 
 def test_a_loss_that_is_no_number_stops_it_and_harms_nothing(tmp_path):
@@ -204,6 +304,36 @@ def test_a_student_learns_its_teachers_chunks(tmp_path):
     before = distance()
     student.train()
     assert distance() < 0.5 * before
+
+
+def test_a_teacher_leaves_a_learning_backbone_free_and_looks_through_its_own(tmp_path):
+    NeonTrainer(tiny_training(tmp_path, max_steps=1), progress=False).train()
+    config = tiny_training(tmp_path, "student", feature_cache=None, max_steps=2, learning_rate=1e-2)
+    config.teacher = str(tmp_path / "run" / "best")
+    config.model = replace(config.model, backbone=replace(config.model.backbone, freeze_backbone=False))
+    student = NeonTrainer(config, progress=False)
+    eyes, own = student.model.backbone, student.teacher.backbone
+    assert all(p.requires_grad for p in eyes.parameters()) and not any(p.requires_grad for p in own.parameters())
+    (group,) = group_windows([student.soup[0]])
+    before = [p.detach().clone() for p in eyes.parameters()]
+    taught = teacher_chunk(student.teacher, student.model, student.encode(group.frames, group.instructions), group)
+    student.train()
+    assert max(float((p.detach() - b).abs().max()) for p, b in zip(eyes.parameters(), before, strict=True)) > 1e-4
+    features = student.encode(group.frames, group.instructions)
+    assert torch.equal(teacher_chunk(student.teacher, student.model, features, group), taught)
+    kept = student.model.eval()
+    kept.save_pretrained(tmp_path / "trained")  # with its eyes, 16 bits a weight
+    frozen = tiny_training(tmp_path, "third")
+    frozen.teacher = str(tmp_path / "trained")
+    assert torch.equal(
+        next(NeonTrainer(frozen, progress=False).teacher.backbone.parameters()),
+        next(kept.backbone.parameters()).half().float(),
+    )
+    config = tiny_training(tmp_path, "other", feature_cache=None)
+    config.teacher = str(tmp_path / "run" / "best")
+    config.model = replace(config.model, backbone=replace(config.model.backbone, freeze_backbone=False, fps=2.0))
+    with pytest.raises(ValueError, match=r"looks at clips of .* \(4.0, 4, 128\), the student at \(2.0, 4, 128\)"):
+        NeonTrainer(config, progress=False)
 
 
 def test_samples_with_other_senses_make_another_group():

@@ -237,3 +237,8 @@ def test_damaged_fusion_weights_are_refused(folder, tmp_path):
 def test_an_adapter_is_refused(folder):
     with pytest.raises(ValueError, match="no LoRA adapter"):
         VideoBackbone.from_config(_config(folder, adapter="somewhere"))
+
+
+def test_a_revision_of_three_repositories_is_refused(folder):
+    with pytest.raises(ValueError, match="three repositories: revision 'abc' can be of one only"):
+        VideoBackbone.from_config(_config(folder, revision="abc"))

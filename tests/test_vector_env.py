@@ -13,11 +13,14 @@ import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.env import NeonG1Env
 from neon_sim.g1 import joints
 from neon_sim.robot import RobotCommand
+from neon_sim.sensors.camera import CameraConfig
+from neon_sim.sensors.depth import DepthConfig
 from neon_sim.sensors.lidar import LidarConfig
+from neon_sim.sensors.senses import ExtraSenses
 from neon_sim.sim.domain import DomainRandomization
-from neon_sim.sim.faults import ActuatorFault, AddedLatency, Fault, StuckJoint
+from neon_sim.sim.faults import ActuatorFault, AddedLatency, Fault, LowFriction, Payload, StuckJoint
 from neon_sim.tasks.tolerance import tolerance
-from neon_sim.vector_env import NeonG1VectorEnv
+from neon_sim.vector_env import LEFT_OUT, NeonG1VectorEnv
 from neon_sim.vector_env.network import NetworkRows
 from neon_sim.vector_env.rewards import tolerances
 from neon_sim.vector_env.walker import SensedRows, WalkerBatch
@@ -185,10 +188,17 @@ def test_each_env_has_a_model_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [AddedLatency(0.02, 0.02), StuckJoint("left_knee_joint"), ActuatorFault("waist_yaw_joint")]
+    "fault",
+    [
+        AddedLatency(0.02, 0.02),
+        StuckJoint("left_knee_joint"),
+        ActuatorFault("waist_yaw_joint"),
+        Payload("left_hand", 2.0),
+        LowFriction(0.1),
+    ],
 )
 def test_a_fault_in_mid_episode_is_the_fault_of_a_single_env(fault: Fault) -> None:
-    """Also one after which the robot no longer goes through the batched physics."""
+    """Without randomisation both go through the batched physics; one that reads late no longer does."""
     options = {**FAST, "task": "stand", "control_mode": "whole_body"}
     envs, ones = NeonG1VectorEnv(2, threads=1, **options), [NeonG1Env(**options) for _ in range(2)]
     envs.reset(seed=0)
@@ -201,6 +211,53 @@ def test_a_fault_in_mid_episode_is_the_fault_of_a_single_env(fault: Fault) -> No
         obs = envs.step(action)[0]
         for i, env in enumerate(ones):
             assert_equal(env.step(action[i])[0], {name: value[i] for name, value in obs.items()})
+        held = envs._fleet.physics.held.tolist()
+        assert held == ([True, step < 6] if isinstance(fault, AddedLatency) else [True, True])
+    envs.close()
+
+
+def keys_of(info: dict[str, Any]) -> set[str]:
+    """The info's keys, and those of its safety after a dot, without gymnasium's masks."""
+    named = {name for name in info if not name.startswith("_")}
+    return named | {f"safety.{name}" for name in info["safety"] if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("task", ["stand", "reach", "walk"])
+def test_what_a_step_leaves_out_is_what_is_said_and_can_be_had(task: str) -> None:
+    options = {**FAST, "task": task, "randomization": DomainRandomization(), "settle_s": 0.0}
+    fast, full = NeonG1VectorEnv(2, threads=1, **options), NeonG1VectorEnv(2, threads=1, full_infos=True, **options)
+    ones = [NeonG1Env(**options) for _ in range(2)]
+    assert fast.batched and not full.batched
+    at_first = keys_of(fast.reset(seed=3)[1])
+    full.reset(seed=3)
+    for i, env in enumerate(ones):
+        env.reset(seed=3 + i)
+    action = np.full((2, 17), 0.9)  # too fast for the arms
+    lean, said = fast.step(action)[-1], full.step(action)[-1]
+    assert keys_of(lean) == at_first - set(LEFT_OUT) and set(LEFT_OUT) < at_first
+    assert keys_of(said) == at_first
+    for i, env in enumerate(ones):
+        info = env.step(action[i])[-1]
+        assert info["safety"]["speed"] and said["safety"]["speed"][i] == info["safety"]["speed"]
+        assert said["randomization"]["friction"][i] == info["randomization"]["friction"]
+        for name, value in info["privileged"].items():
+            if isinstance(value, np.ndarray):
+                np.testing.assert_allclose(said["privileged"][name][i], value, atol=1e-6)
+    fast.close()
+    full.close()
+
+
+def test_depth_in_metres_comes_with_each_step() -> None:
+    view = CameraConfig(width=24, height=24, backend="ray")
+    depth = ExtraSenses(depth=DepthConfig(view, metres_in_info=True))
+    options = {"task": "stand", "sensors": ("depth",), "physics_dt": 0.005, "settle_s": 0.0, "extra_senses": depth}
+    envs, alone = NeonG1VectorEnv(2, threads=1, **options), NeonG1Env(**options)
+    envs.reset(seed=1), alone.reset(seed=1)
+    still = np.zeros((2, 17))
+    metres, one = envs.step(still)[-1]["depth_m"], alone.step(still[0])[-1]["depth_m"]
+    assert metres.shape == (2, *one.shape) and one.dtype == np.float32
+    np.testing.assert_allclose(metres[0], one, atol=1e-4)
+    assert 0.3 < np.median(one) < 3.0  # the floor ahead
     envs.close()
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from lerobot_episodes import full_episode
 from PIL import Image
+from source_files import voice_folder
 
 from neon_sim.data.lerobot import LeRobotWriter
+from neon_sim.episode import NeonEpisode
 
 SCRIPT = Path(__file__).resolve().parents[1] / "agents" / "view.py"
 
@@ -36,6 +38,26 @@ def test_pictures_are_drawn_and_described(
     for number in (0, 1):
         picture = np.asarray(Image.open(tmp_path / "out" / f"episode_00000{number}.png").convert("RGB"))
         assert picture.shape[0] > 900 and picture.std() > 5.0  # four panels with something in them
+
+
+def test_anybodys_cameras_and_our_files_are_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    films = {name: full_episode(5, seed).observations["camera"] for seed, name in enumerate(("top", "wrist"))}
+    (tmp_path / "own").mkdir()
+    NeonEpisode(films, np.zeros((5, 17), np.float32), instruction="look").save(tmp_path / "own" / "a.npz")
+    run(monkeypatch, str(tmp_path / "own"), "--out", str(tmp_path / "out"))
+    assert "episode 0: 'look', 0.1 s, no success; top, wrist" in capsys.readouterr().out
+    drawn = np.asarray(Image.open(tmp_path / "out" / "episode_000000.png").convert("RGB")).reshape(-1, 3)
+    for film in films.values():  # the first frame of each, in its one colour
+        assert (np.abs(drawn.astype(int) - film[0, 0, 0]).max(axis=1) <= 2).sum() > 1000
+    go = voice_folder(tmp_path / "voice")
+    run(monkeypatch, str(go), "--type", "voice_commands", "--out", str(tmp_path / "out"))
+    assert "'walk forward', 1.0 s" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="Unknown option of data source type 'voice_commands' 'fps'"):
+        run(monkeypatch, str(go), "--type", "voice_commands", "--source-options", '{"fps": 5}', "--out", str(tmp_path))
+    with pytest.raises(SystemExit, match="belong to a --type"):
+        run(monkeypatch, str(go), "--source-options", "{}", "--out", str(tmp_path))
 
 
 def test_the_film_strip_shows_first_and_last_frame() -> None:

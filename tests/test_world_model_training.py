@@ -1,6 +1,9 @@
 """Training: a killed run ends with the weights of one that was not; readout, words and bundle on data known by hand."""
 
 import argparse
+import json
+import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +17,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "agents"))
 
 import train_world_model as script
 
+from neon_sim.world_model.amortised import AmortisedConfig, hindsight_pairs
 from neon_sim.world_model.bundle import Bundle, load_bundle, save_bundle
 from neon_sim.world_model.config import lewm_config
-from neon_sim.world_model.dataset import Rollouts, encode_rollouts, whole_episodes
+from neon_sim.world_model.dataset import ResidentRollouts, Rollouts, encode_rollouts, whole_episodes
 from neon_sim.world_model.lewm import LeWM
 from neon_sim.world_model.parts import PartsConfig, fit_parts
 from neon_sim.world_model.probe import Probe
 from neon_sim.world_model.readout import GoalReader, ReaderConfig, Readout, state_distance, step_labels
-from neon_sim.world_model.report import draw_report, held_out_report
+from neon_sim.world_model.report import commit, draw_report, held_out_report, machine, rank_summary
 from neon_sim.world_model.rollouts import RolloutConfig, save_shard, shards_of
 from neon_sim.world_model.training import (
     STATE_FILE,
@@ -30,6 +34,7 @@ from neon_sim.world_model.training import (
     model_config,
     read_log,
     schedule,
+    timed_schedule,
 )
 
 TRAINING = WorldModelTraining(size="tiny", updates=6, batch=4, checkpoint_every=2, log_every=1, held_out=0.25)
@@ -86,6 +91,91 @@ def test_a_killed_run_ends_with_the_same_bits(data: Path, tmp_path: Path) -> Non
     (tmp_path / "whole" / STATE_FILE).write_bytes(b"half of")
     with pytest.raises(ValueError, match="is damaged"):
         _trainer(data, tmp_path / "whole").run()
+
+
+class _Clock:
+    """Ten seconds pass between two looks; at one of them somebody presses Ctrl-C."""
+
+    def __init__(self, interrupted_at: int | None = None) -> None:
+        self.looks, self.interrupted_at = 0, interrupted_at
+
+    def __call__(self) -> float:
+        self.looks += 1
+        if self.looks == self.interrupted_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return 10.0 * self.looks
+
+
+def test_minutes_end_a_training_and_all_its_pieces_count(data: Path, tmp_path: Path) -> None:
+    minute = replace(TRAINING, minutes=1.0, judge_every=3)
+    config = model_config("navigate", minute, 32)
+    first = WorldModelTrainer(config, minute, Rollouts(data), tmp_path, _Clock(interrupted_at=3))
+    assert not first.run() and first.step == 2 and first.seconds == 20.0 and first.done == pytest.approx(1 / 3)
+    assert not first.model.training  # whoever is stopped leaves a model that is ready
+    second = WorldModelTrainer(config, minute, Rollouts(data), tmp_path, _Clock())
+    assert second.run() and second.step == 6 and second.seconds == 60.0  # not the six updates: ten seconds each
+    assert second.optimizer.param_groups[0]["lr"] == pytest.approx(5e-4 * timed_schedule(50 / 60, minute))
+    log = read_log(tmp_path)
+    assert [row["step"] for row in log if "held_out_1" in row] == [3, 6]
+    assert all(row["held_out_5"] > 0.0 and row["no_change_5"] > 0.0 for row in log if "held_out_1" in row)
+    with pytest.raises(ValueError, match="minutes has to be above 0"):
+        WorldModelTraining(minutes=0.0)
+
+
+def test_the_schedule_over_time_by_hand() -> None:
+    training = WorldModelTraining(minutes=1.0, warm_up=0.2)
+    assert timed_schedule(0.0, training) == 0.01 and timed_schedule(0.1, training) == pytest.approx(0.5)
+    assert timed_schedule(0.6, training) == pytest.approx(0.51) and timed_schedule(1.0, training) == pytest.approx(0.02)
+
+
+def test_judging_does_not_change_what_is_learned(data: Path, tmp_path: Path) -> None:
+    often, never = (replace(TRAINING, updates=2, judge_every=every) for every in (1, 100))
+    states = []
+    for name, training in (("often", often), ("never", never)):
+        trainer = WorldModelTrainer(model_config("navigate", training, 32), training, Rollouts(data), tmp_path / name)
+        trainer.run()
+        states.append(trainer.model.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_a_loss_that_is_no_number_ends_the_training_unsaved(data: Path, tmp_path: Path) -> None:
+    trainer = _trainer(data, tmp_path)
+    with torch.no_grad():
+        trainer.model.predictor.places.fill_(float("nan"))
+    with pytest.raises(ValueError, match="loss of update 1"):
+        trainer.run()
+    assert not (tmp_path / STATE_FILE).exists()
+
+
+def test_prefixes_are_learned_on_demand(data: Path, tmp_path: Path) -> None:
+    training = replace(TRAINING, updates=1, prefix=True)
+    trainer = WorldModelTrainer(model_config("navigate", training, 32), training, Rollouts(data), tmp_path)
+    trainer.run()
+    assert trainer.model.config.prefix and read_log(tmp_path)[0]["prefix"] > 0.0
+
+
+def test_resident_windows_are_those_from_the_disk(data: Path) -> None:
+    rollouts = Rollouts(data).part(np.array([0, 3, 4, 5]))  # the third of them fell after five moments
+    drawn = [
+        source.windows(np.random.default_rng(1), 40, 4) for source in (rollouts, ResidentRollouts(rollouts, "cpu"))
+    ]
+    assert all(torch.equal(value, drawn[1][name]) for name, value in drawn[0].items())
+    assert rollouts.nbytes == (3 * 13 + 5) * 32 * 32 * 3
+
+
+def test_what_was_done_before_a_fall_is_imitated_and_padding_is_not() -> None:
+    latents = torch.arange(20.0).view(2, 10, 1)  # a latent is its own number: nothing may come from 13 on
+    actions = latents[:, :-1].clone()
+    lengths = torch.tensor([10, 3])
+    sizes = AmortisedConfig(dim=1, action_dim=1, plan_steps=2)
+    pairs = hindsight_pairs(latents, actions, 400, sizes, torch.Generator().manual_seed(0), lengths)
+    fell = pairs.latents >= 10.0
+    assert bool(fell.any()) and float(pairs.goals[fell].max()) == 12.0
+    assert torch.equal(pairs.goals - pairs.latents, pairs.steps[:, None].float())
+    weighed = pairs.actions.squeeze(-1)[(pairs.weight > 0) & fell]
+    assert set(weighed.tolist()) == {10.0, 11.0}
+    with pytest.raises(ValueError, match="two moments or more"):
+        hindsight_pairs(latents, actions, 4, sizes, torch.Generator(), torch.tensor([10, 1]))
 
 
 def test_other_settings_do_not_take_up_a_run(data: Path, tmp_path: Path) -> None:
@@ -182,6 +272,7 @@ def test_parts_bundle_and_report(data: Path, tmp_path: Path) -> None:
     assert report["rollout"]["horizon"] == 4 and len(report["rollout"]["model"]) == 4
     assert report["moments"] == {"train": 70, "test": 26}  # six and two episodes of 13, one of which ends after 5
     assert set(report["probes"]) == {"with proprio", "picture alone"}
+    report["ranks"] = rank_summary([0.3, 0.5], 64)
     report["expectation"] = {
         "vanished": {"pairs": 2, "normal": 2.0, "violated": 3.0, "effect_size": 1.0, "p_value": 0.5},
         "recoloured": {"pairs": 0, "normal": None, "violated": None, "effect_size": None, "p_value": None},
@@ -193,6 +284,52 @@ def test_parts_bundle_and_report(data: Path, tmp_path: Path) -> None:
         load_bundle(tmp_path / "world")
 
 
+def test_half_a_bundle_is_half_as_large_and_reads_the_same(data: Path, tmp_path: Path) -> None:
+    model = _trainer(data, tmp_path / "run").model.eval()
+    with torch.no_grad():
+        model.proprio.std[:3] = torch.tensor([1e-7, 2e-7, 3e-7])  # 16 bits would make a zero of the first
+    bundle = Bundle("navigate", model, Readout.empty(32))
+    for name, half in (("whole", False), ("half", True)):
+        save_bundle(bundle, tmp_path / name, half)
+    whole, half = (sum(f.stat().st_size for f in (tmp_path / name).glob("*.safetensors")) for name in ("whole", "half"))
+    assert half < 0.62 * whole
+    loaded = load_bundle(tmp_path / "half")
+    assert all(value.dtype != torch.float16 for value in loaded.model.state_dict().values())
+    assert torch.equal(loaded.model.proprio.std, model.proprio.std)
+    frames = Rollouts(data).windows(np.random.default_rng(0), 2, 3)["frames"]
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.model.encode(frames), model.encode(frames), atol=2e-3, rtol=0)
+
+
+def test_ranks_are_summed_up_and_drawn_from_what_there_is() -> None:
+    found = rank_summary([0.2, None, 0.8, 0.4], 64)
+    assert (found["problems"], found["median"], found["plans"]) == (3, pytest.approx(0.4), 64)
+    assert found["quartiles"] == pytest.approx([0.3, 0.6])
+    assert rank_summary([None], 64)["median"] is None
+
+
+def test_a_report_says_where_it_was_made(tmp_path: Path) -> None:
+    told = machine("cpu")
+    assert told["cpu"] and told["cores"] >= 1 and told["gpu"] is None and told["torch"] == torch.__version__
+    assert commit(tmp_path) is None  # no checkout
+
+
+def test_seconds_of_all_pieces_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "seconds.json").write_text('{"recording": 100.0}')
+    with pytest.raises(KeyboardInterrupt), script.timed(tmp_path, "recording"):
+        raise KeyboardInterrupt
+    with script.timed(tmp_path, "report"):
+        pass
+    told = json.loads((tmp_path / "seconds.json").read_text())
+    assert 100.0 < told["recording"] < 110.0 and 0.0 <= told["report"] < 10.0
+
+
+def test_recording_stops_by_the_clock_and_keeps_whole_shards(tmp_path: Path) -> None:
+    config = RolloutConfig("navigate", episodes=3, steps=2, image_size=32, shard_episodes=1)
+    script.collect(config, tmp_path, workers=1, minutes=0.3, clock=_Clock())  # 10 s and 20 s are over after two shards
+    assert len(Rollouts(tmp_path)) == 2
+
+
 def test_a_bundle_may_lack_what_nobody_fitted(data: Path, tmp_path: Path) -> None:
     model = _trainer(data, tmp_path / "run").model.eval()
     save_bundle(Bundle("navigate", model, Readout.empty(32)), tmp_path / "world")
@@ -201,7 +338,8 @@ def test_a_bundle_may_lack_what_nobody_fitted(data: Path, tmp_path: Path) -> Non
 
 
 def test_flags_go_to_the_part_that_they_name() -> None:
-    names = ("size", "episodes", "updates", "batch", "seed")
+    names = ("size", "episodes", "updates", "minutes", "record_minutes", "batch", "learning_rate", "prefix", "ranks")
+    names += ("seed",)
     given = argparse.Namespace(preset="tiny", task="navigate", **dict.fromkeys(names))
     tiny = script.PRESETS["tiny"]
     assert script.settings(given) == replace(tiny, rollouts=replace(tiny.rollouts, task="navigate"))
@@ -209,6 +347,12 @@ def test_flags_go_to_the_part_that_they_name() -> None:
     run = script.settings(given)
     assert run.rollouts.episodes == 77 and run.parts.episodes == tiny.parts.episodes  # recorded, and encoded for parts
     assert run.training.seed == run.parts.seed == 5
+    given.minutes, given.record_minutes, given.prefix, given.ranks = 2.0, 3.0, True, 0
+    run = script.settings(given)
+    assert (run.training.minutes, run.record_minutes, run.training.prefix, run.ranks) == (2.0, 3.0, True, 0)
+    assert model_config("navigate", run.training, 32).prefix
+    given.preset, given.minutes, given.updates, given.size = "gpu", None, 50, "xs"
+    assert script.settings(given).training.minutes is None  # who names updates wants them
 
 
 def test_a_model_without_proprioception_encodes_pictures(data: Path) -> None:

@@ -7,7 +7,8 @@ on at step n goes on with what it would have seen there.
 
 import warnings
 from collections import Counter, OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,7 @@ from neon_sim.data.source import BadEpisodeError, DataSourceConfig, EpisodeSourc
 from neon_sim.data.sources import open_source
 from neon_sim.data.windows import Window, WindowConfig, action_columns, check_episode, cut_window
 from neon_sim.episode import NeonEpisode
-from neon_sim.g1.action_space import G1ActionSpace
+from neon_sim.g1.action_space import ControlMode, G1ActionSpace
 
 __all__ = ["ActionMapper", "DataSoup", "DataSoupConfig", "DataSourceConfig", "NeonEpisode"]
 
@@ -56,6 +57,11 @@ class DataSoup:
         windows: how samples are cut.
         seed: of the order.
         validation: True for the episodes that are held back, False for the others.
+
+    `bad` says why each episode that was left out was: (source, episode) -> message. `quiet` keeps it from warning.
+
+    Raises:
+        ValueError: no episode to learn from, or a policy whose actions mean something else than the data's.
     """
 
     def __init__(
@@ -68,12 +74,17 @@ class DataSoup:
     ) -> None:
         self.config, self.windows, self.seed = config, windows or WindowConfig(), seed
         self.action_space = action_space or G1ActionSpace()
-        self.sources: dict[str, EpisodeSource] = {one.name: open_source(one) for one in config.sources}
-        self.skipped: Counter[str] = Counter()  # episodes that could not be read, by source
-        self._bad: set[tuple[str, int]] = set()
+        _require_home_center(self.action_space)
+        self.sources: dict[str, EpisodeSource] = {
+            one.name: open_source(_told_in(one, self.action_space.mode)) for one in config.sources
+        }
+        self.bad: dict[tuple[str, int], str] = {}
+        self.quiet = False
         self._kept: OrderedDict[tuple[str, int], NeonEpisode] = OrderedDict()
         self._bytes = 0
-        self.episodes = {one.name: self._split(one, validation) for one in config.sources}
+        parts = {one.name: self._split(one) for one in config.sources}
+        self.episodes = {name: both[validation] for name, both in parts.items()}
+        self.others = {name: both[not validation] for name, both in parts.items()}  # on the other side of the split
         mixed = [one for one in config.sources if len(self.episodes[one.name])]
         if not mixed:
             raise ValueError("Every episode is held back for validation. Record more, or lower validation_share.")
@@ -102,6 +113,8 @@ class DataSoup:
                 episode = self.episode(name, index)
             except BadEpisodeError as error:
                 self._leave_out(name, index, error)
+                if len(self.bad) >= sum(len(indices) for indices in self.episodes.values()):
+                    raise ValueError("Not one episode could be read.") from error
                 attempt += 1
                 continue
             places = self.windows.count(len(episode))
@@ -128,14 +141,27 @@ class DataSoup:
         columns = action_columns(self.action_space, episode.control_mode)
         return cut_window(episode, step, self.windows, columns, name)
 
+    def readable(self, places: Iterable[tuple[str, int, int]]) -> list[Window]:
+        """Samples by their places; with `skip_bad`, those of bad episodes are missing.
+
+        Raises BadEpisodeError without it.
+        """
+        windows = []
+        for place in places:
+            try:
+                windows.append(self.window(*place))
+            except BadEpisodeError as error:
+                self._leave_out(*place[:2], error)
+        return windows
+
     def episode(self, name: str, index: int) -> NeonEpisode:
         """An episode, from memory if it was read lately."""
         key = (name, index)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
-        if key in self._bad:
-            raise BadEpisodeError(f"Episode {index} of {name!r} was left out before.")
+        if key in self.bad:
+            raise BadEpisodeError(self.bad[key])
         episode = check_episode(self.sources[name].episode(index), f"Episode {index} of {name!r}")
         self._kept[key] = episode
         self._bytes += _size(episode)
@@ -155,14 +181,26 @@ class DataSoup:
             for name, share in zip(self.names, self.shares, strict=True)
         }
 
-    def _split(self, config: DataSourceConfig, validation: bool) -> np.ndarray:
+    @property
+    def skipped(self) -> Counter[str]:
+        """How many episodes were left out, by source."""
+        return Counter(name for name, _ in self.bad)
+
+    def note_bad(self, found: Mapping[tuple[str, int], str]) -> None:
+        """Take over what a copy of this soup, in a worker, found to be bad; what is new is warned about."""
+        for (name, index), message in found.items():
+            if (name, index) not in self.bad:
+                self._leave_out(name, index, BadEpisodeError(message))
+
+    def _split(self, config: DataSourceConfig) -> tuple[np.ndarray, np.ndarray]:
+        """Episodes to learn from and those held back, each in ascending order."""
         count = len(self.sources[config.name])
         count = count if config.max_episodes is None else min(count, config.max_episodes)
         order = np.random.default_rng([_SPLIT_SEED, count]).permutation(count)
         held = round(count * self.config.validation_share)
         if self.config.validation_share > 0.0 and count > 1:
             held = min(max(held, 1), count - 1)
-        return np.sort(order[:held] if validation else order[held:])
+        return np.sort(order[held:]), np.sort(order[:held])
 
     def _steps(self, name: str, index: int) -> int:
         try:
@@ -174,12 +212,28 @@ class DataSoup:
     def _leave_out(self, name: str, index: int, error: BadEpisodeError) -> None:
         if not self.config.skip_bad:
             raise error
-        if (name, index) not in self._bad:
-            self._bad.add((name, index))
-            self.skipped[name] += 1
-            warnings.warn(f"{error} Left out: {self.skipped[name]} of {name!r} so far.", stacklevel=3)
-            if len(self._bad) >= sum(len(indices) for indices in self.episodes.values()):
-                raise ValueError("Not one episode could be read.") from error
+        if (name, index) not in self.bad:
+            self.bad[name, index] = str(error)
+            if not self.quiet:
+                warnings.warn(f"{error} Left out: {self.skipped[name]} of {name!r} so far.", stacklevel=3)
+
+
+def _told_in(config: DataSourceConfig, mode: ControlMode) -> DataSourceConfig:
+    """The source told in the policy's layout, where the usual one leaves out joints that the policy has.
+
+    Our own recordings are in the layout that they were recorded in.
+    """
+    if mode != ControlMode.WHOLE_BODY or config.type == "neon_sim" or "control_mode" in config.options:
+        return config
+    return replace(config, options={**config.options, "control_mode": str(mode)})
+
+
+def _require_home_center(space: G1ActionSpace) -> None:
+    if space.action_center != "home":
+        raise ValueError(
+            f"Recorded actions are centered on the home pose, and the policy's on {space.action_center!r}: it would "
+            'learn other angles than were commanded. Train it with NeonConfig(action_center="home").'
+        )
 
 
 def _size(episode: NeonEpisode) -> int:

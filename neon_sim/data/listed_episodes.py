@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,10 @@ _DAMAGE: Final = (
     KeyError,
     TypeError,
     EOFError,
+    ArithmeticError,
+    IndexError,
+    RuntimeError,
+    struct.error,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -64,13 +69,16 @@ class ListedEpisodes(Generic[Place]):
     def steps(self, index: int) -> int:
         """Length at 50 Hz. Raises BadEpisodeError for a place that cannot be measured."""
         if index not in self._steps:
-            steps, rate_hz = self._try(self._measure, index)
-            self._steps[index] = resampled_steps(steps, rate_hz, RATE_HZ)
+            self._steps[index] = self._try(self._measured, index)
         return self._steps[index]
 
     def episode(self, index: int) -> NeonEpisode:
         """Read one at 50 Hz. Raises BadEpisodeError for one that cannot be learned from."""
         return check_episode(resample(self._try(self._read, index), RATE_HZ), self._where(index))
+
+    def _measured(self, place: Place) -> int:
+        steps, rate_hz = self._measure(place)
+        return resampled_steps(steps, rate_hz, RATE_HZ)
 
     def _where(self, index: int) -> str:
         return f"{self.places[index]}, episode {index}"

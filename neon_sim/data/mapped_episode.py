@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 
 from neon_sim.data.action_mapper import ActionMapper
+from neon_sim.data.source import SKIP_HINT
 from neon_sim.data.windows import fit_picture
 from neon_sim.episode import NeonEpisode
 from neon_sim.g1 import joints
@@ -66,12 +67,12 @@ def motion_episode(motion: G1Motion, control_mode: str = DEFAULT_MODE) -> NeonEp
 def require_finite(name: str, values: np.ndarray, shape: tuple[int, ...]) -> None:
     """Raise ValueError for an empty array, another shape, or a number that is not finite, naming the step."""
     if len(values) == 0:
-        raise ValueError(f"{name} is empty. Leave this episode out, or pass skip_bad=True.")
+        raise ValueError(f"{name} is empty. Remove this episode, or {SKIP_HINT}.")
     if values.shape != shape:
         raise ValueError(f"{name} should have the shape {shape}, it has {values.shape}.")
     bad = ~np.isfinite(values.reshape(len(values), -1)).all(axis=1)
     if bad.any():
-        raise ValueError(f"{name} is not finite at step {int(bad.argmax())}. Repair it, or pass skip_bad=True.")
+        raise ValueError(f"{name} is not finite at step {int(bad.argmax())}. Repair it, or {SKIP_HINT}.")
 
 
 def _proprio(motion: G1Motion, velocity: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from neon_sim.data.relative_actions import (
     rotm2quat,
     states_to_relative_actions,
 )
+from neon_sim.data.source import SKIP_HINT
 from neon_sim.g1 import joints
 from neon_sim.g1.geometry import quat_conjugate, quat_multiply
 from neon_sim.g1.kinematics import ARM_JOINTS, palm_jacobian, palm_poses
@@ -107,7 +108,7 @@ def _follow(posture: np.ndarray, hand: int, pos_b: np.ndarray, euler: np.ndarray
         raise ValueError(
             f"The {HANDS[hand]} arm comes no nearer than {1000 * worst:.0f} mm to the gripper's path at step {step} "
             f"(it is {size[0]:.2f} x {size[1]:.2f} x {size[2]:.2f} m large). Check action_scaler and the option "
-            "'approach', allow a larger 'tolerance', or pass skip_bad=True."
+            f"'approach', allow a larger 'tolerance', or {SKIP_HINT}."
         )
     return found
 

@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from neon_sim.episode import NeonEpisode
+
+# How a message about a bad episode ends.
+SKIP_HINT: Final = "leave it out with --skip-bad (DataSoupConfig.skip_bad)"
 
 
 class EpisodeSource(Protocol):

@@ -1,13 +1,14 @@
 """What a policy would have seen at one step of an episode, and what was done from there: one training sample."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from PIL import Image
 
-from neon_sim.data.source import BadEpisodeError
+from neon_sim.data.source import SKIP_HINT, BadEpisodeError
 from neon_sim.episode import NeonEpisode
 from neon_sim.g1.action_space import G1ActionSpace
 
@@ -31,6 +32,9 @@ GOAL: Final[tuple[str, ...]] = (
 )  # infos of an episode that say what the words meant, where that is known
 
 
+SOUND_HZ: Final = 16_000  # samples a second of "audio"
+
+
 @dataclass(frozen=True)
 class WindowConfig:
     """How samples are cut.
@@ -43,9 +47,11 @@ class WindowConfig:
     fps: float = 4.0  # of the clip
     frames: int = 4  # in the clip
     image_size: int = 128  # px, square
+    sound_memory_s: float = 0.0  # s of sound in a sample; 0 = what the episode has at that step
 
     def __post_init__(self) -> None:
-        wrong = {name: value for name, value in vars(self).items() if not value > 0}
+        may_be_zero = ("sound_memory_s",)
+        wrong = {k: value for k, value in vars(self).items() if not (value > 0 or (value == 0 and k in may_be_zero))}
         if wrong:
             raise ValueError(f"WindowConfig wants positive numbers, got {wrong}.")
 
@@ -83,6 +89,8 @@ def cut_window(episode: NeonEpisode, step: int, config: WindowConfig, columns: n
     mask = (np.arange(config.num_action_steps) < len(taken)).astype(np.float32)
     seen = episode.observations
     senses = {name: np.asarray(seen[name][step], np.float32) for name in SENSES if name in seen}
+    if config.sound_memory_s and "audio" in senses:
+        senses["audio"] = cut_sound(seen["audio"], step, episode.rate_hz, config.sound_memory_s)
     hand, target = -1, np.zeros(3, np.float32)
     if all(name in episode.infos for name in GOAL):
         hand, target = int(episode.infos["goal_hand"][step]), episode.infos["goal_pos_b"][step].astype(np.float32)
@@ -97,6 +105,27 @@ def cut_clip(episode: NeonEpisode, step: int, config: WindowConfig) -> np.ndarra
     ages = np.arange(config.frames - 1, -1, -1) * episode.rate_hz / config.fps
     rows = np.maximum(np.rint(step - ages).astype(int), 0)
     return np.stack([fit_picture(pictures[row], config.image_size) for row in rows])
+
+
+def cut_sound(frames: Sequence[np.ndarray] | np.ndarray, step: int, rate_hz: float, seconds: float) -> np.ndarray:
+    """The last `seconds` of sound (seconds * SOUND_HZ,) float32 up to a step, out of frames (steps, S) that overlap.
+
+    As a policy's `SoundBuffer` remembers it: a frame that is still the one before is nothing new, and where no frame
+    reaches, before the episode too, it is silent.
+    """
+    sound = np.zeros(round(seconds * SOUND_HZ), np.float32)
+
+    def fresh(row: int) -> bool:
+        return row == 0 or not np.array_equal(frames[row], frames[row - 1])
+
+    newest = next(row for row in range(step, -1, -1) if fresh(row))
+    for row in filter(fresh, range(max(0, newest - math.ceil(seconds * rate_hz)), newest + 1)):
+        frame = np.asarray(frames[row], np.float32)
+        end = len(sound) - round((newest - row) / rate_hz * SOUND_HZ)
+        begin = max(0, end - len(frame))
+        if end > 0:
+            sound[begin:end] = frame[len(frame) - (end - begin) :]
+    return sound
 
 
 def fit_picture(picture: np.ndarray, size: int) -> np.ndarray:
@@ -131,11 +160,11 @@ def check_episode(episode: NeonEpisode, where: str) -> NeonEpisode:
     Raises BadEpisodeError for an empty one, or for numbers that are not finite.
     """
     if not len(episode):
-        raise BadEpisodeError(f"{where} is empty. Leave it out, or pass skip_bad=True.")
-    taught = {name: episode.infos[name] for name in (EXPERT,) if name in episode.infos}  # in place of actions
+        raise BadEpisodeError(f"{where} is empty. Remove it, or {SKIP_HINT}.")
+    taught = {name: episode.infos[name] for name in (EXPERT, *GOAL) if name in episode.infos}
     arrays: Mapping[str, np.ndarray] = {"action": episode.actions, **episode.observations, **taught}
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             row = int(np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))[0])
-            raise BadEpisodeError(f"{where}: {name} is not finite at step {row}. Repair it, or pass skip_bad=True.")
+            raise BadEpisodeError(f"{where}: {name} is not finite at step {row}. Repair it, or {SKIP_HINT}.")
     return episode

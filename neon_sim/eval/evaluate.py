@@ -23,6 +23,7 @@ class EvaluationJob:
     fault: Any = None
     blank_camera: bool = False
     shuffle_words: bool = False
+    engine: str = "eager"  # of a checkpoint, see neon_sim.inference.engines; by another its best device is taken too
     env: dict[str, Any] = field(default_factory=dict)
 
 
@@ -82,8 +83,8 @@ def build_policy(job: EvaluationJob, env: Any) -> Any:
     from neon_sim.model.neon_vla import NeonVLA
 
     torch.set_num_threads(1)
-    model = NeonVLA.from_pretrained(Path(job.policy))
-    return (BlindPolicy if "state" in model.senses else NeonPolicy)(model, job.blank_camera)
+    model = NeonVLA.from_pretrained(Path(job.policy), device=None if job.engine == "eager" else "auto")
+    return (BlindPolicy if "state" in model.senses else NeonPolicy)(model, job.blank_camera, engine=job.engine)
 
 
 def evaluate(jobs: list[EvaluationJob], workers: int, label: str = "evaluating") -> dict[str, list[EpisodeResult]]:

@@ -10,10 +10,12 @@ and cell has one fixed seed, and a larger --episodes adds to what is there; 20 a
 200. Sensors that a policy does not read are not rendered, and cells that are alike for it are played once.
 Stop with Ctrl-C, or lose the machine: the same line goes on.
 
-Writes OUT/neonbench.json, OUT/neonbench.md, OUT/neonbench.png, and OUT/episodes (every episode, for going on).
+Writes OUT/neonbench.json, OUT/neonbench.md, OUT/neonbench.png, and OUT/episodes (every episode, for going on); with
+--card also into the README.md of each checkpoint that played.
 """
 
 import argparse
+import datetime
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from pathlib import Path
 from random import Random
 
 from neon_sim.cells import CELLS, TASKS, first_alike
+from neon_sim.eval.neonbench_card import write_cards
 from neon_sim.eval.neonbench_play import (
     Player,
     Shard,
@@ -114,6 +117,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--episodes", type=int, default=20, help="of each task and cell")
     parser.add_argument("--sensors", nargs="+", help="that checkpoints are given, instead of all that they can read")
     parser.add_argument("--no-references", action="store_true", help="let nobody play beside a checkpoint")
+    parser.add_argument("--card", action="store_true", help="put the rows into the model card of each checkpoint")
     parser.add_argument("--workers", type=int, default=cpu_count())
     parser.add_argument("--out", type=Path, default=Path("runs/neonbench"))
     return parser.parse_args(arguments)
@@ -153,6 +157,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_report(results, args.out)
     print((args.out / "neonbench.md").read_text(encoding="utf-8"))
     print(f"Wrote {args.out / 'neonbench.json'}, .md and .png")
+    try:
+        cards = write_cards(results, datetime.date.today().isoformat()) if args.card else []
+    except ValueError as error:  # what was played is written
+        raise SystemExit(str(error)) from None
+    print("".join(f"Wrote {card}\n" for card in cards), end="")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from neon_sim.cells import CELLS, LASTING, WORDS, cell_options
 from neon_sim.eval.evaluate import EvaluationJob, build_policy
 from neon_sim.inference.references import REFERENCES
 from neon_sim.inference.sb3_policy import POLICY_FILE, find_run, load_model
+from neon_sim.model.backbones.trained import TRAINED_FILES
 from neon_sim.names import nearest
 from neon_sim.rollout import rollout
 from neon_sim.training.run_folder import MARKER
@@ -77,7 +78,7 @@ def find_player(policy: str, sensors: tuple[str, ...] | None = None) -> Player:
         reads=(WORDS, *(known if sensors is None else sensors)),
         control_mode=str(space.control_mode),
         action_center=space.action_center,
-        mark=_fingerprint(path for path in folder.iterdir() if path.is_file()),
+        mark=_fingerprint(_played_files(folder)),
     )
 
 
@@ -113,6 +114,12 @@ def _policy(player: Player, env: Any) -> Any:
     if player.policy in REFERENCES or player.task is not None:
         return build_policy(EvaluationJob("neonbench", player.policy, ()), env)
     return _checkpoint(player.policy)
+
+
+def _played_files(folder: Path) -> list[Path]:
+    """A checkpoint's files but for its card, which changes nothing that is played."""
+    beside = [folder / name for name in TRAINED_FILES]
+    return [path for path in (*folder.iterdir(), *beside) if path.is_file() and path.name != "README.md"]
 
 
 def _fingerprint(files: Iterable[Path]) -> str:

@@ -39,8 +39,13 @@ class OfflineResult:
         return {**vars(self), "improvement_over_zero": {name: self.improvement(name) for name in self.mse}}
 
 
-def open_dataset(path: str, kind: str, model: NeonVLA) -> DataSoup:
-    """All episodes of one data set, cut as the policy would see them."""
+def open_dataset(
+    path: str, kind: str, model: NeonVLA, options: Mapping[str, Any] | None = None, skip_bad: bool = False
+) -> DataSoup:
+    """All episodes of one data set, cut as the policy would see them.
+
+    options: what this kind of data source asks for. skip_bad: leave out and count episodes that cannot be read.
+    """
     backbone = model.config.backbone
     windows = WindowConfig(
         model.config.num_action_steps,
@@ -48,8 +53,10 @@ def open_dataset(path: str, kind: str, model: NeonVLA) -> DataSoup:
         backbone.fps,
         backbone.max_frames,
         backbone.image_size,
+        model.config.sound_memory_s,
     )
-    config = DataSoupConfig([DataSourceConfig("dataset", kind, path)], validation_share=0.0)
+    source = DataSourceConfig("dataset", kind, path, options=options or {})
+    config = DataSoupConfig([source], validation_share=0.0, skip_bad=skip_bad)
     return DataSoup(config, model.action_space, windows)
 
 
@@ -58,25 +65,31 @@ def evaluate_offline(
     model: NeonVLA, soup: DataSoup, trajectories: int, seed: int = 0, batch: int = 16
 ) -> OfflineResult:
     """Compare every chunk of the first `trajectories` episodes; `seed` is of the random baseline and of heads that
-    sample."""
+    sample.
+
+    Raises BadEpisodeError for an episode that cannot be read, unless the soup leaves such out, and ValueError if none
+    can be.
+    """
     model.eval()
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     places = [place for place in soup.each() if place[1] < trajectories]
     sums: dict[str, dict[str, float]] = {"mse": {}, "zero": {}, "random": {}}
-    steps = 0.0
+    steps, chunks = 0.0, 0
     for first in tqdm(range(0, len(places), batch), desc="evaluating", disable=len(places) <= batch):
-        for group in group_windows([soup.window(*place) for place in places[first : first + batch]]):
+        for group in group_windows(soup.readable(places[first : first + batch])):
+            chunks += len(group)
             group = group.to(next(model.parameters()).device)
             chunk, _ = model(encode_group(model, model.encode, group), group.senses)
             blind = torch.from_numpy(rng.uniform(-1.0, 1.0, chunk.shape)).to(chunk)
             for name, guess in (("mse", chunk), ("zero", torch.zeros_like(chunk)), ("random", blind)):
                 _add(sums[name], guess.float(), group, model.action_space.groups)
             steps += float(group.mask.sum())
+    if not chunks:
+        raise ValueError("Not one episode could be read.")
     means = {kind: {name: value / steps for name, value in parts.items()} for kind, parts in sums.items()}
-    return OfflineResult(
-        means["mse"], means["zero"], means["random"], len({place[:2] for place in places}), len(places)
-    )
+    played = {place[:2] for place in places} - soup.bad.keys()
+    return OfflineResult(means["mse"], means["zero"], means["random"], len(played), chunks)
 
 
 def _add(sums: dict[str, float], chunk: Tensor, group: Group, parts: Mapping[str, slice]) -> None:

@@ -31,3 +31,23 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     array = np.asarray(values, dtype=np.float64)
     half = 1.96 * float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else math.inf
     return float(array.mean()), half
+
+
+def paired_difference(before: Sequence[bool], after: Sequence[bool], z: float = 1.959964) -> tuple[float, float, float]:
+    """Success rate of `after` minus that of `before` over the same episodes, and both ends of its 95 % interval.
+
+    Agresti and Min (2005): half an episode is added to each of the four outcomes of a pair. So the interval has a width
+    where no episode differs, and its middle is a little nearer to 0 than the difference.
+
+    Raises:
+        ValueError: no episodes, or not the same number.
+    """
+    count = len(before)
+    if not count or len(after) != count:
+        raise ValueError(f"paired_difference wants the same episodes twice, got {count} and {len(after)}.")
+    lost = sum(a and not b for a, b in zip(before, after, strict=True)) + 0.5
+    won = sum(b and not a for a, b in zip(before, after, strict=True)) + 0.5
+    pairs = count + 2.0
+    middle = (won - lost) / pairs
+    half = z * math.sqrt(won + lost - (won - lost) ** 2 / pairs) / pairs
+    return (won - lost) / count, max(-1.0, middle - half), min(1.0, middle + half)

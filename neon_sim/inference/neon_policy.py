@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neon_sim.inference.policy import ClipBuffer
+from neon_sim.inference.action_layer import ActionLayer
+from neon_sim.inference.policy import ClipBuffer, SoundBuffer
 from neon_sim.inference.real_time import RealTimeConfig, RealTimePlan
 from neon_sim.inference.situation import sensed_situation
 from neon_sim.instruction import decode_instruction
 from neon_sim.model.action_heads.guide import Guide
-from neon_sim.model.goal import goal_token
 from neon_sim.model.guidance import PhysicsGuide
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.model.video_backbone import BackboneFeatures
@@ -39,9 +39,12 @@ class NeonPolicy:
         guide: steers heads that sample, see `neon_sim.model.guidance`. A PhysicsGuide is told at each chunk where the
             robot is.
         real_time: chunks take over from each other by real-time chunking; None carries each out as it comes.
+        engine: how goal reader, fusion and heads are run, of `engines.ENGINES`; "auto" is a CUDA graph where there is
+            CUDA. By another than "eager" the model is on its device already and stays there.
 
     Raises:
-        ValueError: a horizon and delay that are longer together than the model's chunks.
+        ValueError: a horizon and delay that are longer together than the model's chunks; an engine that does not exist
+            or not on this device.
     """
 
     def __init__(
@@ -51,8 +54,10 @@ class NeonPolicy:
         seed: int = 0,
         guide: Guide | None = None,
         real_time: RealTimeConfig | None = None,
+        engine: str = "eager",
     ) -> None:
         self.model = model.eval()
+        self.layer = ActionLayer(model, engine)
         self.blank_camera = blank_camera
         self.seed, self.guide = seed, guide
         self.plan: RealTimePlan | None = None
@@ -61,13 +66,17 @@ class NeonPolicy:
             self.plan = RealTimePlan(real_time, model.action_space)
         self.generator = torch.Generator().manual_seed(seed)
         self.clip = ClipBuffer(fps=model.config.backbone.fps)
+        memory_s = model.config.sound_memory_s
+        self.sound = SoundBuffer(memory_s) if memory_s else None
         self.decision: Decision | None = None
         self._obs: Mapping[str, np.ndarray] = {}
         self._last_frame: np.ndarray | None = None
 
     def reset(self, env_ids: list[int] | None = None) -> None:
-        """Forget the clip and the plan."""
+        """Forget the clip, the sound and the plan."""
         self.clip.clear()
+        if self.sound is not None:
+            self.sound.clear()
         if self.plan is not None:
             self.plan.reset()
         self.generator.manual_seed(self.seed)
@@ -82,6 +91,8 @@ class NeonPolicy:
         if "camera" not in obs:
             raise ValueError(f"NeonPolicy needs the sensor 'camera', got {sorted(obs)}. Name it in the env's sensors.")
         self._obs = obs
+        if self.sound is not None and "audio" in obs:
+            self.sound.add(obs["audio"], now_s)
         frame = obs["camera"]
         if self._last_frame is None or not np.array_equal(frame, self._last_frame):
             self._last_frame = frame
@@ -93,7 +104,10 @@ class NeonPolicy:
         device = next(self.model.parameters()).device
         clip = torch.from_numpy(self.clip.clip(self.model.config.backbone.max_frames))[None].to(device)
         known = [name for name in self.model.senses if name in self._obs]
-        senses = {name: torch.from_numpy(self._obs[name])[None].float().to(device) for name in known}
+        seen = {name: self._obs[name] for name in known}
+        if self.sound is not None and "audio" in seen:
+            seen["audio"] = self.sound.sound()
+        senses = {name: torch.from_numpy(value)[None].float().to(device) for name, value in seen.items()}
         features = self.model.encode(clip, [decode_instruction(self._obs["instruction"])], senses.get("audio"))
         return features, senses
 
@@ -101,7 +115,7 @@ class NeonPolicy:
     def act(self) -> np.ndarray:
         """Answer with (1, 16, A), with real-time chunking (1, execution_horizon, A), and remember the decision."""
         features, senses = self.perceive()
-        goal = self.choose_goal(goal_token(self.model.goal_reader(features)))
+        goal = self.choose_goal(self.layer.goal(features))
         chunk = self.decode(features, senses, goal)
         self.decision = Decision(features, senses, goal, chunk)
         answer = chunk.cpu().numpy()
@@ -112,19 +126,19 @@ class NeonPolicy:
         guide = self.guide
         if isinstance(guide, PhysicsGuide) and "proprio" in self._obs:
             guide = guide.at(sensed_situation(self._obs["proprio"], self.model.action_space))
-        chunk, _ = self.model(features, senses, goal, self.generator, guide)
-        return chunk
+        return self.layer.chunk(features, senses, goal, self.generator, guide)
 
     def choose_goal(self, goal: Tensor) -> Tensor:
         """The goal token (1, 5) to act on, given the one that was read; a learner that practises may return another."""
         return goal
 
     def get_state(self) -> dict[str, Any]:
-        """The clip, the newest picture, the noise's state and the plan; weights are the checkpoint's."""
+        """The clip, the newest picture, the sound, the noise's state and the plan; weights are the checkpoint's."""
         frame = self._last_frame
         return {
             "clip": self.clip.get_state(),
             "last_frame": None if frame is None else frame.copy(),
+            "sound": None if self.sound is None else self.sound.get_state(),
             "generator": self.generator.get_state(),
             "plan": None if self.plan is None else self.plan.get_state(),
         }
@@ -132,6 +146,8 @@ class NeonPolicy:
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restore `get_state`; the next `observe` comes before the next `act`."""
         self.clip.set_state(state["clip"])
+        if self.sound is not None:
+            self.sound.set_state(state["sound"])
         self.generator.set_state(state["generator"])
         if self.plan is not None:
             self.plan.set_state(state["plan"])

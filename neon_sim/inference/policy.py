@@ -2,9 +2,11 @@
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
+
+ENGINES: Final = ("auto", "eager", "compile", "cudagraph")  # how networks are run: `neon_sim.inference.engines`
 
 
 class Policy(Protocol):
@@ -61,3 +63,49 @@ class ClipBuffer:
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restore `get_state`."""
         self._frames = deque((time_s, frame.copy()) for time_s, frame in state["frames"])
+
+
+class SoundBuffer:
+    """The last seconds of one environment's sound, put together from the microphone's frames, which overlap.
+
+    Args:
+        seconds: s that are kept and heard at once; before the first frame, and where none reaches, it is silent.
+        rate_hz: samples a second.
+    """
+
+    def __init__(self, seconds: float, rate_hz: int = 16_000) -> None:
+        self.rate_hz = rate_hz
+        self._sound = np.zeros(round(seconds * rate_hz), np.float32)
+        self._frame: np.ndarray | None = None  # the newest
+        self._time_s = 0.0  # when that came
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._sound = np.zeros_like(self._sound)
+        self._frame, self._time_s = None, 0.0
+
+    def add(self, frame: np.ndarray, now_s: float) -> None:
+        """Take in a frame (S,) of which the newest sample is now; one that is still the last one is nothing new."""
+        if self._frame is not None:
+            if np.array_equal(frame, self._frame):
+                return
+            passed = min(round((now_s - self._time_s) * self.rate_hz), len(self._sound))
+            self._sound = np.concatenate([self._sound[passed:], np.zeros(passed, np.float32)])
+        self._frame, self._time_s = frame.copy(), now_s
+        count = min(len(frame), len(self._sound))
+        self._sound[len(self._sound) - count :] = frame[len(frame) - count :]
+
+    def sound(self) -> np.ndarray:
+        """(seconds * rate_hz,) float32, the newest sample last; the caller's own."""
+        return self._sound.copy()
+
+    def get_state(self) -> dict[str, Any]:
+        """The sound, and the newest frame with its time."""
+        frame = None if self._frame is None else self._frame.copy()
+        return {"sound": self._sound.copy(), "frame": frame, "time_s": self._time_s}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Restore `get_state`."""
+        frame = state["frame"]
+        self._sound, self._time_s = state["sound"].copy(), float(state["time_s"])
+        self._frame = None if frame is None else frame.copy()

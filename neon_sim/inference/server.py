@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from neon_sim.inference.action_layer import ActionLayer
 from neon_sim.inference.chunking import ChunkingConfig, RealTimeChunker, delay_steps
 from neon_sim.inference.http_api import HttpConfig, Listener
 from neon_sim.inference.observation import KNOWN_SENSES, Observation, check_observation
-from neon_sim.inference.policy import ClipBuffer
+from neon_sim.inference.policy import ClipBuffer, SoundBuffer
 from neon_sim.inference.turns import Busy, OutOfTurn
 from neon_sim.model.neon_vla import NeonVLA
 
@@ -37,8 +38,11 @@ class NeonInferenceServer:
         hold_steps: how often the last action is repeated once the plan has run out; then there is no action, and the
             robot's watchdog does the rest.
         seed: of the noise that heads which sample start from; every episode begins with it anew.
+        engine: how goal reader, fusion and heads are run, of `engines.ENGINES`; "auto" is a CUDA graph where there is
+            CUDA.
 
-    Raises as `NeonVLA.from_pretrained` and `ChunkingConfig`, and ValueError for a horizon beyond the chunk's end.
+    Raises as `NeonVLA.from_pretrained`, `ChunkingConfig` and `ActionLayer`, and ValueError for a horizon beyond the
+    chunk's end.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class NeonInferenceServer:
         max_waiting: int = 2,
         hold_steps: int = 25,
         seed: int = 0,
+        engine: str = "auto",
     ) -> None:
         self._chunker = RealTimeChunker(ChunkingConfig(blend_schedule, execution_horizon))
         if min(max_waiting, hold_steps) < 0:
@@ -60,8 +65,11 @@ class NeonInferenceServer:
             length = self.model.config.num_action_steps
             raise ValueError(f"execution_horizon wants at most the chunk's {length} steps, got {execution_horizon}.")
         self.model.load_backbone()
+        self._layer = ActionLayer(self.model, engine)
         self.max_waiting, self.hold_steps, self.seed = max_waiting, hold_steps, seed
         self._clip = ClipBuffer(fps=self.model.config.backbone.fps)
+        memory_s = self.model.config.sound_memory_s
+        self._sound = SoundBuffer(memory_s) if memory_s else None
         self._generator = torch.Generator()
         self._turn = threading.Lock()  # one forward pass at a time; it guards the clip and the generator
         self._lock = threading.Lock()  # the plan and the counts; held for microseconds
@@ -70,9 +78,11 @@ class NeonInferenceServer:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the clip, the plan and the noise: a new episode. Waits for an answer that is under way."""
+        """Forget the clip, the sound, the plan and the noise: a new episode. Waits for an answer that is under way."""
         with self._turn, self._lock:
             self._clip.clear()
+            if self._sound is not None:
+                self._sound.clear()
             self._chunker.reset()
             self._generator.manual_seed(self.seed)
             self._episode += 1
@@ -124,18 +134,18 @@ class NeonInferenceServer:
         with self._lock:
             if episode != self._episode:
                 raise OutOfTurn("A reset came while this observation waited. Take a new one.")
-            self._remember(seen.frames, now_s)
+            senses = self._remember(seen, now_s)
             waited = self._sent - sent  # actions that left while this observation waited its turn
             self._chunker.request()
         started_s = time.perf_counter()
         usable = np.empty((1, 0, self.model.action_space.dim))  # nothing, if the network fails: the old plan goes on
         try:
-            chunk = self.model.predict(
+            chunk = self._layer.predict(
                 self._clip.clip(self.model.config.backbone.max_frames),
                 seen.instruction,
                 seen.proprioception,
                 generator=self._generator,
-                **seen.senses,
+                **senses,
             )
             if not np.isfinite(chunk).all():
                 raise RuntimeError("The network answered with numbers that are not finite. Nothing of it is sent.")
@@ -148,14 +158,19 @@ class NeonInferenceServer:
             self._answered += 1
         return chunk
 
-    def _remember(self, frames: np.ndarray, now_s: float) -> None:
+    def _remember(self, seen: Observation, now_s: float) -> dict[str, np.ndarray]:
+        """Take in an observation; returns its senses, with as much sound as the model hears at once."""
         if now_s < self._newest_s:
             raise ValueError(f"time_s ran backwards, {self._newest_s:.3f} to {now_s:.3f}. Reset before a new episode.")
         self._newest_s = now_s
-        if len(frames) > 1:
+        if len(seen.frames) > 1:
             self._clip.clear()
-        for age, frame in zip(reversed(range(len(frames))), frames, strict=True):
+        for age, frame in zip(reversed(range(len(seen.frames))), seen.frames, strict=True):
             self._clip.add(frame, now_s - age / self._clip.fps)
+        if self._sound is None or "audio" not in seen.senses:
+            return seen.senses
+        self._sound.add(seen.senses["audio"], now_s)
+        return seen.senses | {"audio": self._sound.sound()}
 
     def get_action(self) -> np.ndarray:
         """The next action (A,) in [-1, 1] of the plan; ask every 20 ms.
@@ -205,6 +220,7 @@ class NeonInferenceServer:
                 "latency_s": latency_s,
                 "delay_steps": None if latency_s is None else delay_steps(latency_s, CONTROL_HZ),
                 "device": str(next(self.model.parameters()).device),
+                "engine": self._layer.engine,
                 "backbone": config.backbone.model_id,
                 "image_size": config.backbone.image_size,
                 "senses": [name for name in KNOWN_SENSES if name in self.model.senses],

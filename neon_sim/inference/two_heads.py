@@ -4,7 +4,7 @@ Both read the features of the same frozen backbone. The heavy model's goal reade
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from neon_sim.model.speculative import (
     speculate,
 )
 from neon_sim.model.video_backbone import BackboneFeatures
+
+_JUDGES: Final = (FlowMatchingHead, DiTActionHead)  # what can say in one denoising step where a draft should be
 
 
 class TwoHeadPolicy(NeonPolicy):
@@ -90,6 +92,10 @@ class SpeculativePolicy(TwoHeadPolicy):
 
     Attributes:
         statistics: accepted steps of all answers.
+
+    Raises:
+        ValueError: as TwoHeadPolicy; and a joint group of the heavy model that cannot judge a draft in one step, while
+            `check_time` asks it to.
     """
 
     def __init__(
@@ -102,6 +108,8 @@ class SpeculativePolicy(TwoHeadPolicy):
     ) -> None:
         super().__init__(heavy, draft, **policy)
         self.config, self.check_time = config or SpeculativeConfig(), check_time
+        if check_time is not None and self.config.tolerance > 0.0:  # else nobody is asked for an opinion
+            _require_judges(heavy)
         self.statistics = AcceptanceStatistics(heavy.config.num_action_steps)
         self.speculation: Speculation | None = None
 
@@ -143,7 +151,7 @@ def one_step(
 ) -> Tensor:
     """One denoising step of a flow or DiT head, from a draft (B, T, A) noised back to `time`.
 
-    Raises ValueError for a head that cannot judge a draft in one step.
+    Raises TypeError for a head that cannot judge a draft in one step; SpeculativePolicy lets none come here.
     """
     if isinstance(head, FlowMatchingHead):
         condition = head.condition(told, context)
@@ -151,9 +159,18 @@ def one_step(
     if isinstance(head, DiTActionHead):
         at = draft.new_full((len(draft),), time)
         return head.estimate(head.disturb(draft, noise, at), at, told, context)
-    raise ValueError(
-        f"A draft is judged in one step by a flow or DiT head, got {type(head).__name__}. Use check_time=None."
-    )
+    raise TypeError(f"A draft is judged in one step by a flow or DiT head, got {type(head).__name__}.")
+
+
+def _require_judges(heavy: NeonVLA) -> None:
+    """Raise ValueError, naming the joint groups, where a head is neither flow nor DiT itself."""
+    heads = heavy.action_head.heads
+    wrong = [f"{name} has {type(head).__name__}" for name, head in heads.items() if not isinstance(head, _JUDGES)]
+    if wrong:
+        raise ValueError(
+            f"A draft is judged in one step by a flow or DiT head; of the heavy model's groups {', '.join(wrong)}. "
+            "Use check_time=None, or train a heavy model with such a head for every group (chunk_all_groups)."
+        )
 
 
 class RoutedPolicy(TwoHeadPolicy):

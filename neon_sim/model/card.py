@@ -1,8 +1,9 @@
 """The model card of a checkpoint: what it is, how it was trained, what it reaches."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 _HEADER = """---
 license: mit
@@ -11,6 +12,9 @@ pipeline_tag: robotics
 tags: [robotics, humanoid, unitree-g1, vision-language-action]
 ---
 """
+CARD: Final = "README.md"
+_RESULTS: Final = "## Results\n\n"
+_CONFIG: Final = "## Config\n\n"
 
 
 def model_card(
@@ -39,10 +43,51 @@ def model_card(
     ]
     told = "Not recorded.\n" if training is None else _as_json(training)
     parts.append(f"## Training\n\n{told}")
-    rows = [tuple(str(value) for value in row.values()) for row in results]
-    parts.append(f"## Results\n\n{_table(tuple(results[0]), rows) if results else 'Not measured.'}\n")
-    parts.append(f"## Config\n\n{_as_json(config)}")
+    parts.append(_results(results, ""))
+    parts.append(f"{_CONFIG}{_as_json(config)}")
     return "\n".join(parts)
+
+
+def put_name(card: str, name: str) -> str:
+    """The card under another title, which is also what it tells others to load; all else to the letter.
+
+    Args:
+        card: of `model_card`.
+        name: a folder, or OWNER/NAME.
+
+    Raises:
+        ValueError: a card without title or without the line that loads it.
+    """
+    title = re.search(r"^# (.+)$", card, re.MULTILINE)
+    loads = f'from_pretrained("{title.group(1)}")' if title else ""
+    if title is None or loads not in card:
+        raise ValueError("This card has no title that it says how to load. Write it anew: NeonVLA.save_pretrained.")
+    named = f"{card[: title.start()]}# {name}{card[title.end() :]}"
+    return named.replace(loads, f'from_pretrained("{name}")', 1)
+
+
+def put_results(card: str, results: Sequence[Mapping[str, Any]], note: str) -> str:
+    """The card with other results, all else to the letter.
+
+    Args:
+        card: of `model_card`.
+        results: rows with the same keys.
+        note: what they are and when they were measured, a sentence above the table.
+
+    Raises:
+        ValueError: a card that has no sections Results and Config, one after the other.
+    """
+    before, found, rest = card.partition(_RESULTS)
+    _, followed, config = rest.partition(_CONFIG)
+    if not found or not followed:
+        raise ValueError("This card has no sections Results and Config. Write it anew: NeonVLA.save_pretrained.")
+    return f"{before}{_results(results, note)}\n{_CONFIG}{config}"
+
+
+def _results(rows: Sequence[Mapping[str, Any]], note: str) -> str:
+    cells = [tuple(str(value) for value in row.values()) for row in rows]
+    told = f"{note}\n\n" if note else ""
+    return f"{_RESULTS}{told}{_table(tuple(rows[0]), cells) if rows else 'Not measured.'}\n"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -48,16 +48,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
     try:
         config = json.loads((folder / "config.json").read_text())
-        action_space = G1ActionSpace.from_json((folder / "action_space.json").read_text())
-        weights = _read_weights(folder)
         written_as = config.pop("format", FORMAT)
+        if written_as == FORMAT:  # a later one may keep the rest under other names
+            action_space = G1ActionSpace.from_json((folder / "action_space.json").read_text())
+            return Checkpoint(config, action_space, _read_weights(folder))
     except (OSError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise ValueError(
             f"{folder} does not hold a whole Neon checkpoint ({error}). Make one: agents/pretrain.py"
         ) from error
-    if written_as != FORMAT:
-        raise ValueError(f"{folder} has format {written_as}; this version reads {FORMAT}. Upgrade neon_sim.")
-    return Checkpoint(config, action_space, weights)
+    raise ValueError(f"{folder} has format {written_as}; this version reads {FORMAT}. Upgrade neon_sim.")
 
 
 def _read_weights(folder: Path) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ across the grid. Words go through a transformer of their own. A language query o
 import json
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -225,15 +226,17 @@ def fit_length(frames: torch.Tensor, length: int) -> torch.Tensor:
     return frames[:, -length:]
 
 
-def save_compact(backbone: CompactBackbone, folder: Path) -> None:
-    """Write `config.json` and `backbone.safetensors` (16-bit floats where that loses nothing that matters)."""
+def save_compact(backbone: CompactBackbone, folder: Path, learned: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Write `config.json` and `backbone.safetensors` (16-bit floats where that loses nothing that matters).
+
+    learned: in place of its own weights of these names, for a backbone that lies in shares on several processes.
+    """
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(asdict(backbone.config), indent=2) + "\n")
-    state = {
-        name: value.half() if value.is_floating_point() else value for name, value in backbone.state_dict().items()
-    }
+    whole = backbone.state_dict() | dict(learned or {})
+    state = {name: value.half() if value.is_floating_point() else value for name, value in whole.items()}
     partial = folder / "backbone.safetensors.partial"
     save_file({name: value.contiguous() for name, value in state.items()}, partial)
     partial.replace(folder / "backbone.safetensors")

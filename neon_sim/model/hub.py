@@ -1,13 +1,17 @@
-"""Checkpoints from and to the Hugging Face hub: folders stay folders, ids are fetched, nothing is pushed unasked."""
+"""Checkpoints from and to the Hugging Face hub, and data sets from it: folders stay folders, ids are fetched.
+
+Nothing is pushed unasked.
+"""
 
 import re
 from pathlib import Path
 from typing import Any, Final
 
+from neon_sim.model.backbones.trained import TRAINED_FILES
 from neon_sim.model.checkpoint import OLD_WEIGHTS_FILE, WEIGHTS_FILE
 
 _ID: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_FILES: Final = ["config.json", "action_space.json", WEIGHTS_FILE, OLD_WEIGHTS_FILE, "README.md"]
+_FILES: Final = ["config.json", "action_space.json", WEIGHTS_FILE, OLD_WEIGHTS_FILE, "README.md", *TRAINED_FILES]
 
 
 def local_folder(source: str | Path) -> Path:
@@ -22,15 +26,36 @@ def local_folder(source: str | Path) -> Path:
         return folder
     if not _ID.fullmatch(source) or source.count("/") != 1:
         raise FileNotFoundError(f"{source!r} is neither a folder nor a hub id (OWNER/NAME).")
+    advice = "Copy the checkpoint to this machine and pass its folder."
+    return _fetched(source, "model", "folder", advice, allow_patterns=_FILES)
+
+
+def dataset_folder(source: str) -> str:
+    """The path `source` of a data set where there is one, else the folder that the hub's data set OWNER/NAME is in.
+
+    A path that is neither comes back as it is: what opens it says best what it wanted to find there.
+
+    Raises:
+        FileNotFoundError: it is an id, and the hub cannot be reached and holds no copy here.
+        ImportError: it is an id, and huggingface_hub is not installed.
+    """
+    if Path(source).exists() or not _ID.fullmatch(source):
+        return source
+    advice = "Download it, or record one with agents/collect.py, and pass its folder."
+    return str(_fetched(source, "dataset", "data set", advice))
+
+
+def _fetched(repo_id: str, kind: str, noun: str, advice: str, **options: Any) -> Path:
+    """The folder that the hub's repository was fetched into, or lay in already."""
     hub = _hub()
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     try:
-        return Path(hub.snapshot_download(source, allow_patterns=_FILES))
+        return Path(hub.snapshot_download(repo_id, repo_type=kind, **options))
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         raise FileNotFoundError(
-            f"There is no folder {source!r}, and the hub's repository of that name cannot be fetched ({error}). "
-            f"Copy the checkpoint to this machine and pass its folder."
+            f"There is no {noun} {repo_id!r}, and the hub's repository of that name cannot be fetched ({error}). "
+            f"{advice}"
         ) from error
 
 

@@ -14,6 +14,9 @@ _OWN_HEAD_FIELDS: Final = (
     "hidden_size", "action_dim", "num_action_steps", "mlp_hidden", "num_layers", "dropout", "token_dim", "goal_dim"
 )  # fmt: skip
 
+# Fields that runs which began earlier know nothing of.
+_LATER: Final = ("speech_vocabulary", "speech_words", "sound_memory_s")
+
 
 @dataclass(frozen=True)
 class NeonConfig:
@@ -38,6 +41,9 @@ class NeonConfig:
     extra_senses: Mapping[str, int] = field(default_factory=dict)  # of `EXTRA_ENCODERS`, with their sizes
     cross_attention: bool = False  # flow, DiT and ensemble heads look at the backbone's tokens and the goal token
     relative_to_target: bool = False  # state-relative heads: to the last sent target, and not to where the joints are
+    speech_vocabulary: tuple[str, ...] = ()  # words of its answers, see SpeechResponseHead; none = it has no such head
+    speech_words: int = 12  # longest answer
+    sound_memory_s: float = 0.0  # s of sound that it hears at once; 0 = what its microphone gives, 0.32 s of the env's
     head: Mapping[str, Any] = field(default_factory=dict)  # other fields of ActionHeadConfig, such as head_type="flow"
 
     def __post_init__(self) -> None:
@@ -45,6 +51,14 @@ class NeonConfig:
         for name in self.head:
             if name not in known:
                 raise nearest("NeonConfig.head option", name, known)
+        if self.sound_memory_s and not 0.1 <= self.sound_memory_s <= 30.0:
+            raise ValueError(f"NeonConfig.sound_memory_s wants 0 (none), or 0.1 to 30 s, got {self.sound_memory_s}.")
+
+    def __repr__(self) -> str:
+        """As dataclasses have it, without what came later and is left alone: folders of runs are known by this text."""
+        told = ((f.name, getattr(self, f.name), f.default) for f in fields(self))
+        shown = [f"{name}={value!r}" for name, value, default in told if name not in _LATER or value != default]
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "NeonConfig":
@@ -56,4 +70,6 @@ class NeonConfig:
         parts: dict[str, Any] = {"backbone": BackboneConfig(**values.get("backbone", {}))}
         if "audio" in values:  # checkpoints from before it could be chosen have the mel encoder
             parts["audio"] = AudioConfig(**values["audio"])
+        if "speech_vocabulary" in values:
+            parts["speech_vocabulary"] = tuple(values["speech_vocabulary"])
         return cls(**{**values, **parts})

@@ -16,13 +16,15 @@ from neon_sim.model.action_heads import ActionHeadConfig, G1ActionHead
 from neon_sim.model.action_heads.guide import Guide
 from neon_sim.model.audio import AudioEncoder
 from neon_sim.model.backbones.loading import pick_device
-from neon_sim.model.card import model_card
+from neon_sim.model.backbones.trained import save_trained, with_trained
+from neon_sim.model.card import CARD, model_card
 from neon_sim.model.checkpoint import grown_weights, read_checkpoint, replace_text, write_checkpoint
 from neon_sim.model.encoders import EefEncoder, FeatureFusion, LidarEncoder, ProprioEncoder
 from neon_sim.model.extra_encoders import EXTRA_ENCODERS, build_extra_encoder
 from neon_sim.model.goal import GOAL_DIM, GoalReader, goal_embedding, goal_token
 from neon_sim.model.hub import local_folder, push_folder
 from neon_sim.model.neon_config import NeonConfig
+from neon_sim.model.speech import SpeechResponseHead
 from neon_sim.model.video_backbone import COMPACT, BackboneConfig, BackboneFeatures, VideoBackbone
 from neon_sim.names import nearest
 
@@ -86,6 +88,8 @@ class NeonVLA(nn.Module):
             ),
             self.action_space,
         )
+        if config.speech_vocabulary:
+            self.speech_head = SpeechResponseHead(self.fused_dim, config.speech_vocabulary, config.speech_words)
 
     @property
     def senses(self) -> tuple[str, ...]:
@@ -200,6 +204,23 @@ class NeonVLA(nn.Module):
         state = self.action_state(senses) if self.action_head.config.state_relative else None
         return self.action_head.loss(told, goal, target, mask, generator, tokens=features.tokens, state=state)
 
+    def speech_loss(self, features: BackboneFeatures, senses: Mapping[str, Tensor], answers: Sequence[str]) -> Tensor:
+        """What the speech head learns from, a scalar: B clips, senses and answers. Raises ValueError as `respond`."""
+        return self._speech().compute_loss(self.fuse(features.pooled, senses), answers)
+
+    @torch.no_grad()
+    def respond(self, features: BackboneFeatures, senses: Mapping[str, Tensor]) -> list[str]:
+        """What the robot would say at each of B clips, "" for nothing; PersonaPlexTTS makes sound of it.
+
+        Raises ValueError where `speech_vocabulary` is empty.
+        """
+        return self._speech().respond(self.fuse(features.pooled, senses))
+
+    def _speech(self) -> SpeechResponseHead:
+        if not self.config.speech_vocabulary:
+            raise ValueError("This policy has no words to answer with. Build it with NeonConfig.speech_vocabulary.")
+        return self.speech_head
+
     @torch.inference_mode()
     def predict(
         self,
@@ -239,13 +260,16 @@ class NeonVLA(nn.Module):
     ) -> None:
         """Write config.json, action_space.json, the weights (safetensors) and a model card, each replaced as a whole.
 
+        A backbone stays out of it, but what was trained of one lies beside (`neon_sim.model.backbones.trained`).
         training and results go into the card: what made the weights, and their NeonBench rows. name is what the card
         tells others to load, the folder if there is none.
         """
-        folder, config = Path(folder), asdict(self.config)
+        folder = Path(folder)
+        beside = save_trained(self.backbone, self.config.backbone, folder)
+        config = asdict(replace(self.config, backbone=beside))
         write_checkpoint(folder, config, self.action_space, self.state_dict())
         card = model_card(name or folder.name, config, self.parameter_table(), training, results)
-        replace_text(folder / "README.md", card)
+        replace_text(folder / CARD, card)
 
     def push_to_hub(self, repo_id: str, private: bool = True, **card: Any) -> str:
         """`save_pretrained` into the hub's repository OWNER/NAME, a private one unless said otherwise."""
@@ -268,7 +292,8 @@ class NeonVLA(nn.Module):
         Args:
             source: folder, or OWNER/NAME.
             control_mode: the mode that is expected; None takes the checkpoint's.
-            backbone: one that is loaded already.
+            backbone: one that is loaded already, with what was trained of it. None loads the config's, and puts on the
+                adapter that lies in the checkpoint, frozen.
             grow: let `control_mode` be another one: groups that both have keep their weights to the bit, new groups get
                 fresh heads, and groups that the wanted mode lacks are left out.
             device: where both go, "auto" for the best there is. None: heads on the CPU, backbone as its config says.
@@ -286,8 +311,9 @@ class NeonVLA(nn.Module):
             raise ValueError(f"{folder} does not hold a whole Neon checkpoint (config.json: {error}).") from error
         expected = config.control_mode if grow or control_mode is None else control_mode
         G1ActionSpace(expected, config.action_center).require_equal(checkpoint.action_space)
-        if device is not None and backbone is None:
-            backbone = _backbone_on(device, config.backbone)
+        if backbone is None:
+            config = replace(config, backbone=with_trained(config.backbone, folder))
+            backbone = None if device is None else _backbone_on(device, config.backbone)
         model = cls(replace(config, control_mode=control_mode or config.control_mode), backbone)
         weights = checkpoint.weights
         if grow:

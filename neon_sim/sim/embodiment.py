@@ -9,6 +9,7 @@ import numpy as np
 
 from neon_sim.g1 import joints
 from neon_sim.sim.faults import Fault, changes_model, edit_for_faults, motor_faults, write_actuators
+from neon_sim.sim.joint_map import JointMap
 from neon_sim.sim.randomize import edit_model, set_softness
 
 # All that an edit of masses, motors, joints, soles and ranges changes, and what `mj_setConst` derives from them.
@@ -48,10 +49,11 @@ class Embodiment:
         values: of `domain.draw_domain`; empty for the nominal robot.
         faults: what is broken.
         kp, kd: (29,) gains that the computer asks for.
+        joint_map: which joints there are.
     """
 
     def __init__(self, model: mujoco.MjModel) -> None:
-        self._model = model
+        self._model, self.joint_map = model, JointMap(model)
         self._nominal: dict[str, np.ndarray] | None = None  # kept when the first change is made
         self.values: Mapping[str, np.ndarray] = {}
         self.faults: tuple[Fault, ...] = ()
@@ -80,7 +82,9 @@ class Embodiment:
         if self.values:
             kp, kd = kp * self.values["kp_scale"], kd * self.values["kd_scale"]
             strength, bias = strength * self.values["motor_strength"], bias + self.values["actuator_bias"]
-        write_actuators(self._model, kp, kd, joints.EFFORT, strength, bias)
+        write_actuators(
+            self._model, *(values[self.joint_map.kept] for values in (kp, kd, joints.EFFORT, strength, bias))
+        )
 
     def nominal_model(self) -> mujoco.MjModel:
         """A copy of the model without any of it."""

@@ -182,9 +182,10 @@ def write_actuators(
 ) -> None:
     """Make the motors pull with `strength * clip(kp (target + bias - q) - kd dq)`, at most `strength * effort`.
 
-    All (29,): kp N m/rad, kd N m s/rad, effort N m, strength a fraction, bias rad.
+    All (n,), of the robot's motors, which are the model's first n: kp N m/rad, kd N m s/rad, effort N m, strength a
+    fraction, bias rad.
     """
-    own = slice(0, joints.NUM_JOINTS)  # the robot's motors; a scene around it may have its own
+    own = slice(0, len(kp))  # a scene around the robot may have motors of its own
     model.actuator_gainprm[own, 0] = strength * kp
     model.actuator_biasprm[own, 0] = strength * kp * bias
     model.actuator_biasprm[own, 1] = -strength * kp

@@ -1,14 +1,16 @@
 """The G1 in MuJoCo: one MJCF source, four variants of it as MjSpec edits, a floor and a light.
 
-Every variant keeps the names of `joints.JOINT_NAMES` for the joints that it has, so map by name, never by position.
+Every variant keeps the names of `joints.JOINT_NAMES` for the joints that it has, so map by name, never by position:
+`joint_map.JointMap` does.
 """
 
-import difflib
 from typing import Final
 
 import mujoco
 import numpy as np
 
+from neon_sim.g1 import joints
+from neon_sim.names import nearest
 from neon_sim.shipped import asset_path
 
 VARIANTS: Final = ("29dof", "29dof_lock_waist", "23dof", "neck")
@@ -35,6 +37,18 @@ DROPPED_JOINTS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
+def require_variant(variant: str) -> None:
+    """Raise ValueError, naming the nearest, unless it is one of `VARIANTS`."""
+    if variant not in VARIANTS:
+        raise nearest("robot variant", variant, VARIANTS)
+
+
+def lacking_joints(variant: str) -> np.ndarray:
+    """Hardware indices of the joints that a variant lacks, rising; empty for "29dof"."""
+    require_variant(variant)
+    return np.array(sorted(joints.JOINT_INDEX[name] for name in DROPPED_JOINTS[variant]), dtype=np.intp)
+
+
 def build_spec(variant: str = "29dof") -> mujoco.MjSpec:
     """The robot on a flat floor, open to edits until it is compiled.
 
@@ -47,9 +61,7 @@ def build_spec(variant: str = "29dof") -> mujoco.MjSpec:
     Raises:
         ValueError: no such variant; the message names the nearest.
     """
-    if variant not in VARIANTS:
-        near = difflib.get_close_matches(variant, VARIANTS, n=1, cutoff=0.0)[0]
-        raise ValueError(f"Unknown robot variant '{variant}'. Did you mean '{near}'? There are {', '.join(VARIANTS)}.")
+    require_variant(variant)
     spec = mujoco.MjSpec.from_file(str(asset_path("g1/g1.xml")))
     for joint_name in DROPPED_JOINTS[variant]:
         spec.delete(spec.actuator(joint_name.removesuffix("_joint")))

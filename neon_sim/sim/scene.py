@@ -7,6 +7,7 @@ import mujoco
 import numpy as np
 
 from neon_sim.g1 import joints
+from neon_sim.sim.joint_map import JointMap
 from neon_sim.sim.model import FLOOR, ROBOT_GROUP, build_spec
 from neon_sim.sim.rooms import RoomConfig, add_room
 
@@ -18,14 +19,16 @@ _SUNK: Final = 0.02  # m of our floor below a scene's own
 Scene = str | Path | RoomConfig
 
 
-def build_scene(scene: Scene = FLAT) -> mujoco.MjSpec:
+def build_scene(scene: Scene = FLAT, variant: str = "29dof") -> mujoco.MjSpec:
     """The robot in its surroundings, open to a task's edits: "flat", a `RoomConfig`, or the path of an MJCF file.
+
+    variant: which robot, one of `model.VARIANTS`.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: MuJoCo cannot read it, or the robot cannot start in it; the message says why.
+        ValueError: no such variant, MuJoCo cannot read the file, or the robot cannot start in it; the message says why.
     """
-    spec = build_spec()
+    spec = build_spec(variant)
     if isinstance(scene, RoomConfig):
         add_room(spec, scene)
     elif str(scene) != FLAT:
@@ -63,7 +66,8 @@ def _check_start(spec: mujoco.MjSpec, path: Path) -> None:
     """Raise ValueError unless the robot can stand up at the origin."""
     model = spec.compile()
     data = mujoco.MjData(model)
-    data.qpos[2], data.qpos[7 : 7 + joints.NUM_JOINTS] = joints.HOME_HEIGHT, joints.HOME
+    data.qpos[2] = joints.HOME_HEIGHT
+    JointMap(model).place(data, joints.HOME)
     mujoco.mj_forward(model, data)
     group = np.ones(6, dtype=np.uint8)
     group[[ROBOT_GROUP, 3, 4]] = 0

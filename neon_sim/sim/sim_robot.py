@@ -13,7 +13,15 @@ from neon_sim.robot import RobotCommand, RobotState
 from neon_sim.sensors.sensor import Sensor, SensorConfig
 from neon_sim.sim.domain import DomainRandomization, as_info, draw_domain
 from neon_sim.sim.embodiment import Embodiment
-from neon_sim.sim.faults import Fault, LostSensor, StuckJoint, added_latency, as_faults, lost_sensors
+from neon_sim.sim.faults import (
+    ActuatorFault,
+    Fault,
+    LostSensor,
+    StuckJoint,
+    added_latency,
+    as_faults,
+    lost_sensors,
+)
 from neon_sim.sim.frames import IMU, Frames
 from neon_sim.sim.latency import Latency, Reading
 from neon_sim.sim.model import build_model
@@ -24,8 +32,6 @@ from neon_sim.walker import Walker
 
 _STATE_SPEC = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 VELOCITY_LASTS_S: Final = 1.0  # how long one command moves the robot: the vendor's LocoClient.Move stops after 1 s
-_NQ = 7 + joints.NUM_JOINTS
-_NV = 6 + joints.NUM_JOINTS
 
 
 class _Order(NamedTuple):
@@ -41,7 +47,7 @@ class SimRobot:
 
     Args:
         spec: the scene, or its compiled model with `physics_dt` in it, which this robot then keeps for itself; the G1
-            comes first, so that its joints are the first 29.
+            comes first. A variant of it that lacks joints reads zero there, and what those are told is ignored.
         sensors: name -> config of every sensor that `sense` may be asked for.
         physics_dt: s, must divide `control_dt`.
         control_dt: s, 0.02 = 50 Hz.
@@ -50,6 +56,9 @@ class SimRobot:
         randomization: what each `reset` draws anew; None = every episode has the nominal robot, and nothing is drawn.
         round_to_float32: what is read and what is sent to the motors are float32 numbers, as on the robot's wire; then
             both do the same (`tests/test_real_robot.py`).
+
+    Attributes:
+        joint_map: which of the 29 joints this robot has, and where.
     """
 
     def __init__(
@@ -71,15 +80,17 @@ class SimRobot:
         if self.model.opt.timestep != physics_dt:
             raise ValueError(f"The compiled model steps {self.model.opt.timestep} s, physics_dt is {physics_dt}.")
         self.data = mujoco.MjData(self.model)
+        self._embodiment = Embodiment(self.model)
+        self.joint_map = self._embodiment.joint_map
+        self._kept, count = self.joint_map.kept, self.joint_map.count
         # Views of MuJoCo's own memory, made once: each `data.qpos` would make a new one.
-        self._pelvis_quat, self._joint_pos = self.data.qpos[3:7], self.data.qpos[7:_NQ]
-        self._gyro, self._joint_vel = self.data.qvel[3:6], self.data.qvel[6:_NV]
-        self._torque, self._ctrl = self.data.actuator_force[: joints.NUM_JOINTS], self.data.ctrl[: joints.NUM_JOINTS]
+        self._pelvis_quat, self._joint_pos = self.data.qpos[3:7], self.data.qpos[7 : 7 + count]
+        self._gyro, self._joint_vel = self.data.qvel[3:6], self.data.qvel[6 : 6 + count]
+        self._torque, self._ctrl = self.data.actuator_force[:count], self.data.ctrl[:count]
         self.walker = Walker()
         self.max_velocity = self.walker.max_velocity
         self._frames, self._places = Frames(self.model, sensors), Places(self.model, self.data)
         self._settle_steps = round(settle_s / control_dt)
-        self._embodiment = Embodiment(self.model)
         self.randomization, self._rounds = randomization, round_to_float32
         self._latency: Latency | None = None  # none at all costs nothing
         self._pushes: Pushes | None = None
@@ -97,7 +108,7 @@ class SimRobot:
         mujoco.mj_resetData(self.model, self.data)
         self._state, self._order = None, None
         self.data.qpos[2] = joints.HOME_HEIGHT
-        self.data.qpos[7:_NQ] = joints.HOME + rng.uniform(-0.02, 0.02, joints.NUM_JOINTS)
+        self.joint_map.place(self.data, joints.HOME + rng.uniform(-0.02, 0.02, joints.NUM_JOINTS))
         if self.noise is not None:  # without noise nothing is drawn: those episodes stay what they were
             self._noise_rng = np.random.default_rng(rng.integers(1 << 63))
             self._noise_draw = self.noise.draw(self._noise_rng)
@@ -143,12 +154,15 @@ class SimRobot:
         self._age += 1
 
     def send(self, target: np.ndarray) -> None:
-        """Hand 29 targets (29,) rad to the motors, without asking the walker: the end of `write`, for who asked it."""
-        self._target = target
+        """Hand 29 targets (29,) rad to the motors, without asking the walker: the end of `write`, for who asked it.
+
+        Those of joints that this robot lacks are taken to be zero.
+        """
+        self._target = self.joint_map.cleared(target)
         if self._latency is None:
-            self._ctrl[:] = target
+            self._ctrl[:] = target[self._kept]
         else:
-            self._latency.send(target)
+            self._latency.send(self._target)
 
     def simulate(self, poses: bool = True) -> None:
         """The physics half of `advance`: asks no walker and may run in a thread of its own.
@@ -184,6 +198,7 @@ class SimRobot:
             gravity_b=gravity_in_body(quat),
         )
         state = state if self.noise is None else self.noise.add(state, self._noise_draw)
+        state = state if not self.joint_map.lacking.size else self._without_lacking(state)
         self._state = _rounded(state) if self._rounds else state
         return self._state
 
@@ -220,7 +235,7 @@ class SimRobot:
         A fault holds from the next control period on and outlives resets, as broken hardware does.
 
         Raises:
-            ValueError: something that is no fault, or a sensor that this robot does not have.
+            ValueError: something that is no fault, or of a sensor or joint that this robot does not have.
         """
         faults = tuple(self._located(one) for one in as_faults(fault))
         self._embodiment.become(self._embodiment.values, faults)
@@ -332,8 +347,15 @@ class SimRobot:
 
     def _measure(self) -> Reading:
         """Encoders, motors and IMU at this instant, without error."""
-        parts = self._pelvis_quat, self._joint_pos, self._joint_vel, self._torque, self._gyro
-        return Reading(*(part.copy() for part in parts))
+        spread = self.joint_map.spread
+        moving = spread(self._joint_pos), spread(self._joint_vel), spread(self._torque)
+        return Reading(self._pelvis_quat.copy(), *moving, self._gyro.copy())
+
+    def _without_lacking(self, state: RobotState) -> RobotState:
+        """The state without errors of encoders that are not there."""
+        cleared = self.joint_map.cleared
+        pos, vel, torque = cleared(state.joint_pos), cleared(state.joint_vel), cleared(state.joint_torque)
+        return replace(state, joint_pos=pos, joint_vel=vel, joint_torque=torque)
 
     def _randomize(self, rng: np.random.Generator) -> None:
         """Draw this episode's robot, from a stream of its own; without randomisation nothing is drawn."""
@@ -360,9 +382,11 @@ class SimRobot:
         """The fault with what is to be known about this robot filled in."""
         if isinstance(fault, LostSensor):
             self._frames.sensor(fault.name)  # refuses a name that is none
+        if isinstance(fault, StuckJoint | ActuatorFault):
+            self.joint_map.require(fault.joint)
         if isinstance(fault, StuckJoint) and fault.angle is None:
-            index = joints.JOINT_INDEX[fault.joint]
-            angle = float(np.clip(self._joint_pos[index], joints.LOWER[index], joints.UPPER[index]))
+            index, now = joints.JOINT_INDEX[fault.joint], self.joint_map.spread(self._joint_pos)
+            angle = float(np.clip(now[index], joints.LOWER[index], joints.UPPER[index]))
             return replace(fault, angle=angle)
         return fault
 
@@ -382,7 +406,7 @@ class SimRobot:
 
     def _step_late(self, latency: Latency) -> None:
         for leg in latency.plan():
-            self._ctrl[:] = leg.target
+            self._ctrl[:] = leg.target[self._kept]
             mujoco.mj_step(self.model, self.data, nstep=leg.steps)
             if leg.look:
                 latency.see(self._measure())

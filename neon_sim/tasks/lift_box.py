@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 import mujoco
@@ -14,7 +14,7 @@ from neon_sim.names import require_numbers, require_spans
 from neon_sim.robot import RobotState, World
 from neon_sim.tasks.arms import MAX_SPEED, PALMS, approach, lift_against_gravity
 from neon_sim.tasks.boxes import LIFT_BOXES, add_boxes, color_of, place_boxes
-from neon_sim.tasks.objects import HIDDEN_W, Look, Thing
+from neon_sim.tasks.objects import HIDDEN_W, TABLES, THINGS, Look, Thing, add_table, add_things, scatter
 from neon_sim.tasks.palms import finger_directions, press_posture, push_with, touch_points
 from neon_sim.tasks.tolerance import tolerance
 from neon_sim.tasks.wording import HOLD_S, Wording, check_splits
@@ -34,6 +34,8 @@ WORDING = Wording(
 )
 _STANDS: Final = ("stand", "other_stand")  # mocap bodies
 _COLUMN: Final = (0.05, 0.05, 0.42)  # m, half sizes; what is too long for a height is below the floor
+# m, near edge, depth and width of the table: behind the near stand, with room for the other box before the things.
+_TABLE: Final = (0.55, 0.75, 1.4)
 _STAND_RGB: Final = {"train": (0.55, 0.42, 0.30), "test": (0.36, 0.38, 0.42)}
 # What the expert's left arm prefers, rad: elbow bent, forearm ahead, hand a little up.
 _POSTURE: Final = np.array([-0.2, 0.1, 0.0, 0.3, 0.0, -0.4, 0.0])
@@ -68,6 +70,7 @@ class LiftBoxConfig:
     hold_s: float = 1.0
     wording: str = "train"  # or "test": paraphrases that are held out
     objects: str = "train"  # or "test": boxes of other sizes, masses, frictions and shades
+    clutter: bool = False  # True puts the box that is not named on a table, among loose things; the rest stays
 
     def __post_init__(self) -> None:
         check_splits(self)
@@ -96,14 +99,20 @@ class LiftBoxTask:
         self.config = config or LiftBoxConfig()
         self._hold_steps = round(self.config.hold_s / control_dt)
         self._boxes = LIFT_BOXES[self.config.objects]
+        near, depth, width = _TABLE
+        self._table = replace(TABLES[self.config.objects], near=near, depth=depth, width=width)
+        self._things = THINGS[self.config.objects] if self.config.clutter else ()
         self._held, self._chosen, self._start_height, self._dropped = 0, 0, 0.0, False
 
     def edit_scene(self, spec: mujoco.MjSpec) -> None:
-        """All boxes of the set, and two stands for the two that an episode shows."""
+        """All boxes of the set, and two stands for the two that an episode shows; and the clutter, if there is any."""
         add_boxes(spec, self._boxes)
         column = Look("box", _COLUMN, _STAND_RGB[self.config.objects])
         for name in _STANDS:
             column.add_to(spec.worldbody.add_body(name=name, mocap=True, pos=HIDDEN_W), name=name)
+        if self.config.clutter:
+            add_table(spec, self._table)
+            add_things(spec, self._things, self._table)
 
     def reset(self, state: RobotState, world: World, rng: np.random.Generator) -> str:
         """Choose a box for the hands and another to look at, their places, and a wording."""
@@ -123,8 +132,14 @@ class LiftBoxTask:
             box, floor = self._boxes[index], pelvis_w[:2] + turn @ [x, y]
             world.place_object(stand, np.array([*floor, z - box.half_height - _COLUMN[2]]))
             places.append((box, np.array([*floor, z]), heading + rng.uniform(*config.turn)))
+        words = WORDING.draw(config.wording, rng, color=color_of(self.box))
+        if self._things:
+            world.place_object(_STANDS[1], HIDDEN_W)  # it would stand in the table
+            box, pos_w, yaw = places[1]
+            places[1] = box, np.array([*pos_w[:2], self._table.height + box.half_height]), yaw
+            scatter(world, self._things, self._table, rng)
         place_boxes(world, self._boxes, places)
-        return WORDING.draw(config.wording, rng, color=color_of(self.box))
+        return words
 
     @property
     def box(self) -> Thing:

@@ -43,6 +43,8 @@ _BESIDE: Final = 0.16  # m that the box may be off the line ahead before the rob
 _FREE: Final = 0.12  # m between palms and box for that
 _SPEED: Final = 0.3  # m/s
 _TURN: Final = 0.5  # rad/s
+# m and rad, from the robot: where a second box is in nobody's way, on the side that has no zone.
+_ASIDE: Final = ((1.3, 1.7), (1.1, 1.5))
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class PushBoxConfig:
     hold_s: float = 0.5
     wording: str = "train"  # or "test": paraphrases that are held out
     objects: str = "train"  # or "test": boxes of other sizes, masses, frictions and shades
+    clutter: bool = False  # True puts a second box to the side, which is not the one ahead; the rest stays
 
     def __post_init__(self) -> None:
         check_splits(self)
@@ -104,7 +107,7 @@ class PushBoxTask:
         self._color, self._other = (str(color) for color in rng.permutation(list(ZONES))[:2])
         place = on_floor(start, rng.uniform(*config.box_distance), rng.uniform(*config.box_left))
         yaw = start.yaw + rng.uniform(*config.box_turn)
-        place_boxes(world, self._boxes, [(self.box, np.array([*place, self.box.half_height]), yaw)])
+        places = [(self.box, np.array([*place, self.box.half_height]), yaw)]
         for color in ZONES:
             world.place_object(_zone(color), HIDDEN_W)
         onward = math.atan2(place[1] - start.y, place[0] - start.x)
@@ -114,7 +117,11 @@ class PushBoxTask:
                 Pose(float(place[0]), float(place[1]), onward + bearing), rng.uniform(*config.zone_distance), 0.0
             )
             world.place_object(_zone(color), np.array([*middle, 0.005]))
-        return WORDING.draw(config.wording, rng, color=self._color)
+        words = WORDING.draw(config.wording, rng, color=self._color)
+        if config.clutter:
+            places.append(self._aside(start, -math.copysign(1.0, other), rng))
+        place_boxes(world, self._boxes, places)
+        return words
 
     @property
     def box(self) -> Thing:
@@ -202,6 +209,13 @@ class PushBoxTask:
         """Restore `get_state`."""
         self._held, self._chosen, self._toppled = int(state["held"]), int(state["chosen"]), bool(state["toppled"])
         self._color, self._other = str(state["color"]), str(state["other"])
+
+    def _aside(self, start: Pose, side: float, rng: np.random.Generator) -> tuple[Thing, np.ndarray, float]:
+        """Another box of the set, to the left (side 1) or right (-1) of the robot's pose, and where: centre, yaw."""
+        box = self._boxes[(self._chosen + int(rng.integers(1, len(self._boxes)))) % len(self._boxes)]
+        distance, bearing = (rng.uniform(*limits) for limits in _ASIDE)
+        toward = Pose(start.x, start.y, start.yaw + side * bearing)
+        return box, np.array([*on_floor(toward, distance, 0.0), box.half_height]), rng.uniform(-math.pi, math.pi)
 
     def _velocity(self, world: World) -> np.ndarray:
         """(3,) m/s, m/s, rad/s.

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import mujoco
 import numpy as np
@@ -15,7 +15,17 @@ from neon_sim.names import require_corners, require_counts, require_numbers
 from neon_sim.robot import RobotState, World
 from neon_sim.sim.faults import ActuatorFault
 from neon_sim.tasks.arms import EYE_B, HANDS, PALMS, SHOULDERS_B, approach, lift_against_gravity, reach_posture
-from neon_sim.tasks.objects import COLORS, HIDDEN_W, add_balls, ball_name
+from neon_sim.tasks.objects import (
+    COLORS,
+    HIDDEN_W,
+    TABLES,
+    THINGS,
+    add_balls,
+    add_table,
+    add_things,
+    ball_name,
+    scatter,
+)
 from neon_sim.tasks.tolerance import tolerance
 from neon_sim.tasks.wording import HOLD_S, Wording, check_splits
 
@@ -34,6 +44,7 @@ WORDING = Wording(
     ),
 )
 TEMPLATES = WORDING.train
+_TABLE_NEAR: Final = 0.5  # m, of its edge: beyond the farthest ball and the fingers that touch it
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,7 @@ class ReachConfig:
     min_view_angle: float = 0.26  # rad between any two balls seen from the head: nothing is hidden behind another ball
     wording: str = "train"  # or "test": paraphrases that are held out
     objects: str = "train"  # or "test": balls of other shapes, sizes and shades
+    clutter: bool = False  # True puts a table with loose things on it behind the balls; the rest of an episode stays
 
     def __post_init__(self) -> None:
         check_splits(self)
@@ -95,6 +107,8 @@ class ReachTask:
     def __init__(self, config: ReachConfig | None = None, control_dt: float = 0.02) -> None:
         self.config = config or ReachConfig()
         self._hold_steps = round(self.config.hold_s / control_dt)
+        self._table = replace(TABLES[self.config.objects], near=_TABLE_NEAR)
+        self._things = THINGS[self.config.objects] if self.config.clutter else ()
         self.known_fault: ActuatorFault | None = None  # what the expert makes up for; nobody tells it by default
         self._held = 0
         self._hand = 0
@@ -102,8 +116,11 @@ class ReachTask:
         self._target_color = "red"
 
     def edit_scene(self, spec: mujoco.MjSpec) -> None:
-        """One mocap ball per colour; they are seen and not felt."""
+        """One mocap ball per colour, which are seen and not felt; and the clutter, if there is any."""
         add_balls(spec, self.config.objects, self.config.radius)
+        if self.config.clutter:
+            add_table(spec, self._table)
+            add_things(spec, self._things, self._table)
 
     def reset(self, state: RobotState, world: World, rng: np.random.Generator) -> str:
         """Choose balls, places, the named ball, the named hand and a wording."""
@@ -118,7 +135,10 @@ class ReachTask:
             world.place_object(ball_name(color), pos_w)
         self._target_color = self._present[int(rng.integers(len(self._present)))]
         self._hand = int(rng.integers(2))
-        return WORDING.draw(self.config.wording, rng, color=self._target_color, hand=HANDS[self._hand])
+        words = WORDING.draw(self.config.wording, rng, color=self._target_color, hand=HANDS[self._hand])
+        if self._things:
+            scatter(world, self._things, self._table, rng)
+        return words
 
     def reward(self, state: RobotState, world: World) -> tuple[float, dict[str, float]]:
         """Product of: palm within 4 cm of the ball (falls to 0.1 at 40 cm), torso upright."""

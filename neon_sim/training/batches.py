@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from neon_sim.data.data_soup import DataSoup
+from neon_sim.data.source import BadEpisodeError
 from neon_sim.data.windows import Window
 
 
@@ -73,21 +74,32 @@ def _tensor(arrays: Sequence[Any]) -> Tensor:
     return torch.from_numpy(np.stack(arrays))
 
 
-class _Batches(Dataset[list[Group]]):
-    """Batch number n of one process."""
+Told = dict[tuple[str, int], str]  # what was left out, as `DataSoup.bad` says it
+
+
+class _Batches(Dataset[tuple[list[Group], Told]]):
+    """Batch number n of one process, and what its soup has left out by then."""
 
     def __init__(self, soup: DataSoup, size: int, rank: int, world: int) -> None:
         self.soup, self.size, self.rank, self.world = soup, size, rank, world
 
-    def __getitem__(self, number: int) -> list[Group]:
+    def __getitem__(self, number: int) -> tuple[list[Group], Told]:
         first = (number * self.world + self.rank) * self.size
-        return group_windows([self.soup[k] for k in range(first, first + self.size)])
+        self.soup.quiet = get_worker_info() is not None  # the main process warns, once for all workers
+        try:
+            windows = [self.soup[k] for k in range(first, first + self.size)]
+        except BadEpisodeError as error:  # torch rebuilds a worker's error from its message, which this class allows
+            raise BadEpisodeError(str(error)) from error
+        return group_windows(windows), self.soup.bad
 
 
 def batches(
     soup: DataSoup, size: int, first: int, end: int, rank: int = 0, world: int = 1, workers: int = 0
 ) -> Iterator[list[Group]]:
-    """Batches `first` to `end` - 1 of a process, in order: W processes share each W * size consecutive samples."""
+    """Batches `first` to `end` - 1 of a process, in order: W processes share each W * size consecutive samples.
+
+    What workers leave out is left out in `soup` as well. Raises BadEpisodeError as `soup` does.
+    """
     loader = DataLoader(
         _Batches(soup, size, rank, world),
         batch_size=None,
@@ -97,4 +109,6 @@ def batches(
         persistent_workers=False,
         prefetch_factor=2 if workers else None,
     )
-    yield from loader
+    for groups, bad in loader:
+        soup.note_bad(bad)
+        yield groups

@@ -14,14 +14,17 @@ Encoder = Callable[..., BackboneFeatures]  # NeonVLA.encode, or a FeatureCache i
 
 
 def encode_group(model: NeonVLA, encode: Encoder, group: Group) -> BackboneFeatures:
-    """Features of a group's clips; an episode without a camera shows black pictures."""
+    """Features of a group's clips; an episode without a camera shows black pictures.
+
+    A backbone that hears is given the sound if the policy listens: one without an encoder for it is given none later.
+    """
     frames = group.frames
     if frames is None:
         config = model.config.backbone
         shape = (len(group), config.max_frames, config.image_size, config.image_size, 3)
         frames = torch.zeros(shape, dtype=torch.uint8, device=group.chunk.device)
-    heard = (group.senses["audio"],) if model.backbone.hears and "audio" in group.senses else ()
-    return encode(frames, group.instructions, *heard)
+    listens = model.backbone.hears and "audio" in model.senses and "audio" in group.senses
+    return encode(frames, group.instructions, *((group.senses["audio"],) if listens else ()))
 
 
 def group_losses(model: NeonVLA, features: BackboneFeatures, group: Group) -> tuple[Tensor, Tensor]:
@@ -44,7 +47,12 @@ def group_losses(model: NeonVLA, features: BackboneFeatures, group: Group) -> tu
 
 
 @torch.no_grad()
-def teacher_chunk(teacher: NeonVLA, features: BackboneFeatures, group: Group) -> Tensor:
-    """What a trained policy would do in these samples, (B, steps, A); it has the student's backbone."""
+def teacher_chunk(teacher: NeonVLA, student: NeonVLA, features: BackboneFeatures, group: Group) -> Tensor:
+    """What a trained policy would do in these samples, (B, steps, A).
+
+    features: by the student's backbone; a teacher that has its own looks for itself.
+    """
+    if teacher.backbone is not student.backbone:
+        features = encode_group(teacher, teacher.encode, group)
     chunk, _ = teacher(features, group.senses)
     return chunk

@@ -22,6 +22,7 @@ OMNI_7B, OMNI_3B = "Qwen/Qwen2.5-Omni-7B", "Qwen/Qwen2.5-Omni-3B"
 VL_7B, VL_3B = "Qwen/Qwen2.5-VL-7B-Instruct", "Qwen/Qwen2.5-VL-3B-Instruct"
 COSMOS_8B, COSMOS_2B = "nvidia/Cosmos-Reason2-8B", "nvidia/Cosmos-Reason2-2B"
 RECORDED: Final = "runs/data"  # agents/collect.py --task TASK --out runs/data/TASK
+TELEOPERATION: Final = "runs/data/g1_teleop"
 STATE_DIM: Final = 64  # numbers of the `state` sensor
 
 _STANDARD: Final[dict[str, Any]] = {"mlp_hidden": 512}
@@ -31,102 +32,108 @@ _LARGE_TRAINING: Final[dict[str, Any]] = {"learning_rate": 1e-4, "batch_size": 2
 
 def default_arms_only_config() -> TrainConfig:
     """Standard heads for the arms on Qwen2.5-Omni-7B."""
-    return _on(OMNI_7B, "arms_only")
+    return _on("default_arms_only", OMNI_7B, "arms_only")
 
 
 def default_upper_body_config() -> TrainConfig:
     """Standard heads for arms and waist on Qwen2.5-Omni-7B."""
-    return _on(OMNI_7B, "upper_body")
+    return _on("default_upper_body", OMNI_7B, "upper_body")
 
 
 def default_wholebody_config() -> TrainConfig:
     """Standard heads for every joint on Qwen2.5-Omni-7B, a chunk for every group (D15)."""
-    return _on(OMNI_7B, "whole_body")
+    return _on("default_wholebody", OMNI_7B, "whole_body")
 
 
 def large_arms_config() -> TrainConfig:
     """Large heads for the arms on Qwen2.5-Omni-7B."""
-    return _large(OMNI_7B, "arms_only")
+    return _large("large_arms", OMNI_7B, "arms_only")
 
 
 def large_upper_body_config() -> TrainConfig:
     """Large heads for arms and waist on Qwen2.5-Omni-7B."""
-    return _large(OMNI_7B, "upper_body")
+    return _large("large_upper_body", OMNI_7B, "upper_body")
 
 
 def large_wholebody_config() -> TrainConfig:
     """Large heads for every joint on Qwen2.5-Omni-7B."""
-    return _large(OMNI_7B, "whole_body")
+    return _large("large_wholebody", OMNI_7B, "whole_body")
 
 
 def g1_omnimodal_config() -> TrainConfig:
-    """Every joint and every sense of G1 teleoperation data on Qwen2.5-Omni-7B."""
-    return _on(OMNI_7B, "whole_body", use_lidar=True, use_audio=True)
+    """Every joint and every sense on Qwen2.5-Omni-7B, from G1 teleoperation beside the documents' mixture.
+
+    data: the teleoperation stream (data source type "teleop") in `TELEOPERATION`; no public set of it is named.
+    """
+    config = _on("g1_omnimodal", OMNI_7B, "whole_body", use_lidar=True, use_audio=True)
+    stream = DataSourceConfig("g1-teleop", "teleop", TELEOPERATION)
+    config.data = DataSoupConfig([stream, *documents_soup().sources])
+    return config
 
 
 def flow_arms_config() -> TrainConfig:
     """A flow-matching head that attends to Qwen2.5-Omni-7B's tokens."""
-    return _on(OMNI_7B, "arms_only", head={"head_type": "flow"}, cross_attention=True)
+    return _on("flow_arms", OMNI_7B, "arms_only", head={"head_type": "flow"}, cross_attention=True)
 
 
 def dit_arms_config() -> TrainConfig:
     """A diffusion-transformer head that attends to Qwen2.5-Omni-7B's tokens."""
-    return _on(OMNI_7B, "arms_only", head={"head_type": "dit"}, cross_attention=True)
+    return _on("dit_arms", OMNI_7B, "arms_only", head={"head_type": "dit"}, cross_attention=True)
 
 
 def ensemble_arms_config() -> TrainConfig:
     """MLP, flow and diffusion transformer under a gate on Qwen2.5-Omni-7B."""
-    return _on(OMNI_7B, "arms_only", head={"head_type": "ensemble"}, cross_attention=True)
+    return _on("ensemble_arms", OMNI_7B, "arms_only", head={"head_type": "ensemble"}, cross_attention=True)
 
 
 def cosmos_physics_config() -> TrainConfig:
     """Standard heads for the arms on Cosmos-Reason2-8B."""
-    return _on(COSMOS_8B, "arms_only")
+    return _on("cosmos_physics", COSMOS_8B, "arms_only")
 
 
 def cosmos_wholebody_config() -> TrainConfig:
     """Standard heads for every joint on Cosmos-Reason2-8B."""
-    return _on(COSMOS_8B, "whole_body")
+    return _on("cosmos_wholebody", COSMOS_8B, "whole_body")
 
 
 def cosmos_edge_config() -> TrainConfig:
     """Narrow heads on Cosmos-Reason2-2B."""
-    return _on(COSMOS_2B, "arms_only", mlp_hidden=256)
+    return _on("cosmos_edge", COSMOS_2B, "arms_only", mlp_hidden=256)
 
 
 def large_cosmos_config() -> TrainConfig:
     """Large heads for the arms on Cosmos-Reason2-8B."""
-    return _large(COSMOS_8B, "arms_only")
+    return _large("large_cosmos", COSMOS_8B, "arms_only")
 
 
 def edge_3b_config() -> TrainConfig:
     """Narrow heads on Qwen2.5-Omni-3B, for the robot's own computer."""
-    return _on(OMNI_3B, "arms_only", mlp_hidden=256)
+    return _on("edge_3b", OMNI_3B, "arms_only", mlp_hidden=256)
 
 
 def edge_vl_3b_config() -> TrainConfig:
     """Narrow heads on Qwen2.5-VL-3B, without ears."""
-    return _on(VL_3B, "arms_only", mlp_hidden=256, use_audio=False)
+    return _on("edge_vl_3b", VL_3B, "arms_only", mlp_hidden=256, use_audio=False)
 
 
 def vl_arms_config() -> TrainConfig:
     """Standard heads for the arms on Qwen2.5-VL-7B, without ears."""
-    return _on(VL_7B, "arms_only", use_audio=False)
+    return _on("vl_arms", VL_7B, "arms_only", use_audio=False)
 
 
 def vl_wholebody_config() -> TrainConfig:
     """Standard heads for every joint on Qwen2.5-VL-7B, without ears."""
-    return _on(VL_7B, "whole_body", use_audio=False)
+    return _on("vl_wholebody", VL_7B, "whole_body", use_audio=False)
 
 
 def tribe_arms_config() -> TrainConfig:
     """Standard heads for the arms on the three encoders of TRIBEv2."""
-    return _on(TRIBE, "arms_only")
+    return _on("tribe_arms", TRIBE, "arms_only")
 
 
 def tribe_omnimodal_config() -> TrainConfig:
     """Every joint and every sense on the three encoders of TRIBEv2."""
-    return _on(TRIBE, "whole_body", use_lidar=True, use_audio=True)
+    return _on("tribe_omnimodal", TRIBE, "whole_body", use_lidar=True, use_audio=True)
 
 
 def compact_reach_config() -> TrainConfig:
@@ -136,24 +143,28 @@ def compact_reach_config() -> TrainConfig:
     --out runs/data/reach. Success in closed loop: not measured yet; the shipped demo heads, agents/pretrain.py's own
     preset, learned from as many episodes.
     """
-    return _compact("reach")
+    return _compact("compact_reach", "reach")
 
 
 def compact_tasks_config() -> TrainConfig:
     """One policy for several tasks that need no walking; the words choose."""
-    config = _compact("reach", "track", "press", "wave", "stand", mlp_hidden=512)
+    config = _compact("compact_tasks", "reach", "track", "press", "wave", "stand", mlp_hidden=512)
     config.epochs = 20
     return config
 
 
 def compact_flow_config() -> TrainConfig:
     """A flow-matching head on the compact backbone, from recorded reaches."""
-    return _compact("reach", head={"head_type": "flow"})
+    return _compact("compact_flow", "reach", head={"head_type": "flow"})
 
 
 def compact_wholebody_config() -> TrainConfig:
-    """Every joint on the compact backbone, from recorded whole-body episodes."""
-    return _compact("stand_whole_body", control_mode="whole_body", head={"chunk_all_groups": True})
+    """Every joint on the compact backbone, from recorded whole-body episodes, in which the expert balances.
+
+    data: from agents/collect.py --task stand --control-mode whole_body --sensors proprio camera --episodes 500
+    --out runs/data/stand_whole_body. Success in closed loop: not measured; the policy has to balance by itself.
+    """
+    return _compact("compact_wholebody", "stand_whole_body", control_mode="whole_body", head={"chunk_all_groups": True})
 
 
 PRESETS: Final[dict[str, Callable[[], TrainConfig]]] = {
@@ -219,19 +230,18 @@ def documents_soup() -> DataSoupConfig:
     )
 
 
-def _on(backbone: str, control_mode: str, **changes: Any) -> TrainConfig:
-    """Standard heads on a foundation model."""
+def _on(preset: str, backbone: str, control_mode: str, **changes: Any) -> TrainConfig:
+    """Standard heads on a foundation model, in a folder of the preset's own."""
     settings = {**_STANDARD, "dropout": 0.1, "use_lidar": False, **changes}
     if control_mode == "whole_body":
         settings["head"] = {"chunk_all_groups": True, **settings.get("head", {})}
     model = NeonConfig(backbone=BackboneConfig(model_id=backbone), control_mode=control_mode, **settings)
-    name = backbone.rpartition("/")[2]
-    return TrainConfig(model, documents_soup(), output_dir=f"runs/{name}_{control_mode}", feature_cache="runs/features")
+    return TrainConfig(model, documents_soup(), output_dir=f"runs/{preset}", feature_cache="runs/features")
 
 
-def _large(backbone: str, control_mode: str) -> TrainConfig:
+def _large(preset: str, backbone: str, control_mode: str) -> TrainConfig:
     """Large heads on a foundation model."""
-    return replace(_on(backbone, control_mode, **_LARGE), **_LARGE_TRAINING)
+    return replace(_on(preset, backbone, control_mode, **_LARGE), **_LARGE_TRAINING)
 
 
 def _multitask(model: NeonConfig, tasks: Sequence[str], data: str, kind: str, **changes: Any) -> TrainConfig:
@@ -251,13 +261,13 @@ def _multitask(model: NeonConfig, tasks: Sequence[str], data: str, kind: str, **
     )
 
 
-def _compact(*tasks: str, **changes: Any) -> TrainConfig:
+def _compact(preset: str, *tasks: str, **changes: Any) -> TrainConfig:
     """Heads on the shipped backbone, from recordings of some tasks."""
     sources = [DataSourceConfig(task, "neon_sim", f"{RECORDED}/{task}/dataset") for task in tasks]
     return TrainConfig(
         NeonConfig(**changes),
         DataSoupConfig(sources),
-        output_dir=f"runs/compact_{'_'.join(tasks[:1])}",
+        output_dir=f"runs/{preset}",
         epochs=16,
         batch_size=64,
         gradient_accumulation=1,

@@ -129,6 +129,18 @@ def gathered(state: Any) -> Any:
     return state.full_tensor() if is_spread(state) else state
 
 
+def keep_shares(module: nn.Module) -> None:
+    """Let go of weights that FSDP2 has put together and not cut again: the outermost, after a pass without gradients.
+
+    Nothing is exchanged, and a module that is not spread stays as it is.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
+
+
 def share_of(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """A whole tensor cut as `like` is; as it was where that is not spread, or has another shape."""
     if not is_spread(like) or whole.shape != like.shape:

@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps instead of within one: what is saved then is whole."""
+"""Ctrl-C or SIGTERM between two steps instead of within one: what is saved then is whole."""
 
 import signal
 import threading
@@ -8,29 +8,32 @@ from types import FrameType
 
 
 class Interrupt:
-    """Whether somebody pressed Ctrl-C."""
+    """Whether somebody pressed Ctrl-C, or a job scheduler asked for the end."""
 
     asked = False
 
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Interrupt]:
-    """Within the block the first Ctrl-C only sets `asked`; the second raises KeyboardInterrupt as usual.
+    """Within the block the first Ctrl-C, and the first SIGTERM, only sets `asked`; the second acts as usual.
 
+    SIGTERM is how torchrun, Slurm and containers end a process; some send it after a Ctrl-C that was seen already.
     Outside the main thread, which alone gets signals, nothing changes.
     """
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, frame: FrameType | None) -> None:
         interrupt.asked = True
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before[signal.Signals(number)])
 
-    signal.signal(signal.SIGINT, note)
+    for number in before:
+        signal.signal(number, note)
     try:
         yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -15,6 +15,7 @@ from neon_sim.episode import NeonEpisode
 from neon_sim.eval.evaluate import EvaluationJob, build_policy
 from neon_sim.inference.references import STEPS, ExpertPolicy
 from neon_sim.rollout import FrameLog, rollout
+from neon_sim.training.whole_body import StandingExpert
 
 RATE_HZ = 50
 ORPHAN_WAIT_S = 120.0  # a worker whose run was killed ends with its episode
@@ -75,6 +76,19 @@ def check_lidar(config: Collecting) -> None:
     """Raise ValueError for full LiDAR frames of a robot that is not given a LiDAR."""
     if config.full_lidar and "lidar" not in config.sensors:
         raise ValueError(f'Full LiDAR frames want "lidar" among the sensors, got {config.sensors}. Add it.')
+
+
+def check_whole_body(config: Collecting) -> None:
+    """Raise ValueError for a noisy expert that owns the legs: what balances must not be pushed off its path."""
+    if config.control_mode == "whole_body" and config.policy == "noisy_expert":
+        raise ValueError("In whole_body the expert balances, and has no noisy version: record --policy expert.")
+
+
+def _require_same_actions(policy: Any, env: Any) -> None:
+    model = getattr(policy, "model", None)
+    wanted = getattr(model, "action_space", env.action_map)
+    if wanted != env.action_map:
+        raise ValueError(f"This checkpoint's actions are {wanted}, but {env.action_map} is what is recorded.")
 
 
 class NoisyExpert(ExpertPolicy):
@@ -171,13 +185,15 @@ class Recorder:
         window: show the robot live.
 
     Raises:
-        ValueError: "teleop" without a driver, or full LiDAR frames of a robot without LiDAR.
+        ValueError: "teleop" without a driver, full LiDAR frames of a robot without LiDAR, a noisy expert that would
+            have to balance, or a checkpoint whose actions mean something else than the data's.
     """
 
     def __init__(self, config: Collecting, driver: Callable[[Any], Any] | None = None, window: bool = False) -> None:
         if config.policy == TELEOP and driver is None:
             raise ValueError("The policy 'teleop' is a person. Say how it drives: agents/collect.py --policy teleop.")
         check_lidar(config)
+        check_whole_body(config)
         self.config = config
         self.env: Any = gymnasium.make(
             "NeonG1-v0",
@@ -193,8 +209,11 @@ class Recorder:
             policy: Any = driver(self.env)
         elif config.policy == "noisy_expert":
             policy = NoisyExpert(self.env, config.noise_rad, config.noisy_share)
+        elif config.policy == "expert" and config.control_mode == "whole_body":
+            policy = StandingExpert(self.env)
         else:
             policy = build_policy(EvaluationJob("collect", config.policy, ()), self.env)
+        _require_same_actions(policy, self.env)
         self.policy = Witness(policy, self.env, config.full_lidar)
 
     def episode(self, seed: int) -> NeonEpisode:

@@ -8,8 +8,9 @@ import io
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -19,29 +20,34 @@ from tqdm import tqdm
 
 from neon_sim.data.data_soup import DataSoup
 from neon_sim.model.neon_vla import NeonVLA
-from neon_sim.model.video_backbone import VideoBackbone
+from neon_sim.model.video_backbone import COMPACT, VideoBackbone
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.averaging import WeightAverage
-from neon_sim.training.batches import Group, batches, group_windows
+from neon_sim.training.batches import Group, batches
 from neon_sim.training.chunk_loss import encode_group, group_losses, teacher_chunk
-from neon_sim.training.distributed import gathered, is_spread, join_team, share_of, spread_optimizer_state
+from neon_sim.training.distributed import gathered, is_spread, join_team, keep_shares, share_of, spread_optimizer_state
+from neon_sim.training.held_back import chunk_errors, held_back_soup
 from neon_sim.training.input_statistics import set_statistics
 from neon_sim.training.interrupt import deferred_interrupt
 from neon_sim.training.optim import make_optimizer, rate_at
 from neon_sim.training.precision import mixed_precision
+from neon_sim.training.push import Pusher
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.train_config import TrainConfig
 from neon_sim.training.train_parts import (
     build_encoder,
-    held_back_soup,
     load_teacher,
     model_config,
     open_tensorboard,
+    require_same_data,
     seed_of_step,
+    shorten_log,
     story,
     window_config,
-    write_adapter,
+    write_spread,
 )
+
+_SAVE, _STOP = 1, 2  # what a process asks of all of them after a step
 
 
 class NeonTrainer:
@@ -57,7 +63,8 @@ class NeonTrainer:
         progress: show a bar.
 
     Raises:
-        ValueError: a setting that makes no sense, or a folder that was begun with other settings.
+        ValueError: a setting that makes no sense, data that cannot be learned from, or a folder that was begun with
+            other settings or other data.
     """
 
     def __init__(self, config: TrainConfig, backbone: VideoBackbone | None = None, progress: bool = True) -> None:
@@ -69,12 +76,15 @@ class NeonTrainer:
         self.team.wait()
         torch.manual_seed(config.seed)
         self.model = NeonVLA(model_config(config), backbone)
-        self.model.load_backbone()
+        eyes = self.model.load_backbone()
+        if self.model.config.backbone.model_id == COMPACT:
+            eyes.to(self.team.device)  # the others place themselves
         self.model.to(self.team.device)
         self.windows = window_config(config)
         assert config.data is not None  # check() saw to it
         space = self.model.action_space
         self.soup = DataSoup(config.data, space, self.windows, config.seed)
+        self.counts = self.soup.counts()
         self.held_back = held_back_soup(config, self.soup, self.windows)
         if config.shard_backbone:
             self.team.spread(self.model.backbone)
@@ -83,57 +93,63 @@ class NeonTrainer:
         self.optimizer = make_optimizer([p for p in self.params if not is_spread(p)], config)
         if self.spread:  # in a group of their own: what lies here and what lies everywhere is not stepped in one call
             self.optimizer.add_param_group({"params": self.spread})
+        self.pusher = Pusher(config)
         self.average = WeightAverage(self.params, config.ema_decay)
         self.encode = build_encoder(self.model, config)
         self.teacher = load_teacher(config, self.model)
         self.total_steps = config.max_steps or self._steps_in(config.epochs)
         self.step, self.best_loss = 0, float("inf")
+        self.losses: list[float] = []  # since the last report
         if (config.folder / "state.pt").exists():
             self._load()
         else:
             set_statistics(self.model, self.soup)
 
     def train(self) -> dict[str, Any]:
-        """Train what remains. Ctrl-C saves and stops; calling again goes on.
+        """Train what remains. Ctrl-C or SIGTERM, to any of the processes, saves and stops; calling again goes on.
 
         Returns best_loss and last_loss (on held-back samples; of the training where nothing is held back), steps,
-        seconds, and the samples by source.
+        seconds, the samples by source, and how many episodes of each source were left out (`skip_bad`).
+
+        Raises:
+            FloatingPointError: the loss is no number any more.
+            ValueError: an episode that cannot be learned from, unless `skip_bad`.
         """
         config, begun, saved = self.config, time.perf_counter(), time.monotonic()
         writer = open_tensorboard(config.folder) if self.team.leads else None
         bar = tqdm(
             total=self.total_steps, initial=self.step, unit="step", disable=not (self.progress and self.team.leads)
         )
-        losses: list[float] = []
         last_loss = float("nan")
         try:
             with deferred_interrupt() as interrupt:
                 for micro_batches in self._micro_batches():
-                    losses.append(self.update(micro_batches))
+                    self.losses.append(self.update(micro_batches))
                     bar.update()
-                    bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4g}", refresh=False)
+                    bar.set_postfix(loss=f"{np.mean(self.losses[-50:]):.4g}", refresh=False)
                     done = self.step == self.total_steps
                     if done or self.step % config.evaluate_every == 0:
-                        last_loss = self._report(losses, writer)
-                        losses.clear()
-                    stopped = self._anyone(interrupt.asked)
-                    if self._anyone(done or stopped or self._due(saved)):
+                        last_loss = self._report(writer)
+                    asks = self.team.most(_STOP if interrupt.asked else _SAVE if self._due(saved) else 0)
+                    if done or asks:
                         self.save()
                         saved = time.monotonic()
-                    if stopped and not done:
+                    if asks == _STOP and not done:
+                        self.team.wait()  # a process that ends before the state is written may take the others along
                         raise KeyboardInterrupt
         finally:
             bar.close()
             if writer is not None:
                 writer.close()
-        self._push()
+        if self.team.leads:
+            self.pusher.push()
         return {
             "best_loss": self.best_loss,
             "last_loss": last_loss,
             "steps": self.step,
             "seconds": time.perf_counter() - begun,
-            "sources": self.soup.counts(),
-            "skipped": dict(self.soup.skipped),
+            "sources": self.counts,
+            "skipped": self._skipped(),
         }
 
     def update(self, micro_batches: list[list[Group]]) -> float:
@@ -177,10 +193,6 @@ class NeonTrainer:
         if self.spread:
             yield from ((groups[-1], 0.0) for _ in range(len(groups), self.team.most(len(groups))))
 
-    def _anyone(self, asks: bool) -> bool:
-        """Where weights are spread, all processes save and stop together: whether one of them asks to."""
-        return self.team.most(int(asks)) > 0 if self.spread else asks
-
     def _loss(self, group: Group, entries: float, goals: float) -> torch.Tensor:
         """This group's part of the mean over everything that makes the step, on all processes (D16)."""
         config = self.config
@@ -188,36 +200,28 @@ class NeonTrainer:
             features = encode_group(self.model, self.encode, group)
             action, reading = group_losses(self.model, features, group)
             if self.teacher is not None:
-                shown = replace(group, chunk=teacher_chunk(self.teacher, features, group))
+                shown = replace(group, chunk=teacher_chunk(self.teacher, self.model, features, group))
                 action = torch.lerp(action, group_losses(self.model, features, shown)[0], config.teacher_weight)
         loss = action * (group.entries / entries)
         if group.goals:
             loss = loss + config.goal_weight * reading * (group.goals / goals)
         return loss
 
-    @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Mean squared error of the chunk on held-back samples: all of it, and by joint group."""
+        """Mean squared error of the chunk on held-back samples: all of it, and by joint group; {} if there are none.
+
+        Raises BadEpisodeError for an episode that cannot be learned from, unless `skip_bad`.
+        """
         self.model.eval()
-        soup = self.held_back
-        if soup is None:
+        if self.held_back is None:
             return {}
         torch.manual_seed(self.config.seed)
-        squared: dict[str, float] = {}
-        entries = 0.0
-        places = soup.each(self.config.evaluate_samples)
-        for first in range(0, len(places), self.config.batch_size):
-            windows = [soup.window(*place) for place in places[first : first + self.config.batch_size]]
-            for group in group_windows(windows):
-                group = group.to(self.team.device)
-                with self.average.in_place(), self._precision():
-                    chunk, _ = self.model(encode_group(self.model, self.encode, group), group.senses)
-                error = (chunk.float() - group.chunk).square() * group.mask[..., None]
-                for name, where in self.model.action_space.groups.items():
-                    squared[name] = squared.get(name, 0.0) + float(error[..., where].mean(-1).sum())
-                squared["mse"] = squared.get("mse", 0.0) + float(error.mean(-1).sum())
-                entries += float(group.mask.sum())
-        return {name: value / entries for name, value in squared.items()}
+        return chunk_errors(self.model, self.encode, self.held_back, self.config, self.team.device, self._judged)
+
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
+        with self.average.in_place(), self._precision():
+            yield
 
     def save(self) -> None:
         """Write `last` and the state, each replaced as a whole; only the leading process does.
@@ -235,6 +239,8 @@ class NeonTrainer:
             "average": self.average.values,
             "step": self.step,
             "best_loss": self.best_loss,
+            "losses": self.losses,
+            "data": self.counts,
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
@@ -242,17 +248,19 @@ class NeonTrainer:
 
     def _adapter(self) -> list[torch.Tensor]:
         """What is trained of the backbone, put together: where it is spread, all processes must ask for it."""
+        keep_shares(self.model.backbone)
         return gathered([p.detach() for p in self.model.backbone.parameters() if p.requires_grad])
 
     def _write(self, name: str, adapter: list[torch.Tensor]) -> None:
-        """A checkpoint with the averaged weights, and a LoRA adapter for `BackboneConfig.adapter` below it."""
+        """A checkpoint with the averaged weights, and with what was trained of the backbone below it."""
         folder = self.config.folder / name
         with self.average.in_place():
+            write_spread(self.model.backbone, adapter, folder)
             self.model.save_pretrained(folder, training=story(self.config, self.step))
-            write_adapter(self.model.backbone, adapter, folder / "adapter")
 
     def _load(self) -> None:
         state = torch.load(self.config.folder / "state.pt", weights_only=True, map_location=self.team.device)
+        require_same_data(state.get("data", self.counts), self.counts)  # older states do not say
         self.model.load_state_dict(state["model"])
         adapter = [p for p in self.model.backbone.parameters() if p.requires_grad]
         with torch.no_grad():
@@ -262,6 +270,9 @@ class NeonTrainer:
         spread_optimizer_state(self.optimizer)
         self.average.values = state["average"]
         self.step, self.best_loss = int(state["step"]), float(state["best_loss"])
+        self.losses = list(state.get("losses", []))
+        if self.team.leads:
+            shorten_log(self.config.folder / "log.jsonl", self.step)
 
     def _steps_in(self, epochs: int) -> int:
         per_step = self.config.batch_size * self.config.gradient_accumulation * self.team.size
@@ -275,22 +286,25 @@ class NeonTrainer:
         for _ in range(self.step, self.total_steps):
             yield [next(stream) for _ in range(together)]
 
-    def _report(self, losses: list[float], writer: Any) -> float:
+    def _report(self, writer: Any) -> float:
         """Evaluate, keep the best, log; returns the loss that is compared."""
+        train_loss = float(np.mean(self.losses))
+        self.losses.clear()
         if not (self.team.leads or self.spread):
             return float("nan")
-        figures, adapter = {"train_loss": float(np.mean(losses)), **self.evaluate()}, self._adapter()
+        figures, adapter = {"train_loss": train_loss, **self.evaluate()}, self._adapter()
         if not self.team.leads:
             return float("nan")
         judged = figures.get("mse", figures["train_loss"])
         if judged < self.best_loss:
             self.best_loss = judged
             self._write("best", adapter)
+            self.pusher.now_and_then()
         with open(self.config.folder / "log.jsonl", "a") as file:
             file.write(json.dumps({"step": self.step, **figures}) + "\n")
         for name, value in figures.items():
             writer.add_scalar(name, value, self.step)
-        (self.config.folder / "data.json").write_text(json.dumps(self.soup.counts(), indent=2) + "\n")
+        (self.config.folder / "data.json").write_text(json.dumps(self.counts, indent=2) + "\n")
         return judged
 
     def _due(self, saved: float) -> bool:
@@ -299,8 +313,6 @@ class NeonTrainer:
     def _precision(self) -> AbstractContextManager[Any]:
         return mixed_precision(self.team.device, self.config.bf16)
 
-    def _push(self) -> None:
-        config = self.config
-        if config.push_to_hub and config.hub_model_id and self.team.leads:
-            best = NeonVLA.from_pretrained(config.folder / "best", backbone=self.model.backbone)
-            best.push_to_hub(config.hub_model_id, private=config.hub_private, training=story(config, self.step))
+    def _skipped(self) -> dict[str, int]:
+        held_back = {} if self.held_back is None else self.held_back.bad
+        return dict(Counter(name for name, _ in {*self.soup.bad, *held_back}))

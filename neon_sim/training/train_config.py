@@ -47,6 +47,7 @@ class TrainConfig:
     push_to_hub: bool = True  # only ever with a `hub_model_id`
     hub_model_id: str | None = None
     hub_private: bool = True
+    push_every_s: float = 1800.0  # at least so long between two pushes of a new best; the end is pushed in any case
     teacher: str | None = None  # folder of a checkpoint whose chunks are learned beside the data's
     teacher_weight: float = 0.5
 
@@ -82,7 +83,8 @@ class TrainConfig:
 
     def decides(self) -> dict[str, Any]:
         """The fields that change the weights: a run that goes on must have the same ones."""
-        free = {"output_dir", "num_workers", "save_every_s", "push_to_hub", "hub_model_id", "hub_private"}
+        free = {"output_dir", "num_workers", "save_every_s"}
+        free |= {"push_to_hub", "hub_model_id", "hub_private", "push_every_s"}
         if not self.shard_backbone:  # runs that began before there was a choice
             free.add("shard_backbone")
         return {name: value for name, value in vars(self).items() if name not in {*free, "feature_cache", "device"}}

@@ -1,5 +1,7 @@
 """What `NeonTrainer` is put together from: each follows from its config alone."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,18 +9,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from neon_sim.data.data_soup import DataSoup
 from neon_sim.data.windows import WindowConfig
+from neon_sim.model.backbones.trained import TRAINED_FILES, save_learned
 from neon_sim.model.feature_cache import FeatureCache
 from neon_sim.model.neon_config import NeonConfig
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.model.video_backbone import VideoBackbone
+from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.chunk_loss import Encoder
+from neon_sim.training.distributed import is_spread
 from neon_sim.training.train_config import TrainConfig
 
 
 def model_config(config: TrainConfig) -> NeonConfig:
-    """The model with the loss weights of its joint groups."""
+    """The model with the loss weights of its joint groups.
+
+    Raises ValueError for a model that speaks: no data set says what its answers should be.
+    """
+    if config.model.speech_vocabulary:
+        raise ValueError(
+            "NeonTrainer has no answers to learn from, so speech_vocabulary must be empty. Train the speech head with "
+            "NeonVLA.speech_loss, in a loop of your own."
+        )
     if not config.group_weights:
         return config.model
     return replace(config.model, head={**config.model.head, "group_weights": config.group_weights})
@@ -28,16 +40,31 @@ def window_config(config: TrainConfig) -> WindowConfig:
     """How samples are cut out of episodes."""
     backbone = config.model.backbone
     return WindowConfig(
-        config.model.num_action_steps, config.stride, backbone.fps, backbone.max_frames, backbone.image_size
+        config.model.num_action_steps,
+        config.stride,
+        backbone.fps,
+        backbone.max_frames,
+        backbone.image_size,
+        config.model.sound_memory_s,
     )
 
 
-def held_back_soup(config: TrainConfig, soup: DataSoup, windows: WindowConfig) -> DataSoup | None:
-    """The episodes that are held back, or None where there are none."""
-    assert config.data is not None
-    if config.data.validation_share == 0.0 or max(len(source) for source in soup.sources.values()) < 2:
-        return None
-    return DataSoup(config.data, soup.action_space, windows, config.seed, validation=True)
+def require_same_data(before: Mapping[str, Mapping[str, float]], now: Mapping[str, Mapping[str, float]]) -> None:
+    """Raise ValueError if a run would go on with other episodes than it was begun with.
+
+    before, now: of `DataSoup.counts`. With other numbers, other episodes would be held back and every sample another.
+    """
+    for name in sorted(before.keys() | now.keys()):
+        sizes = [{key: counts.get(name, {}).get(key, 0) for key in ("episodes", "samples")} for counts in (before, now)]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"The data of {name!r} have changed since this run began: {_size(sizes[0])} to learn from then, "
+                f"{_size(sizes[1])} now. Put them back to go on, or train in another folder."
+            )
+
+
+def _size(counts: Mapping[str, float]) -> str:
+    return f"{counts['episodes']:g} episodes ({counts['samples']:g} samples)"
 
 
 def build_encoder(model: NeonVLA, config: TrainConfig) -> Encoder:
@@ -48,20 +75,38 @@ def build_encoder(model: NeonVLA, config: TrainConfig) -> Encoder:
 
 
 def load_teacher(config: TrainConfig, model: NeonVLA) -> NeonVLA | None:
-    """The policy whose chunks are learned beside the data's, on the same backbone; None without one."""
+    """The policy whose chunks are learned beside the data's; None without one.
+
+    It looks through the student's backbone if that is frozen. From one that learns it would be told of other things
+    than it was trained on, more so at every step: then it has its own, and so it has if its own was trained.
+
+    Raises ValueError for a teacher whose own backbone wants other clips than the student's.
+    """
     if config.teacher is None:
         return None
-    teacher = NeonVLA.from_pretrained(config.teacher, control_mode=config.model.control_mode, backbone=model.backbone)
-    return teacher.requires_grad_(False).to(next(model.parameters()).device)
+    device = next(model.parameters()).device
+    mode, learns = config.model.control_mode, any(p.requires_grad for p in model.backbone.parameters())
+    if not (learns or any((Path(config.teacher) / name).is_file() for name in TRAINED_FILES)):
+        teacher = NeonVLA.from_pretrained(config.teacher, control_mode=mode, backbone=model.backbone)
+    else:
+        teacher = NeonVLA.from_pretrained(config.teacher, control_mode=mode, device=str(device))
+        clips = [(c.fps, c.max_frames, c.image_size) for c in (model.config.backbone, teacher.config.backbone)]
+        if clips[0] != clips[1]:
+            raise ValueError(
+                f"The teacher {config.teacher} looks at clips of (fps, frames, px) {clips[1]}, the student at "
+                f"{clips[0]}. Give BackboneConfig the teacher's, or train without it."
+            )
+    return teacher.requires_grad_(False).to(device)
 
 
-def write_adapter(backbone: VideoBackbone, values: list[torch.Tensor], folder: Path) -> None:
-    """Write a LoRA adapter for `BackboneConfig.adapter`: whole tensors in the order of what learns; none, no folder."""
-    model: Any = getattr(backbone, "model", None)
-    if not hasattr(model, "peft_config"):
-        return
-    names = [name for name, param in model.named_parameters() if param.requires_grad]
-    model.save_pretrained(str(folder), state_dict=dict(zip(names, values, strict=True)))
+def write_spread(backbone: VideoBackbone, values: list[torch.Tensor], folder: Path) -> None:
+    """Write into a checkpoint what is trained of a backbone that is spread over processes; nothing of another one.
+
+    values: whole tensors in the order of what learns.
+    """
+    learning = [(name, param) for name, param in backbone.named_parameters() if param.requires_grad]
+    if any(is_spread(param) for _, param in learning):
+        save_learned(backbone, dict(zip((name for name, _ in learning), values, strict=True)), folder)
 
 
 def seed_of_step(seed: int, step: int, rank: int) -> int:
@@ -75,6 +120,14 @@ def story(config: TrainConfig, step: int) -> dict[str, Any]:
     told = {"steps": step, "seed": config.seed, "learning_rate": config.learning_rate, "optimizer": config.optim}
     batch = config.batch_size * config.gradient_accumulation
     return {**told, "samples_per_step_and_process": batch, "data": ", ".join(sources)}
+
+
+def shorten_log(path: Path, step: int) -> None:
+    """Forget the lines of a JSON log after a step, which will be walked again."""
+    if path.exists():
+        lines = path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        replace_bytes(path, "".join(kept).encode())
 
 
 def open_tensorboard(folder: Path) -> Any:

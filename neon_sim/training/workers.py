@@ -3,10 +3,11 @@
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from tqdm import tqdm
 
+_CHECK_EVERY_S: Final = 2.0  # whether all workers are still there
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -30,7 +31,10 @@ def parallel_map(
     initializer: Callable[..., None] | None = None,
     initargs: tuple[Any, ...] = (),
 ) -> Iterator[Result]:
-    """Yield `work(item)` in order, from `workers` spawned processes (GL contexts do not survive a fork)."""
+    """Yield `work(item)` in order, from `workers` spawned processes (GL contexts do not survive a fork).
+
+    Raises ChildProcessError if a worker ends before its work does, as one that is killed for memory does.
+    """
     jobs = list(items)
     if workers <= 1:
         if initializer is not None:
@@ -41,9 +45,11 @@ def parallel_map(
     before = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     single_threaded()  # inherited by the workers
     try:
+        others = set(multiprocessing.active_children())
         pool = context.Pool(workers, initializer, initargs)
+        crew = set(multiprocessing.active_children()) - others
         try:
-            yield from tqdm(pool.imap(work, jobs), total=len(jobs), desc=label)
+            yield from tqdm(_results(pool.imap(work, jobs), crew), total=len(jobs), desc=label)
             pool.close()  # workers that are let go by themselves give back what they hold
             pool.join()
         finally:
@@ -54,3 +60,19 @@ def parallel_map(
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _results(results: Any, crew: set[multiprocessing.process.BaseProcess]) -> Iterator[Any]:
+    """What a pool's iterator gives. A pool waits for ever for the result of a worker that was killed; this does not."""
+    while True:
+        try:
+            yield results.next(timeout=_CHECK_EVERY_S)
+        except StopIteration:
+            return
+        except multiprocessing.TimeoutError:
+            lost = [worker for worker in crew if worker.exitcode is not None]
+            if lost:
+                raise ChildProcessError(
+                    f"A worker ended with {lost[0].exitcode} before its work was done; a lack of memory looks like -9. "
+                    "Take fewer --workers; the same line goes on with what is finished."
+                ) from None

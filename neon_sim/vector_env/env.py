@@ -5,12 +5,15 @@
 Every env is a `NeonG1Env` that resets itself, with its own model, task and rng. Between resets physics runs on threads,
 and limits, walkers, observations and rewards are worked out for all at once. Tasks and sensors that have no batched
 half yet are judged and sensed env by env, in the same call and with the same numbers.
+
+What `step` says of envs that are judged at once lacks `LEFT_OUT` of what `reset` and a single env say, since that is
+put together env by env: ask for it with `full_infos=True`, or of one env with `single(i)`.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import gymnasium
 import mujoco
@@ -19,14 +22,17 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from neon_sim.env import CONTROL_DT, NeonG1Config, NeonG1Env
-from neon_sim.safety import SafetyLimits, SafetyReport, all_finite, limit
+from neon_sim.safety import CUT, SafetyLimits, SafetyReport, all_finite, limit
 from neon_sim.sim.divergence import started_over
+from neon_sim.sim.model import lacking_joints
 from neon_sim.sim.sim_robot import SimRobot
 from neon_sim.vector_env.fleet import Fleet, infos_of
 from neon_sim.vector_env.rewards import Moment, reward_batch
 from neon_sim.vector_env.senses import eef_rows, proprio_rows
 
 _BATCHED_SENSORS = {"proprio"}
+# Keys of a single env's info, with a dot before those within "safety", that are not there when all are judged at once.
+LEFT_OUT: Final = ("privileged", "randomization", *(f"safety.{name}" for name in CUT))
 
 
 class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
@@ -40,6 +46,7 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         render_mode: of every env: None or "rgb_array".
         exact: True walks each robot by its own walker. Then every number is equal to the single env's to the bit; else
             they part by rounding, which contacts amplify (whole_body, where nobody walks, is equal anyway).
+        full_infos: True judges env by env, which is slower, so that each step says all that a single env's does.
         **overrides: fields of `NeonG1Config` by name.
 
     Attributes:
@@ -61,6 +68,7 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
         exact: bool = False,
+        full_infos: bool = False,
         **overrides: Any,
     ) -> None:
         threads = threads if threads is not None else min(_cores(), num_envs)
@@ -80,7 +88,9 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         self._map, self._limits = first.action_map, SafetyLimits(self.config.safety)
         self._max_steps = self.config.max_steps or first.task.max_steps
         self._fall_cosine = float(np.cos(self.config.fall_tilt))
-        self._rewards = reward_batch(num_envs, first.task) if set(self.config.sensors) <= _BATCHED_SENSORS else None
+        self._lacking = lacking_joints(self.config.variant)
+        at_once = not full_infos and set(self.config.sensors) <= _BATCHED_SENSORS
+        self._rewards = reward_batch(num_envs, first.task) if at_once else None
         self.batched = self._rewards is not None
         self._fleet = Fleet(self._robots, self._map.owned_mask, threads, not self.batched, exact)
         self._velocity = np.zeros((num_envs, 3))
@@ -188,6 +198,7 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         """Decode, limit, walk and step the envs `rows`, then judge them."""
         mask, before = self._map.owned_mask, self._fleet.target[rows]
         target, velocity = self._map.decode(actions[rows])
+        target[:, self._lacking] = 0.0
         target, velocity, report = limit(target, before, mask, velocity, self._limits, CONTROL_DT)
         self._velocity[rows] = velocity
         height = np.full((len(rows), 1), self.config.height)

@@ -14,9 +14,10 @@ from neon_sim.g1 import joints
 from neon_sim.g1.geometry import gravity_in_body
 from neon_sim.g1.kinematics import limb_poses
 from neon_sim.sim.sim_robot import SimRobot
-from neon_sim.vector_env.physics import PhysicsBatch
+from neon_sim.vector_env.physics import PhysicsBatch, columns_of
 from neon_sim.vector_env.walker import SensedRows, WalkerBatch
 
+_NUM: Final = joints.NUM_JOINTS
 _NQ: Final = 7 + joints.NUM_JOINTS
 _NV: Final = 6 + joints.NUM_JOINTS
 
@@ -25,7 +26,7 @@ class Fleet:
     """N robots in one clock.
 
     Args:
-        robots: all of one scene.
+        robots: all of one scene and one variant.
         owned_mask: (29,) bool; True = the caller commands the joint, the walker the others.
         threads: how many of them step physics.
         poses: whether bodies' poses are brought up to date after each step, for whoever asks where things are.
@@ -55,9 +56,12 @@ class Fleet:
         self.physics = None if poses or exact else PhysicsBatch(self.robots, threads)
         self.watched = False
         self._plain = np.ones(count, dtype=bool)  # who may go through `_physics`: what it senses is the truth
-        self._views = [(r.data.qpos[:_NQ], r.data.qvel[:_NV], r.data.actuator_force[:29]) for r in robots]
+        self._lacking = robots[0].joint_map.lacking
+        self._parts = [columns_of(robots[0].joint_map, before) for before in (7, 6, 0)]
+        own = robots[0].joint_map.count
+        self._views = [(r.data.qpos[: 7 + own], r.data.qvel[: 6 + own], r.data.actuator_force[:own]) for r in robots]
         self.pos, self.vel = np.zeros((count, _NQ)), np.zeros((count, _NV))
-        self._torque, self.target = np.zeros((count, 29)), np.zeros((count, 29))
+        self._torque, self.target = np.zeros((count, _NUM)), np.zeros((count, _NUM))
         self.time_s = np.zeros(count)
 
     def begin(self, row: int) -> None:
@@ -97,6 +101,7 @@ class Fleet:
             walk: (R, 4) vx, vy m/s, yaw rate rad/s, pelvis height m.
         """
         targets = self._walk(rows, external, walk)
+        targets[:, self._lacking] = 0.0
         self._plain[:] = [robot.reads_true for robot in self.robots]
         if self.physics is not None:
             plain = self._plain[rows]
@@ -175,7 +180,8 @@ class Fleet:
             self._take(row)
 
     def _take(self, row: int) -> None:
-        self.pos[row], self.vel[row], self._torque[row] = self._views[row]
+        for whole, columns, part in zip((self.pos, self.vel, self._torque), self._parts, self._views[row], strict=True):
+            whole[row, columns] = part
         self.time_s[row] = self.robots[row].data.time
 
 

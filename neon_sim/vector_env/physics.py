@@ -12,27 +12,28 @@ import numpy as np
 from mujoco.batch import Batch
 
 from neon_sim.g1 import joints
+from neon_sim.sim.joint_map import JointMap
 from neon_sim.sim.sim_robot import SimRobot
 
 _STATE_SPEC: Final = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 # MuJoCo's own sensors are up to a twentieth of a step, and nobody reads them while the state is here: encoders, motors
 # and the pelvis IMU are read off the state.
 _NO_SENSORS: Final = int(mujoco.mjtDisableBit.mjDSBL_SENSOR)
-_NQ: Final = 7 + joints.NUM_JOINTS
-_NV: Final = 6 + joints.NUM_JOINTS
+_NUM: Final = joints.NUM_JOINTS
 
 
 class PhysicsBatch:
     """N robots' states, each of them newest either here or in the robot's own `data`.
 
     Args:
-        robots: all of one scene, each with a model of its own. Those that are stepped here have no delay lines and no
-            pushes, so that model and state are all that their motion depends on.
+        robots: all of one scene and one variant, each with a model of its own. Those that are stepped here have no
+            delay lines and no pushes, so that model and state are all that their motion depends on.
         threads: that step them, the caller's included.
 
     Attributes:
         states: N rows of MuJoCo's mjSTATE_INTEGRATION.
-        pos: (N, 36) m, quat_wxyz, rad, and vel: (N, 35); torque: (N, 29) N m; time_s: (N,). Views of what is held here.
+        pos: (N, 36) m, quat_wxyz, rad, and vel: (N, 35); torque: (N, 29) N m; time_s: (N,). What is held here, with
+            zeros for joints that the robots lack.
         held: (N,) bool, whose newest state is here.
     """
 
@@ -41,9 +42,17 @@ class PhysicsBatch:
         self._batch = Batch(robots[0].model, len(robots), threads)
         self._batch.set_models([robot.model for robot in robots])
         self.states = list(self._batch.state)
-        self._ctrl = self._batch.bind("ctrl")[:, : joints.NUM_JOINTS]
-        self.pos, self.vel = self._batch.bind("qpos")[:, :_NQ], self._batch.bind("qvel")[:, :_NV]
-        self.torque, self.time_s = self._batch.bind("actuator_force")[:, : joints.NUM_JOINTS], self._batch.bind("time")
+        self._joints = robots[0].joint_map
+        own = self._joints.count
+        self._ctrl, self.time_s = self._batch.bind("ctrl")[:, :own], self._batch.bind("time")
+        self._own = tuple(
+            self._batch.bind(name)[:, : before + own]
+            for name, before in (("qpos", 7), ("qvel", 6), ("actuator_force", 0))
+        )
+        # With all joints there, what MuJoCo keeps is what is asked for; else it is spread out after each step.
+        shapes = [(len(robots), part.shape[1] + len(self._joints.lacking)) for part in self._own]
+        whole = self._own if own == _NUM else tuple(np.zeros(shape) for shape in shapes)
+        self.pos, self.vel, self.torque = whole
         self.held = np.zeros(len(robots), dtype=bool)
 
     def step(self, rows: np.ndarray, targets: np.ndarray) -> None:
@@ -53,8 +62,10 @@ class PhysicsBatch:
             mujoco.mj_getState(robot.model, robot.data, self.states[row], _STATE_SPEC)
             robot.model.opt.disableflags |= _NO_SENSORS
         all_of_them = len(rows) == len(self.held)
-        self._ctrl[slice(None) if all_of_them else rows] = targets
+        self._ctrl[slice(None) if all_of_them else rows] = targets[:, self._joints.kept]
         self._batch.step(None if all_of_them else rows, nstep=self._substeps)
+        if self._joints.count < _NUM:
+            self._spread()
         self.held[rows] = True
 
     def release(self, row: int) -> None:
@@ -64,10 +75,21 @@ class PhysicsBatch:
         """
         robot = self._robots[row]
         mujoco.mj_setState(robot.model, robot.data, self.states[row], _STATE_SPEC)
-        robot.data.actuator_force[: joints.NUM_JOINTS] = self.torque[row]
+        robot.data.actuator_force[: self._joints.count] = self._own[2][row]
         self.drop(row)
 
     def drop(self, row: int) -> None:
         """A robot's own data is newer than what is held here, if anything is."""
         self._robots[row].model.opt.disableflags &= ~_NO_SENSORS
         self.held[row] = False
+
+    def _spread(self) -> None:
+        for whole, before, part in zip((self.pos, self.vel, self.torque), (7, 6, 0), self._own, strict=True):
+            whole[:, columns_of(self._joints, before)] = part
+
+
+def columns_of(joint_map: JointMap, before: int) -> slice | np.ndarray:
+    """Where a robot's own numbers belong in an array that has `before` others and then 29 in hardware order."""
+    if isinstance(joint_map.kept, slice):
+        return slice(None)
+    return np.concatenate([np.arange(before), before + joint_map.kept])

@@ -30,6 +30,10 @@ WINDOW: Final = 5  # model steps in a window, or as many as the model has positi
 _ANCHOR, _HOME, _HERE = 0, 1000, 2000  # episodes: what the Fisher is of, and what is judged, here and there
 
 
+class NoLifeError(ValueError):
+    """The robot falls before there is anything to judge by: this world cannot be lived in."""
+
+
 @dataclass(frozen=True)
 class LifeConfig:
     """How a planner adapts, is protected and judged."""
@@ -81,7 +85,7 @@ def record_windows(env: Any, bundle: Bundle, life: LifeConfig, first: int) -> di
     """Windows of fresh episodes in `env` as it is now: frames (B, 6, S, S, 3) uint8, proprio (B, 6, P) if the model
     feels, actions (B, 5, A). No training drew their seeds, and other `first` are other episodes.
 
-    Raises ValueError if the robot fell before a window was full in every one of them.
+    Raises NoLifeError if the robot fell before a window was full in every one of them.
     """
     config = RolloutConfig(bundle.task, 1, life.steps, bundle.model.config.image_size)
     names = {"frames": "frames", "actions": "commands"}
@@ -95,7 +99,7 @@ def record_windows(env: Any, bundle: Bundle, life: LifeConfig, first: int) -> di
             for name, key in names.items():
                 rows[name].append(episode[key][start : start + window + (name != "actions")])
     if not rows["frames"]:
-        raise ValueError(f"All {life.episodes} episodes ended in a fall within {WINDOW} steps. Is the robot broken?")
+        raise NoLifeError(f"All {life.episodes} episodes ended in a fall within {WINDOW} steps. Is the robot broken?")
     return {name: torch.from_numpy(np.stack(values)) for name, values in rows.items()}
 
 

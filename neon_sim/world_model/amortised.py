@@ -66,12 +66,18 @@ def imitation_loss(predicted: Tensor, pairs: Pairs) -> Tensor:
 
 
 def hindsight_pairs(
-    latents: Tensor, actions: Tensor, count: int, config: AmortisedConfig, generator: torch.Generator
+    latents: Tensor,
+    actions: Tensor,
+    count: int,
+    config: AmortisedConfig,
+    generator: torch.Generator,
+    lengths: Tensor | None = None,
 ) -> Pairs:
     """Draw `count` pairs from recorded sequences: what was reached is the goal of what was done.
 
     latents (S, T, D), actions (S, T - 1, A) between them. The start is uniform, the goal 1 to max_steps later in the
-    same sequence; only actions before the goal have weight. Raises ValueError for sequences without a step.
+    same sequence; only actions before the goal have weight. lengths (S,): moments of each sequence, what follows is
+    padding; None: all of them. Raises ValueError for sequences without a step.
     """
     sequences, length = latents.shape[:2]
     if actions.shape[:2] != (sequences, length - 1) or length < 2:
@@ -80,12 +86,19 @@ def hindsight_pairs(
             f"{tuple(actions.shape)}."
         )
 
+    if lengths is not None and int(lengths.min()) < 2:
+        raise ValueError(f"hindsight_pairs wants two moments or more of each sequence, got one of {lengths.min()}.")
+    ends = torch.full((sequences,), length) if lengths is None else lengths
+    ends = ends.to(latents.device)
+
     def draw(low: Tensor | int, high: Tensor | int) -> Tensor:
         share = torch.rand(count, generator=generator, device=generator.device, dtype=torch.float64).to(latents.device)
         return (low + share * (high - low)).long()  # low to high - 1: the share is below one in double precision
 
-    row, start = draw(0, sequences), draw(0, length - 1)
-    steps = draw(1, (length - 1 - start).clamp(max=config.max_steps) + 1)
+    row = draw(0, sequences)
+    last = ends[row] - 1
+    start = draw(0, last)
+    steps = draw(1, (last - start).clamp(max=config.max_steps) + 1)
     place = torch.arange(config.plan_steps, device=latents.device)
     within = (start[:, None] + place).clamp(max=length - 2)
     weight = (place < steps[:, None]).to(latents)
@@ -112,7 +125,7 @@ def fit_amortised(
     """
     config = head.config
     optimizer = torch.optim.AdamW(head.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    losses = []
+    losses: list[Tensor] = []  # read at the end: a GPU need not be waited for
     head.train()
     for update in range(updates):
         pairs = draw(config.batch)
@@ -120,9 +133,9 @@ def fit_amortised(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        losses.append(float(loss.detach()))
+        losses.append(loss.detach())
         if on_update is not None:
-            on_update(update, losses[-1])
+            on_update(update, float(losses[-1]))
     head.eval()
     tail = losses[-max(1, updates // 10) :]
-    return sum(tail) / max(1, len(tail))
+    return float(torch.stack(tail).double().mean()) if tail else 0.0

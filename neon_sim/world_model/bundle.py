@@ -5,11 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from torch import Tensor
 
 from neon_sim.world_model.amortised import AmortisedConfig, AmortisedHead
 from neon_sim.world_model.command_space import CommandSpace, command_space
-from neon_sim.world_model.lewm import LeWM, load_world_model, save_world_model
+from neon_sim.world_model.lewm import WEIGHTS_FILE, LeWM, load_world_model, save_world_model
 from neon_sim.world_model.readout import GoalReader, ReaderConfig, Readout
 
 PARTS_FILE, DESCRIPTION_FILE = "parts.safetensors", "parts.json"
@@ -33,17 +34,21 @@ class Bundle:
         return command_space(self.task)
 
 
-def save_bundle(bundle: Bundle, folder: Path) -> None:
-    """Write the model, then its parts; each file is replaced as a whole."""
-    from safetensors.torch import save_file
+def save_bundle(bundle: Bundle, folder: Path, half: bool = False) -> None:
+    """Write the model, then its parts; each file is replaced as a whole.
+
+    half: matrices as 16-bit floats, half the size; everything that a number is divided by stays exact. They are loaded
+    as 32-bit floats again.
+    """
+    from safetensors.torch import load_file
 
     save_world_model(bundle.model, folder)
+    if half:
+        _save_weights(_halved(load_file(folder / WEIGHTS_FILE)), folder / WEIGHTS_FILE)
     parts, description = _parts(bundle), {"task": bundle.task}
     weights = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
     described = description | {name: asdict(part.config) for name, part in parts.items() if hasattr(part, "config")}
-    partial = folder / (PARTS_FILE + ".partial")
-    save_file({key: value.contiguous() for key, value in weights.items()}, partial)
-    partial.replace(folder / PARTS_FILE)
+    _save_weights(_halved(weights) if half else weights, folder / PARTS_FILE)
     partial = folder / (DESCRIPTION_FILE + ".partial")
     partial.write_text(json.dumps(described, indent=2) + "\n")
     partial.replace(folder / DESCRIPTION_FILE)
@@ -77,6 +82,22 @@ def load_bundle(folder: Path) -> Bundle:
             "python agents/train_world_model.py"
         ) from error
     return Bundle(task, model, readout, reader, **heads)
+
+
+def _halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Layers' matrices in 16 bits. Statistics, biases and places stay: some are tiny, and places tell the dtype."""
+    return {
+        name: value.half() if name.endswith(".weight") and value.ndim > 1 and value.dtype == torch.float32 else value
+        for name, value in weights.items()
+    }
+
+
+def _save_weights(weights: dict[str, Tensor], path: Path) -> None:
+    from safetensors.torch import save_file
+
+    partial = path.with_name(path.name + ".partial")
+    save_file({key: value.contiguous() for key, value in weights.items()}, partial)
+    partial.replace(path)
 
 
 def _parts(bundle: Bundle) -> dict[str, Any]:

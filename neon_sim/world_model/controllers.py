@@ -1,9 +1,9 @@
-"""Who decides the next commands: a planner in the latent world, a planner in the real one, a head, a script, chance."""
+"""Who decides the next commands: a planner in the latent world, or a head that answers at once."""
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -12,16 +12,14 @@ from torch import Tensor
 from neon_sim.names import nearest
 from neon_sim.world_model.amortised import AmortisedHead
 from neon_sim.world_model.bundle import Bundle
-from neon_sim.world_model.command_space import CommandSpace
 from neon_sim.world_model.lewm import Distance, distance_to, latent_cost
 from neon_sim.world_model.plan import Box, Cost, Plan, held, shifted
-from neon_sim.world_model.planner import CEM, MPPI, GradientPlanner, Planner, icem
-from neon_sim.world_model.problems import GOALS, Problem, scripted_command, seen_from_base
+from neon_sim.world_model.planner import CEM, ICEM_DECAY, MPPI, GradientPlanner, Planner, icem
+from neon_sim.world_model.problems import GOALS, TRUE_POSE, Problem, seen_from_base
 from neon_sim.world_model.readout import embed_words, state_distance
-from neon_sim.world_model.worlds import Moment, moment, outcome, step_world
+from neon_sim.world_model.worlds import Moment, in_world
 
 PLANNERS: Final = ("cem", "icem", "mppi", "gradient")
-CONTROLLERS: Final = (*PLANNERS, "amortised", "cloned", "oracle", "expert", "random")
 
 
 @dataclass(frozen=True)
@@ -63,13 +61,19 @@ class Controller(Protocol):
 
 
 def make_planner(name: str, samples: int, iterations: int) -> Planner:
-    """A planner by name with a budget. Raises ValueError for a name that does not exist."""
-    elites = max(2, samples // 8)
+    """A planner by name with a budget of about samples x iterations candidates asked, whoever it is.
+
+    iCEM asks fewer in every iteration, so it begins with more. A gradient counts as three candidates (one pass ahead,
+    and one back that costs two): few plans, many steps. Raises ValueError for a name that does not exist.
+    """
+    elites, starts = max(2, samples // 8), max(1, samples // 8)
+    steps = max(1, round((samples * iterations / starts - 1) / 3))
+    decayed = sum(ICEM_DECAY**-i for i in range(iterations))
     made: dict[str, Callable[[], Planner]] = {
         "cem": lambda: CEM(samples, iterations, elites, sigma=0.7, sigma_floor=0.05),
-        "icem": lambda: icem(samples, iterations, elites, sigma=0.7),
+        "icem": lambda: icem(round(samples * iterations / decayed), iterations, elites, sigma=0.7),
         "mppi": lambda: MPPI(samples, iterations, sigma=0.7),
-        "gradient": lambda: GradientPlanner(max(1, samples // 8), iterations),
+        "gradient": lambda: GradientPlanner(starts, steps),
     }
     if name not in made:
         raise nearest("planner", name, made)
@@ -98,7 +102,12 @@ class Search:
 
 
 class LatentController:
-    """Plans in the imagination of a world model."""
+    """Plans in the imagination of a world model.
+
+    A goal that is a state is seen once, from the start, and carried on by what the latents say of the way since then:
+    dead reckoning, as a robot has to. With the goal "state_true_pose" the simulator tells the base pose at every replan
+    instead, so that the two together show what localisation costs.
+    """
 
     def __init__(self, bundle: Bundle, config: PlanningConfig, planner: str = "cem", seed: int = 0) -> None:
         self.bundle, self.config, self._seed = bundle, config, seed
@@ -114,14 +123,17 @@ class LatentController:
         self._past: deque[Tensor] = deque(maxlen=model.config.history - 1)
         self._goal = goal_latent(self.bundle, problem, self.config.goal)
         self._words = embed_words([problem.instruction]) if self.config.goal == "instruction" else None
+        self._wanted = seen_from_base(self.bundle.space, problem.start.base, problem.wanted)  # from the start
+        self.walked = np.zeros(3)  # x, y m and yaw rad since the start, in its frame, as far as it knows
 
     @torch.no_grad()
     def see(self, seen: Moment, command: np.ndarray | None) -> None:
         """See `Controller`."""
-        self._seen = seen
+        self._seen, latent = seen, encode_moment(self.bundle, seen)
         if command is not None:
             self._past.append(torch.as_tensor(command, dtype=torch.float32))
-        self._latents.append(encode_moment(self.bundle, seen))
+            self._walk(self._latents[-1], latent)
+        self._latents.append(latent)
 
     def cost(self) -> Cost:
         """What plans cost from here, as the world model imagines them: the cost that is searched in."""
@@ -134,6 +146,12 @@ class LatentController:
         with torch.no_grad():
             self.imagined = self.bundle.model.predictor.rollout(*self._context(), found[:, None])[0, 0]
         return found[0, : self.config.execute].numpy().astype(np.float64)
+
+    def _walk(self, before: Tensor, now: Tensor) -> None:
+        """Take in the step that two neighbouring latents (1, D) tell of."""
+        step = self.bundle.readout.walked(before, now[:, None, None])[0, 0, 0].double().numpy()
+        place = in_world(self.walked, step[None, :2])[0]
+        self.walked = np.array([*place, self.walked[2] + step[2]])
 
     def _context(self) -> tuple[Tensor, Tensor]:
         past = torch.stack(list(self._past)) if self._past else torch.zeros(0, self.bundle.space.dim)
@@ -148,7 +166,9 @@ class LatentController:
                 return state_distance(
                     bundle.readout, bundle.task, now, bundle.reader.goal(bundle.task, now, self._words)
                 )
-        wanted = seen_from_base(bundle.space, self._seen.base, problem.wanted)
+        told = self.config.goal == TRUE_POSE
+        base, place = (self._seen.base, problem.wanted) if told else (self.walked, self._wanted)
+        wanted = seen_from_base(bundle.space, base, place)
         return state_distance(bundle.readout, bundle.task, now, torch.as_tensor(wanted, dtype=torch.float32)[None])
 
 
@@ -177,91 +197,6 @@ class HeadController:
         return found[0, : self.config.execute].numpy().astype(np.float64)
 
 
-class OracleController:
-    """Plans with MuJoCo itself as the model: the same budget, the true outcome. What no world model can beat."""
-
-    def __init__(
-        self, env: Any, space: CommandSpace, config: PlanningConfig, planner: str = "cem", seed: int = 0
-    ) -> None:
-        self.env, self.space, self.config, self._seed = env, space, config, seed
-        self._planner = make_planner(planner, config.samples, config.iterations)
-
-    def begin(self, problem: Problem) -> None:
-        """See `Controller`."""
-        self._problem = problem
-        self._search = Search(self._planner, self.space.dim, self.config, self._seed + problem.seed)
-        self._obs: dict[str, np.ndarray] = dict(problem.obs)
-
-    def see(self, seen: Moment, command: np.ndarray | None) -> None:
-        """See `Controller`."""
-        self._obs = self._obs | {"proprio": seen.proprio}
-
-    def decide(self) -> np.ndarray:
-        """See `Controller`. The env is where it was when this returns."""
-        state = self.env.get_state()
-        found = self._search.find(self.cost())
-        self.env.set_state(state)
-        return found.repeat_interleave(self.config.hold, dim=1)[0, : self.config.execute].numpy().astype(np.float64)
-
-    def cost(self) -> Cost:
-        """What plans cost from where the env is now; asking moves the env."""
-        state = self.env.get_state()
-
-        def cost(candidates: Tensor) -> Tensor:
-            costs = [self._tried(plan, state) for plan in candidates[0].numpy().astype(np.float64)]
-            return torch.tensor([costs], dtype=torch.float32)
-
-        return cost
-
-    def _tried(self, plan: np.ndarray, state: Any) -> float:
-        """What one plan (H, A) costs, as `latent_cost` counts it; a fall costs as much as 10 m."""
-        self.env.set_state(state)
-        obs, costs = self._obs, []
-        for command in plan:
-            obs, ended = step_world(self.env, self.space, command, obs)
-            if ended:
-                return 100.0
-            reached = outcome(self.space, moment(self.env, obs))
-            costs.append(float(np.square(reached - self._problem.wanted).sum()))
-        return costs[-1] + self.config.running * float(np.mean(costs))
-
-
-class ScriptController:
-    """The task's scripted expert, its target put at the goal: the truth and no search."""
-
-    def __init__(self, env: Any, space: CommandSpace) -> None:
-        self.env, self.space = env, space
-
-    def begin(self, problem: Problem) -> None:
-        """See `Controller`."""
-        self._wanted = problem.wanted
-
-    def see(self, seen: Moment, command: np.ndarray | None) -> None:
-        """It looks at the truth instead."""
-
-    def decide(self) -> np.ndarray:
-        """See `Controller`."""
-        return scripted_command(self.space, self.env, self._wanted)[None]
-
-
-class RandomController:
-    """Commands by chance, held for a second each."""
-
-    def __init__(self, dim: int, seed: int = 0) -> None:
-        self._dim, self._seed = dim, seed
-
-    def begin(self, problem: Problem) -> None:
-        """See `Controller`."""
-        self._rng = np.random.default_rng([self._seed, problem.seed, 37])
-
-    def see(self, seen: Moment, command: np.ndarray | None) -> None:
-        """It is blind."""
-
-    def decide(self) -> np.ndarray:
-        """See `Controller`."""
-        return np.tile(self._rng.uniform(-1.0, 1.0, self._dim), (10, 1))
-
-
 def encode_moment(bundle: Bundle, seen: Moment, proprio: bool = True) -> Tensor:
     """Latent (1, D) of what is seen, with or without what is felt; without if the model has no input for it."""
     feels = proprio and bundle.model.config.proprio_dim > 0
@@ -275,24 +210,3 @@ def goal_latent(bundle: Bundle, problem: Problem, goal: str) -> Tensor | None:
     if goal not in ("image", "observation"):
         return None
     return encode_moment(bundle, problem.goal, proprio=goal == "observation")
-
-
-def make_controller(name: str, env: Any, bundle: Bundle, config: PlanningConfig, seed: int = 0) -> Controller:
-    """A controller by name; see CONTROLLERS. Raises ValueError for an unknown one or a part that the bundle lacks."""
-    if name in PLANNERS:
-        if config.goal == "instruction" and bundle.reader is None:
-            raise ValueError("This world model reads no words. Train it again with agents/train_world_model.py.")
-        return LatentController(bundle, config, name, seed)
-    if name in ("amortised", "cloned"):
-        head = getattr(bundle, name)
-        if head is None:
-            raise ValueError(f"This world model has no {name} head. Fit it with agents/train_world_model.py.")
-        return HeadController(bundle, head, config)
-    simple: dict[str, Callable[[], Controller]] = {
-        "oracle": lambda: OracleController(env, bundle.space, config, seed=seed),
-        "expert": lambda: ScriptController(env, bundle.space),
-        "random": lambda: RandomController(bundle.space.dim, seed),
-    }
-    if name not in simple:
-        raise nearest("controller", name, CONTROLLERS)
-    return simple[name]()

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from neon_sim.world_model.lewm import LeWM
+
+_EPISODES_AT_ONCE: Final = 64  # that a GPU encodes side by side
 
 
 class Rollouts:
@@ -58,15 +60,22 @@ class Rollouts:
         length = int(self["length"][episode])
         return np.array(self._frames[shard][row, start : length if stop is None else stop])
 
-    def windows(self, rng: np.random.Generator, batch: int, length: int) -> dict[str, Tensor]:
-        """Draw `batch` windows of `length` moments: frames (B, L, S, S, 3) uint8, proprio (B, L, P), actions
-        (B, L - 1, A). Raises ValueError if no episode is that long.
+    def draw(self, rng: np.random.Generator, batch: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draw `batch` windows of `length` moments: their episodes and where they begin in them, (batch,) each.
+
+        Raises ValueError if no episode is that long.
         """
         fit = np.flatnonzero(self["length"] >= length)
         if not len(fit):
             raise ValueError(f"No episode has {length} moments; the longest has {self['length'].max(initial=0)}.")
         rows = rng.choice(fit, batch)
-        starts = rng.integers(0, self["length"][rows] - length + 1)
+        return rows, rng.integers(0, self["length"][rows] - length + 1)
+
+    def windows(self, rng: np.random.Generator, batch: int, length: int) -> dict[str, Tensor]:
+        """Draw `batch` windows of `length` moments: frames (B, L, S, S, 3) uint8, proprio (B, L, P), actions
+        (B, L - 1, A). Raises ValueError if no episode is that long.
+        """
+        rows, starts = self.draw(rng, batch, length)
         within = starts[:, None] + np.arange(length)
         frames = np.stack([self.frames(row, at, at + length) for row, at in zip(rows, starts, strict=True)])
         return {
@@ -75,6 +84,11 @@ class Rollouts:
             "actions": torch.from_numpy(self["commands"][rows[:, None], within[:, :-1]]),
         }
 
+    @property
+    def nbytes(self) -> int:
+        """What all pictures before a fall take, as `ResidentRollouts` keeps them."""
+        return self.moments * int(np.prod(self._frames[0].shape[2:]))
+
     def proprio_statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (P,) over all moments before a fall."""
         seen = np.arange(self["proprio"].shape[1]) < self["length"][:, None]
@@ -82,18 +96,47 @@ class Rollouts:
         return torch.from_numpy(values.mean(0)).float(), torch.from_numpy(values.std(0)).float()
 
 
+class ResidentRollouts:
+    """Rollouts that lie in a device's memory as one row of moments, so that a window costs no copy from the host."""
+
+    def __init__(self, rollouts: Rollouts, device: str) -> None:
+        """Copies everything once; `rollouts.nbytes` says how much that is."""
+        self._rollouts, self._device = rollouts, device
+        lengths = rollouts["length"]
+        self._first = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        shape = (rollouts.moments, *rollouts.frames(0, 0, 1).shape[1:])
+        self._frames = torch.empty(shape, dtype=torch.uint8, device=device)
+        for row, (first, length) in enumerate(zip(self._first.tolist(), lengths.tolist(), strict=True)):
+            self._frames[first : first + length] = torch.from_numpy(rollouts.frames(row)).to(device)
+        commands = np.pad(rollouts["commands"], ((0, 0), (0, 1), (0, 0)))  # none follows the last moment
+        proprio, actions = moments_of(rollouts, rollouts["proprio"], commands)
+        self._proprio, self._actions = (torch.from_numpy(value).to(device) for value in (proprio, actions))
+
+    def windows(self, rng: np.random.Generator, batch: int, length: int) -> dict[str, Tensor]:
+        """The windows that `Rollouts.windows` draws from the same generator, on the device."""
+        rows, starts = self._rollouts.draw(rng, batch, length)
+        begin = torch.from_numpy(self._first[rows] + starts).to(self._device)
+        at = begin[:, None] + torch.arange(length, device=self._device)
+        return {"frames": self._frames[at], "proprio": self._proprio[at], "actions": self._actions[at[:, :-1]]}
+
+
 @torch.no_grad()
 def encode_rollouts(model: LeWM, rollouts: Rollouts, proprio: bool = True) -> Tensor:
-    """Latents (N, T, D) of whole episodes on the CPU, zeros after a fall; the model in eval mode.
+    """Latents (N, T, D) of whole episodes on the CPU, zeros after a fall; the model in eval mode, on any device.
 
     proprio False, or a model without such an input: from pictures alone.
     """
     device, feels = model.predictor.places.device, proprio and model.config.proprio_dim > 0
+    lengths = rollouts["length"]
     found = torch.zeros(*rollouts["proprio"].shape[:2], model.config.dim)
-    for row, length in enumerate(rollouts["length"].tolist()):
-        felt = torch.from_numpy(rollouts["proprio"][row, :length])[None].to(device) if feels else None
-        frames = torch.from_numpy(rollouts.frames(row))[None].to(device)
-        found[row, :length] = model.encode(frames, felt)[0].float().cpu()
+    at_once = 1 if device.type == "cpu" else _EPISODES_AT_ONCE
+    for rows in torch.arange(len(rollouts)).split(at_once):
+        some = rows.tolist()
+        frames = torch.from_numpy(np.concatenate([rollouts.frames(row) for row in some]))[None].to(device)
+        felt = np.concatenate([rollouts["proprio"][row, : lengths[row]] for row in some]) if feels else None
+        z = model.encode(frames, None if felt is None else torch.from_numpy(felt)[None].to(device))[0].float().cpu()
+        for row, part in zip(some, z.split(lengths[some].tolist()), strict=True):
+            found[row, : len(part)] = part
     return found
 
 

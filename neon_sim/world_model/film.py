@@ -1,6 +1,6 @@
 """Imagined beside real. A LeWM decodes nothing: what it imagines is shown as the nearest recorded picture.
 
-So the right half of a film is always a real photograph of another moment, the one that the model means.
+So what is imagined in a film is always a real picture of another moment, the one that the model means.
 """
 
 from pathlib import Path
@@ -37,14 +37,15 @@ class Memory:
 
 
 def film_of(trial: Trial, goal: np.ndarray, memory: Memory) -> np.ndarray:
-    """Pictures (T, 256, 768, 3) uint8: what was seen, what was imagined for that moment, and the goal (S, S, 3).
+    """Pictures (T, 256, 1024, 3) uint8: what was seen, what was imagined for that moment when it was planned, where the
+    plan was to end, and the goal (S, S, 3).
 
-    Until something is imagined, the middle repeats what is seen.
+    Until something is imagined, the two in the middle repeat what is seen.
     """
     rows = []
-    for frame, latent in zip(trial.frames, trial.imagined, strict=True):
-        middle = frame if latent is None else memory.nearest(latent)
-        rows.append(np.concatenate([_large(frame), _large(middle), _large(goal)], axis=1))
+    for frame, now, end in zip(trial.frames, trial.imagined, trial.foreseen, strict=True):
+        told = [frame if latent is None else memory.nearest(latent) for latent in (now, end)]
+        rows.append(np.concatenate([_large(picture) for picture in (frame, *told, goal)], axis=1))
     return np.stack(rows)
 
 

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,18 +15,21 @@ import torch
 from neon_sim.eval.statistics import format_rate
 from neon_sim.shipped import asset_path
 from neon_sim.training.atomic_file import replace_bytes
-from neon_sim.world_model.bundle import PARTS_FILE, Bundle, load_bundle
-from neon_sim.world_model.controllers import LatentController, OracleController, PlanningConfig, make_controller
+from neon_sim.world_model.bundle import DESCRIPTION_FILE, PARTS_FILE, Bundle, load_bundle
+from neon_sim.world_model.controllers import LatentController, PlanningConfig
 from neon_sim.world_model.lewm import WEIGHTS_FILE
 from neon_sim.world_model.plan import held
 from neon_sim.world_model.probe import rank_correlation
-from neon_sim.world_model.problems import Problem, find_problem
+from neon_sim.world_model.problems import NoProblemError, Problem, find_problem
+from neon_sim.world_model.references import OracleController, make_controller
 from neon_sim.world_model.trial import Trial, run_trial
 from neon_sim.world_model.worlds import open_world
 
 FIRST_SEED: Final = 11_000_000  # of problems, see `find_problem`
 _PER_SEED: Final = 100_000  # episodes that one --seed has room for
-_SHORT: Final = ("success", "steps", "start_distance", "nearest", "final", "fell", "decide_ms")
+_SHORT: Final = ("success", "passed", "steps", "start_distance", "nearest", "final", "fell", "decide_ms")
+_WHERE: Final = ("path", "model")  # of a job: where things lie says nothing about how it was played
+NO_PROBLEM: Final = "no_problem"  # key of a row that says why an episode was not played
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,16 @@ class TrialJob:
     path: str
     model: str  # folder of a bundle
     controller: str
-    config: PlanningConfig = field(default_factory=PlanningConfig)
+    planning: PlanningConfig = field(default_factory=PlanningConfig)
     world: str = "nominal"
     seed: int = 0
     first: int = 0  # episode
     count: int = 10
+
+    @property
+    def episodes(self) -> range:
+        """Their numbers."""
+        return range(self.first, self.first + self.count)
 
 
 @dataclass(frozen=True)
@@ -47,11 +57,16 @@ class RankJob:
 
     path: str
     model: str
-    config: PlanningConfig = field(default_factory=PlanningConfig)
+    planning: PlanningConfig = field(default_factory=PlanningConfig)
     plans: int = 64
     seed: int = 0
     first: int = 0  # episode
     count: int = 5
+
+    @property
+    def episodes(self) -> range:
+        """Their numbers."""
+        return range(self.first, self.first + self.count)
 
 
 def model_folder(task: str, given: Path | None = None) -> Path:
@@ -66,7 +81,10 @@ def model_folder(task: str, given: Path | None = None) -> Path:
 
 
 def problem_of(env: Any, bundle: Bundle, config: PlanningConfig, seed: int, episode: int) -> Problem:
-    """The episode's problem for this kind of goal; the same for every controller."""
+    """The episode's problem for this kind of goal, the same for every controller.
+
+    Raises NoProblemError if it has none, and ValueError for an episode that a seed has no room for.
+    """
     if not 0 <= episode < _PER_SEED:
         raise ValueError(f"A seed has episodes 0 to {_PER_SEED - 1}, got {episode}. Take another seed.")
     number = FIRST_SEED + _PER_SEED * seed + episode
@@ -74,65 +92,115 @@ def problem_of(env: Any, bundle: Bundle, config: PlanningConfig, seed: int, epis
 
 
 def run_job(job: TrialJob) -> list[dict[str, Any]]:
-    """Play a job's episodes, or read them if they were played; returns one row for each."""
+    """Play a job's episodes, or read them if they were played; returns one row for each.
+
+    A row has `seed`, `episode` and what `row_of` keeps of a trial, or `no_problem`, the reason why there is none.
+    """
 
     def play(bundle: Bundle) -> list[dict[str, Any]]:
-        env = open_world(bundle.task, bundle.model.config.image_size, job.world, room=job.seed)
-        try:
-            controller = make_controller(job.controller, env, bundle, job.config, job.seed)
-            problems = (
-                problem_of(env, bundle, job.config, job.seed, job.first + episode) for episode in range(job.count)
-            )
-            return [row_of(run_trial(env, bundle.space, problem, controller, job.config)) for problem in problems]
-        finally:
-            env.close()
+        room = job.seed if job.world == "unseen_scenes" else 0  # in the other worlds a room is not drawn
+        env = _opened(bundle.task, bundle.model.config.image_size, job.world, room)
+        controller = make_controller(job.controller, env, bundle, job.planning, job.seed)
+
+        def trial(problem: Problem) -> dict[str, Any]:
+            return row_of(run_trial(env, bundle.space, problem, controller, job.planning))
+
+        return each_problem(env, bundle, job.planning, job.seed, job.episodes, trial)
 
     return played_once(job, play)
 
 
 def run_rank_job(job: RankJob) -> list[dict[str, Any]]:
-    """`rank_of_plans` for a job's problems, or what is in its file; for each one row, {"rho": number or None}."""
+    """`rank_of_plans` for a job's problems, or what is in its file: rows as of `run_job`, with `rho` or None."""
 
     def play(bundle: Bundle) -> list[dict[str, Any]]:
-        env, rows = open_world(bundle.task, bundle.model.config.image_size), []
-        try:
-            for episode in range(job.first, job.first + job.count):
-                problem = problem_of(env, bundle, job.config, job.seed, episode)
-                rho = rank_of_plans(env, bundle, problem, job.config, job.plans, problem.seed)
-                rows.append({"rho": rho if np.isfinite(rho) else None})
-        finally:
-            env.close()
-        return rows
+        env = _opened(bundle.task, bundle.model.config.image_size, "nominal", 0)
+
+        def rank(problem: Problem) -> dict[str, Any]:
+            rho = rank_of_plans(env, bundle, problem, job.planning, job.plans, problem.seed)
+            return {"rho": rho if np.isfinite(rho) else None}
+
+        return each_problem(env, bundle, job.planning, job.seed, job.episodes, rank)
 
     return played_once(job, play)
+
+
+def each_problem(
+    env: Any,
+    bundle: Bundle,
+    planning: PlanningConfig,
+    seed: int,
+    episodes: range,
+    play: Callable[[Problem], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """A seed's episodes: what `play` gives for each, or why it has no problem, with `seed` and `episode` beside it."""
+    rows = []
+    for episode in episodes:
+        row: dict[str, Any] = {"seed": seed, "episode": episode}
+        try:
+            problem = problem_of(env, bundle, planning, seed, episode)
+        except NoProblemError as error:
+            rows.append(row | {NO_PROBLEM: str(error)})
+            continue
+        rows.append(row | play(problem))
+    return rows
 
 
 def played_once(job: Any, play: Callable[[Bundle], list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """The rows in the job's file; if there is none, those that `play` makes with its world model, which are kept there.
 
-    job: a dataclass with `path` and `model`. Raises ValueError for a file of other settings or of another training's
-    weights: what it says is not about this model.
+    job: a dataclass with `path` and `model`. A file belongs to settings and weights, not to a place: it may be moved,
+    and so may the weights. Raises ValueError for a file of other settings or of another training's weights: what it
+    says is not about this model.
     """
     path, folder = Path(job.path), Path(job.model)
-    described = json.loads(json.dumps(asdict(job))) | {"weights": fingerprint(folder)}
+    settings = {name: value for name, value in asdict(job).items() if name not in _WHERE}
+    described = json.loads(json.dumps(settings)) | {"weights": fingerprint(folder)}
     if path.exists():
         saved = json.loads(path.read_text(encoding="utf-8"))
         if saved["job"] != described:
             raise ValueError(f"{path} was played with other settings or weights: {saved['job']}. Remove it.")
         return list(saved["rows"])
     torch.set_num_threads(1)
+    began = time.perf_counter()
     rows = play(load_bundle(folder))
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_bytes(path, (json.dumps({"job": described, "rows": rows}) + "\n").encode())
+    text = json.dumps({"job": described, "seconds": round(time.perf_counter() - began, 2), "rows": rows})
+    replace_bytes(path, (text + "\n").encode())
     return rows
 
 
+def seconds_of(path: Path) -> float | None:
+    """How long the job took whose file this is; None if it was not played yet."""
+    return float(json.loads(path.read_text(encoding="utf-8"))["seconds"]) if path.exists() else None
+
+
 def fingerprint(folder: Path) -> str:
-    """Of a bundle's weights: twelve hexadecimal digits."""
+    """Of a bundle's weights and of what is written beside them: twelve hexadecimal digits."""
     digest = hashlib.sha256()
-    for name in (WEIGHTS_FILE, PARTS_FILE):
-        digest.update((folder / name).read_bytes())
+    for name in (WEIGHTS_FILE, "config.json", PARTS_FILE, DESCRIPTION_FILE):
+        path = folder / name
+        digest.update(_file_digest(path, path.stat().st_mtime_ns))
     return digest.hexdigest()[:12]
+
+
+@lru_cache(maxsize=64)
+def _file_digest(path: Path, changed_ns: int) -> bytes:
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
+_OPEN: dict[tuple[str, int, str, int], Any] = {}  # the last env of this process
+
+
+def _opened(task: str, size: int, world: str, room: int) -> Any:
+    """An env like that of `open_world`, kept for the next job: an episode depends on its seed alone."""
+    key = (task, size, world, room)
+    if key not in _OPEN:
+        for env in _OPEN.values():
+            env.close()
+        _OPEN.clear()
+        _OPEN[key] = open_world(task, size, world, room)
+    return _OPEN[key]
 
 
 def row_of(trial: Trial) -> dict[str, Any]:
@@ -141,22 +209,30 @@ def row_of(trial: Trial) -> dict[str, Any]:
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Plain numbers of some trials, given as `run_job` does: success with its interval, cm, ms."""
+    """Plain numbers of some trials, given as `run_job` does: success with its interval, cm, ms.
+
+    Rows without a problem are counted and left out. Raises ValueError if nothing was played.
+    """
+    played = [row for row in rows if NO_PROBLEM not in row]
+    if not played:
+        raise ValueError(f"Of {len(rows)} episodes none had a problem: there is nothing to sum up.")
 
     def centimetres(name: str) -> float:
-        return 100.0 * float(np.median([row[name] for row in rows]))
+        return 100.0 * float(np.median([row[name] for row in played]))
 
-    decide_ms = np.concatenate([row["decide_ms"] for row in rows])
-    successes = sum(row["success"] for row in rows)
+    decide_ms = np.concatenate([row["decide_ms"] for row in played])
+    successes = sum(row["success"] for row in played)
     return {
-        "episodes": len(rows),
+        "episodes": len(played),
+        "without_a_problem": len(rows) - len(played),
         "successes": successes,
-        "rate": successes / len(rows),
-        "success": format_rate(successes, len(rows)),
+        "rate": successes / len(played),
+        "success": format_rate(successes, len(played)),
+        "passed": sum(row["passed"] for row in played),
         "start_cm_median": centimetres("start_distance"),
         "nearest_cm_median": centimetres("nearest"),
         "final_cm_median": centimetres("final"),
-        "falls": sum(row["fell"] for row in rows),
+        "falls": sum(row["fell"] for row in played),
         "decide_ms_p50": float(np.median(decide_ms)),
         "decide_ms_p99": float(np.quantile(decide_ms, 0.99)),
     }

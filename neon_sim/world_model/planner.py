@@ -6,7 +6,7 @@ last plan, shifted. B problems are solved side by side.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
@@ -86,6 +86,9 @@ class CEM:
         return candidates, _judged(cost, candidates)
 
 
+ICEM_DECAY: Final = 1.25  # of the samples from one iteration to the next
+
+
 def icem(samples: int = 64, iterations: int = 5, elites: int = 10, sigma: float = 0.5, noise_beta: float = 2.0) -> CEM:
     """iCEM: slow noise, elites that stay, fewer samples every iteration, momentum, the best one executed.
 
@@ -98,7 +101,7 @@ def icem(samples: int = 64, iterations: int = 5, elites: int = 10, sigma: float 
         sigma=sigma,
         momentum=0.1,
         noise_beta=noise_beta,
-        sample_decay=1.25,
+        sample_decay=ICEM_DECAY,
         keep_elites=0.3,
         return_best=True,
     )

@@ -51,22 +51,27 @@ def fit_linear_probe(latents: Tensor, targets: Tensor, ridge: float = 1e-3) -> P
 
 
 def fit_mlp_probe(
-    latents: Tensor, targets: Tensor, generator: torch.Generator, hidden: int = 256, epochs: int = 20
+    latents: Tensor, targets: Tensor, generator: torch.Generator, hidden: int = 256, epochs: int = 20, batch: int = 256
 ) -> Probe:
-    """A two-layer MLP trained with AdamW: latents (N, D), targets (N, K). Same generator, same probe."""
+    """A two-layer MLP trained with AdamW, at a rate that falls to nothing: latents (N, D), targets (N, K), on one
+    device. Same generator, same probe.
+    """
     first, last = nn.Linear(latents.shape[1], hidden), nn.Linear(hidden, targets.shape[1])
     for layer in (first, last):
         nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
         nn.init.zeros_(layer.bias)
     probe = Probe(nn.Sequential(first, nn.GELU(), last), latents, targets).to(latents)
     wanted = (targets - probe.output_mean) / probe.output_std
-    optimizer = torch.optim.AdamW(probe.parameters(), 1e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(probe.parameters(), 2e-3, weight_decay=0.01)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, epochs * -(-len(latents) // batch)))
     for _ in range(epochs):
-        for rows in torch.randperm(len(latents), generator=generator).split(256):
+        order = torch.randperm(len(latents), generator=generator, device=generator.device).to(latents.device)
+        for rows in order.split(batch):
             loss = (probe.net(probe.standardise(latents[rows])) - wanted[rows]).square().mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
+            decay.step()
     return probe.requires_grad_(False).eval()
 
 

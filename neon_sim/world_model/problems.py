@@ -14,10 +14,16 @@ from neon_sim.world_model.command_space import CommandSpace, expert_command, pal
 from neon_sim.world_model.rollouts import JUDGED_FROM, Behaviour, RolloutConfig
 from neon_sim.world_model.worlds import Moment, apart, from_base, in_world, moment, outcome, step_world
 
-GOALS: Final = ("state", "image", "observation", "instruction")
+TRUE_POSE: Final = "state_true_pose"  # a state, with the base pose told at every replan: no robot has that
+GOALS: Final = ("state", TRUE_POSE, "image", "observation", "instruction")
 HELD_STEPS: Final = 3  # model steps that a goal has to be held: 0.3 s
+STILL: Final = 0.15  # m/s: what moves no faster stands; the task navigate's own limit, on the mean over the hold
 _ATTEMPTS: Final = 60
 _LEAD_IN: Final = (5, 25)  # model steps before the start: from, below
+
+
+class NoProblemError(ValueError):
+    """Nothing moved far enough, or every attempt ended in a fall: this number has no problem."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ def find_problem(env: Any, space: CommandSpace, seed: int, goal_steps: int, told
     """A start and a goal `goal_steps` model steps of behaviour away; the env is left at the start.
 
     told: the goal is what the instruction names instead (`worded`), at least as far from the start as any other goal.
-    The same env options and seed give the same problem. Raises ValueError if nothing moves far enough.
+    The same env options and seed give the same problem. Raises NoProblemError if nothing moves far enough.
     """
     for attempt in range(_ATTEMPTS):
         found = _drawn(env, space, seed, attempt, goal_steps)
@@ -47,7 +53,9 @@ def find_problem(env: Any, space: CommandSpace, seed: int, goal_steps: int, told
         if apart(outcome(space, problem.start), problem.wanted) >= space.goal_move:
             env.set_state(problem.state)
             return problem
-    raise ValueError(f"No goal of {space.task} {goal_steps} steps away is {space.goal_move} m off. Look further ahead.")
+    raise NoProblemError(
+        f"No goal of {space.task} {goal_steps} steps away is {space.goal_move} m off. Look further ahead."
+    )
 
 
 def _drawn(env: Any, space: CommandSpace, seed: int, attempt: int, goal_steps: int) -> Problem | None:
@@ -88,7 +96,9 @@ def worded(env: Any, space: CommandSpace, problem: Problem) -> Problem:
 
 
 def seen_from_base(space: CommandSpace, base: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """A wanted outcome (K, d) as it is seen from a base pose (3,): that of reach is in the robot's frame already."""
+    """A wanted outcome (K, d) as it is seen from a base pose (3,) of the same frame: that of reach is in the robot's
+    frame already.
+    """
     return wanted if space.task == "reach" else from_base(base, wanted)
 
 

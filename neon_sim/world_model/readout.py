@@ -105,11 +105,23 @@ def step_pairs(rollouts: Rollouts, latents: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([latents[:, :-1], latents[:, 1:]], dim=-1)[seen], steps[seen]
 
 
-def fit_readout(rollouts: Rollouts, latents: Tensor, generator: torch.Generator, epochs: int = 20) -> Readout:
-    """Fit both probes to recorded episodes and their latents (N, T, D)."""
+def fit_readout(
+    rollouts: Rollouts,
+    latents: Tensor,
+    generator: torch.Generator,
+    epochs: int = 20,
+    batch: int = 256,
+    device: str = "cpu",
+) -> Readout:
+    """Fit both probes to recorded episodes and their latents (N, T, D) on the CPU; `device` is where it is done and
+    where the readout is.
+    """
     z, places = moments_of(rollouts, latents, torch.from_numpy(place_labels(rollouts)))
-    place = fit_mlp_probe(z, places, generator, _HIDDEN, epochs)
-    return Readout(place, fit_mlp_probe(*step_pairs(rollouts, latents), generator, _HIDDEN, epochs)).eval()
+    place, step = (
+        fit_mlp_probe(inputs.to(device), wanted.to(device), generator, _HIDDEN, epochs, batch)
+        for inputs, wanted in ((z, places), step_pairs(rollouts, latents))
+    )
+    return Readout(place, step).eval()
 
 
 @dataclass(frozen=True)
@@ -152,22 +164,31 @@ class GoalReader(nn.Module):
 
 
 def fit_reader(
-    config: ReaderConfig, rollouts: Rollouts, latents: Tensor, texts: Tensor, generator: torch.Generator
+    config: ReaderConfig,
+    rollouts: Rollouts,
+    latents: Tensor,
+    texts: Tensor,
+    generator: torch.Generator,
+    device: str = "cpu",
 ) -> GoalReader:
     """Teach a reader on recorded episodes: latents (N, T, D), embedded instructions (N, E). Same generator, same bits.
 
-    The named hand is taken from the words of reach; other tasks name none.
+    `device` is where it learns and where it is; what comes in is on the CPU, and so is the generator. The named hand is
+    taken from the words of reach; other tasks name none.
     """
     state = torch.get_rng_state()
     torch.manual_seed(int(torch.randint(0, 2**31 - 1, (1,), generator=generator)))
-    reader = GoalReader(config)
+    reader = GoalReader(config).to(device)
     torch.set_rng_state(state)
-    targets, lengths = torch.from_numpy(rollouts["target"]), torch.from_numpy(rollouts["length"])
-    right = torch.tensor([float("right" in words) for words in rollouts["instruction"]])
+    lengths = torch.from_numpy(rollouts["length"])
+    right = torch.tensor([float("right" in words) for words in rollouts["instruction"]], device=device)
+    targets = torch.from_numpy(rollouts["target"]).to(device)
+    latents, texts = latents.to(device), texts.to(device)
     optimizer = torch.optim.AdamW(reader.parameters(), config.learning_rate, weight_decay=0.01)
     for _ in range(config.updates):
         row = torch.randint(0, len(rollouts), (config.batch,), generator=generator)
-        at = (torch.rand(config.batch, generator=generator) * lengths[row]).long()
+        at = (torch.rand(config.batch, generator=generator) * lengths[row]).long().to(device)
+        row = row.to(device)
         found = reader(latents[row, at], texts[row])
         place = (found[:, :3] - targets[row, at]).square().mean()
         loss = place + 0.1 * nn.functional.binary_cross_entropy_with_logits(found[:, 3], right[row])

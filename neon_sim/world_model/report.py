@@ -1,5 +1,12 @@
-"""How good a trained world model is, on held-out episodes: probes, rollout error, what words mean; with a picture."""
+"""How good a trained world model is, on held-out episodes: probes, rollout error, what words mean; with a picture.
 
+And where it was made: the machine, the code, the time.
+"""
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,24 +30,34 @@ _JOINT_VEL: Final = slice(29, 58)  # of the proprio vector
 
 
 def held_out_report(
-    bundle: Bundle, train: Rollouts, test: Rollouts, horizon: int = 25, seed: int = 0, max_episodes: int = 300
+    bundle: Bundle,
+    train: Rollouts,
+    test: Rollouts,
+    horizon: int = 25,
+    seed: int = 0,
+    max_episodes: int = 300,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Plain numbers. Probes are fitted on training episodes and judged on held-out ones, with and without
     proprioception in the latent; errors in metres are medians.
 
+    device: where pictures are encoded; the bundle is on the CPU before and after.
     Raises ValueError if no held-out episode is long enough for the rollout error.
     """
     train, test = (part.part(np.arange(min(max_episodes, len(part)))) for part in (train, test))
     generator = torch.Generator().manual_seed(seed)
     report: dict[str, Any] = {"moments": {"train": train.moments, "test": test.moments}, "probes": {}}
     latents = {}
+    bundle.model.to(device)
     for name, felt in (("with proprio", True), ("picture alone", False)):
         latents[name] = [encode_rollouts(bundle.model, part, felt) for part in (train, test)]
-        report["probes"][name] = _probes(train, test, latents[name], generator)
+    bundle.model.to("cpu")
+    for name, found in latents.items():
+        report["probes"][name] = _probes(train, test, found, generator)
     _, z = latents["with proprio"]
     report["readout_cm"] = readout_error_cm(bundle, test, z)
     report["words_cm"] = words_error_cm(bundle, test, z)
-    report["rollout"] = _rollout(bundle, test, horizon)
+    report["rollout"] = _rollout(bundle, test, z, horizon)
     report["latent_std"] = float(z[:, 0].std(0).mean())  # near 1; near 0 is a collapse
     return report
 
@@ -95,11 +112,13 @@ def words_error_cm(bundle: Bundle, rollouts: Rollouts, latents: Tensor) -> float
     return 100.0 * float((found - torch.from_numpy(rollouts["target"][:, 0])).norm(dim=-1).median())
 
 
-def _rollout(bundle: Bundle, test: Rollouts, horizon: int) -> dict[str, Any]:
+def _rollout(bundle: Bundle, test: Rollouts, latents: Tensor, horizon: int) -> dict[str, Any]:
+    """latents (N, T, D) of `test`."""
     whole = whole_episodes(test)
+    latents = latents[torch.from_numpy(test["length"] == latents.shape[1])]
     if len(whole) < 2:
         raise ValueError(f"The rollout error wants two held-out episodes without a fall, got {len(whole)}.")
-    latents, commands = encode_rollouts(bundle.model, whole), torch.from_numpy(whole["commands"])
+    commands = torch.from_numpy(whole["commands"])
     horizon = min(horizon, latents.shape[1] - bundle.model.config.history)
     found: RolloutError = rollout_error(bundle.model, latents, commands, horizon)
     curves = {name: getattr(found, name).tolist() for name in ("model", "no_change", "shuffled")}
@@ -107,18 +126,17 @@ def _rollout(bundle: Bundle, test: Rollouts, horizon: int) -> dict[str, Any]:
 
 
 def draw_report(report: dict[str, Any], log: list[dict[str, float]], path: Path) -> None:
-    """Panels in a PNG: the losses, the rollout error against the horizon, what probes read, and what surprised (if the
-    report has `expectation`, from `expectation_report`).
+    """Panels in a PNG: the losses with the held-out errors, the rollout error against the horizon, what probes read,
+    what surprised (if the report has `expectation`, from `expectation_report`), and how plans are ordered (if it has
+    `ranks`, from `rank_summary`).
     """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, (losses, errors, probes, surprises) = plt.subplots(1, 4, figsize=(18, 4), dpi=120)
-    for name in ("prediction", "sigreg"):
-        losses.plot([row["step"] for row in log], [row[name] for row in log], label=name)
-    losses.set(xlabel="update", yscale="log", title="training losses")
+    figure, (losses, errors, probes, surprises, order) = plt.subplots(1, 5, figsize=(22, 4), dpi=120)
+    _draw_log(log, losses)
     rollout = report["rollout"]
     for name in ("model", "no_change", "shuffled"):
         errors.plot(np.arange(1, rollout["horizon"] + 1) * 0.1, rollout[name], label=name.replace("_", " "))
@@ -132,7 +150,8 @@ def draw_report(report: dict[str, Any], log: list[dict[str, float]], path: Path)
     probes.set_xticks(range(len(names)), names)
     probes.set(ylim=(0, 1), title="R² of probes, held out")
     _draw_expectation(report.get("expectation", {}), surprises)
-    for axes in (losses, errors, probes, surprises):
+    _draw_ranks(report.get("ranks"), order)
+    for axes in (losses, errors, probes, surprises, order):
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=7)
         axes.spines[["top", "right"]].set_visible(False)
@@ -140,6 +159,73 @@ def draw_report(report: dict[str, Any], log: list[dict[str, float]], path: Path)
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
+
+
+def _draw_log(log: list[dict[str, float]], axes: Any) -> None:
+    """Training losses, and the errors on held-out episodes, which say whether more updates would help."""
+    for name in ("prediction", "sigreg"):
+        axes.plot([row["step"] for row in log], [row[name] for row in log], linewidth=0.8, label=name)
+    judged = [row for row in log if "held_out_1" in row]
+    for name in [name for name in (judged[-1] if judged else ()) if name.startswith(("held_out", "no_change"))]:
+        style = ":" if name.startswith("no_change") else "-"
+        label = name.replace("held_out_", "held out, steps ahead: ").replace("no_change_", "if nothing moved: ")
+        axes.plot([row["step"] for row in judged], [row[name] for row in judged], style, marker=".", label=label)
+    axes.set(xlabel="update", yscale="log", title="losses, and held-out errors")
+
+
+def rank_summary(correlations: Sequence[float | None], plans: int) -> dict[str, Any]:
+    """Spearman's rho between imagined and real costs of `plans` random plans, one for each problem: all of them, and
+    their median and quartiles (None without a single one). None: it had no problem, or all plans cost the same.
+    """
+    found = [value for value in correlations if value is not None]
+    low, middle, high = np.quantile(found, (0.25, 0.5, 0.75)).tolist() if found else (None, None, None)
+    return {
+        "plans": plans,
+        "problems": len(found),
+        "rho": found,
+        "median": middle,
+        "quartiles": [low, high],
+    }
+
+
+def _draw_ranks(ranks: dict[str, Any] | None, axes: Any) -> None:
+    """One dot for each problem."""
+    axes.set(title="rank correlation of plans,\nimagined against real cost", ylim=(-1, 1))
+    if not ranks or not ranks["rho"]:
+        return
+    axes.plot(sorted(ranks["rho"]), "o", color="#4477aa", markersize=4)
+    axes.axhline(ranks["median"], color="#cc6677", label=f"median {ranks['median']:.2f}, n {ranks['problems']}")
+    axes.axhline(0.0, color="#999999", linestyle=":", label="chance")
+    axes.set(xlabel="problem, by its correlation")
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Processor, cores that this process may use, GPU (None without), and versions."""
+    names = []
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpu": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def commit(folder: Path) -> str | None:
+    """Short hash of the checkout that holds `folder`, with "-dirty" if files differ from it; None without one."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=7", "--exclude", "*"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:  # no git here
+        return None
+    return found.stdout.strip() or None
 
 
 def _draw_expectation(expectation: dict[str, Any], axes: Any) -> None:

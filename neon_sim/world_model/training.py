@@ -1,27 +1,31 @@
-"""Training a world model: so many updates, stopped and resumed to the bit."""
+"""Training a world model: so many updates, stopped and resumed to the bit, or so many minutes of a lent machine."""
 
 import io
 import json
 import math
+import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.interrupt import deferred_interrupt
 from neon_sim.world_model.command_space import command_space
 from neon_sim.world_model.config import LeWMConfig, lewm_config
-from neon_sim.world_model.dataset import Rollouts
-from neon_sim.world_model.lewm import LeWM
+from neon_sim.world_model.dataset import ResidentRollouts, Rollouts
+from neon_sim.world_model.lewm import LeWM, LeWMLoss
+from neon_sim.world_model.probe import rollout_error
 
 STATE_FILE: Final = "state.pt"
 LOG_FILE: Final = "log.jsonl"
+_JUDGED_WINDOWS, _JUDGED_STEPS = 64, 5  # held-out windows, and how far ahead their error is told
 
 
 @dataclass(frozen=True)
@@ -30,24 +34,31 @@ class WorldModelTraining:
 
     size: str = "xs"
     updates: int = 1000
+    minutes: float | None = None  # stop by the clock instead; such a run does not repeat to the bit
     batch: int = 32  # windows of positions + 1 moments
     learning_rate: float = 5e-4  # ours: ten times the published one, for a model a tenth as large
     weight_decay: float = 1e-3
-    warm_up: float = 0.03  # share of the updates
+    warm_up: float = 0.03  # share of the training
     max_grad_norm: float = 1.0
     held_out: float = 0.1  # share of the episodes
     checkpoint_every: int = 50  # updates
     log_every: int = 10
+    judge_every: int = 100  # updates from one held-out error to the next
+    prefix: bool = False  # also learn from action prefixes (Fast-LeWM)
+    resident_gb: float = 16.0  # pictures that may lie in a GPU's memory; more stay on the disk until they are drawn
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.updates, self.batch, self.checkpoint_every, self.log_every) < 1 or not 0 < self.held_out <= 0.5:
+        counts = (self.updates, self.batch, self.checkpoint_every, self.log_every, self.judge_every)
+        if min(counts) < 1 or not 0 < self.held_out <= 0.5:
             raise ValueError(f"Training wants counts of one or more and held_out in (0, 0.5], got {self}.")
+        if self.minutes is not None and not 0.0 < self.minutes < math.inf:
+            raise ValueError(f"minutes has to be above 0, got {self.minutes}. Leave it out to stop by updates.")
 
 
 def model_config(task: str, training: WorldModelTraining, image_size: int) -> LeWMConfig:
     """The size's config with the task's commands as actions. Raises ValueError for pictures of another size."""
-    config = lewm_config(training.size, action_dim=command_space(task).dim)
+    config = lewm_config(training.size, action_dim=command_space(task).dim, prefix=training.prefix)
     if config.image_size != image_size:
         raise ValueError(f"Size {training.size} sees {config.image_size} px, the rollouts have {image_size} px.")
     return config
@@ -57,14 +68,23 @@ class WorldModelTrainer:
     """Model, optimiser and random generators of one run; `folder` keeps its state and its log.
 
     The windows, SIGReg's directions and dropout are drawn from generators that the state holds, so a run that was
-    killed at any time ends with the weights of one that was not. (On a GPU dropout draws from the GPU's own, and the
-    end is another one of the same kind.)
+    killed at any time ends with the weights of one that was not. (On a GPU dropout draws from the GPU's own, matrices
+    are multiplied in bfloat16, and the end is another one of the same kind.)
     """
 
-    def __init__(self, config: LeWMConfig, training: WorldModelTraining, rollouts: Rollouts, folder: Path) -> None:
+    def __init__(
+        self,
+        config: LeWMConfig,
+        training: WorldModelTraining,
+        rollouts: Rollouts,
+        folder: Path,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         torch.manual_seed(training.seed)
         self.training, self.folder = training, folder
         self.train_set, self.test_set = rollouts.split(training.held_out)
+        if not len(self.test_set):
+            raise ValueError(f"{len(rollouts)} episodes are too few to hold {training.held_out:.0%} out. Record more.")
         self.model = LeWM(config)
         if config.proprio_dim:
             self.model.proprio.set_statistics(*self.train_set.proprio_statistics())
@@ -74,57 +94,123 @@ class WorldModelTrainer:
         self.rng = np.random.default_rng([training.seed, 31])
         self.generator = torch.Generator().manual_seed(training.seed)
         self.step = 0
+        self.seconds = 0.0  # spent up to the newest update, all pieces together
+        self._clock = clock
         folder.mkdir(parents=True, exist_ok=True)
 
+    @property
+    def done(self) -> float:
+        """Share of the training that is behind us, 0 to 1."""
+        if self.training.minutes is None:
+            return self.step / self.training.updates
+        return min(1.0, self.seconds / (60.0 * self.training.minutes))
+
     def run(self, device: str = "cpu", stop_at: int | None = None) -> bool:
-        """Train to the end, from where the folder's state is. Ctrl-C stops between two updates and saves.
+        """Train to the end, from where the folder's state is. Ctrl-C stops between two updates and saves. The model is
+        on the CPU in eval mode afterwards.
 
         stop_at: end there without saving, as a killed process does; for tests. Returns whether the training is done.
         """
+        if device != "cpu":
+            self.generator = torch.Generator(device).manual_seed(self.training.seed)
         self._restore()
         self.model.to(device).train()
         self._optimizer_to(device)
-        last = self.training.updates
-        with deferred_interrupt() as interrupt, tqdm(total=last, initial=self.step, desc="world model") as bar:
-            while self.step < last:
-                if stop_at is not None and self.step >= stop_at:
-                    return False
-                losses = self._update(device)
+        windows, judged = self._source(device), self._held_out(device)
+        begun = self._clock() - self.seconds
+        total = self.training.updates if self.training.minutes is None else None
+        with (
+            deferred_interrupt() as interrupt,
+            tqdm(total=total, initial=self.step, desc="world model", unit=" updates") as bar,
+            torch.backends.cudnn.flags(enabled=True, benchmark=device != "cpu"),
+        ):
+            while self.done < 1.0 and not interrupt.asked and self.step != stop_at:
+                loss = self._update(windows(), device)
+                self.seconds = self._clock() - begun
                 bar.update()
-                if self.step % self.training.log_every == 0 or self.step == last:
-                    self._log(losses)
-                    bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
-                if self.step % self.training.checkpoint_every == 0 or self.step == last or interrupt.asked:
-                    self._checkpoint()
-                if interrupt.asked and self.step < last:
-                    return False
+                self._note(loss, judged, bar, save=interrupt.asked)
         self.model.to("cpu").eval()
-        return True
+        return self.done >= 1.0
 
-    def _update(self, device: str) -> dict[str, float]:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.training.learning_rate * schedule(self.step, self.training)
+    def _source(self, device: str) -> Callable[[], dict[str, Tensor]]:
+        """What draws the next batch: from the disk, or from the GPU's memory if the pictures fit into it."""
+        fits = self.train_set.nbytes <= 1e9 * self.training.resident_gb
+        source = ResidentRollouts(self.train_set, device) if device != "cpu" and fits else self.train_set
         length = self.model.config.positions + 1
-        drawn = self.train_set.windows(self.rng, self.training.batch, length)
+        return lambda: source.windows(self.rng, self.training.batch, length)
+
+    def _held_out(self, device: str) -> dict[str, Tensor]:
+        """Windows of held-out episodes, the same ones whenever they are judged."""
+        config, rng = self.model.config, np.random.default_rng([self.training.seed, 37])
+        length = min(config.history + _JUDGED_STEPS, config.positions + 1)
+        return {name: value.to(device) for name, value in self.test_set.windows(rng, _JUDGED_WINDOWS, length).items()}
+
+    def _update(self, drawn: dict[str, Tensor], device: str) -> LeWMLoss:
+        """One step; nothing in it waits for a GPU. The losses are detached."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.training.learning_rate * self._rate()
         batch = {name: value.to(device) for name, value in drawn.items()}
         proprio = batch["proprio"] if self.model.config.proprio_dim else None
-        loss = self.model.loss(batch["frames"], batch["actions"], proprio, self.generator)
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=device != "cpu"):
+            loss = self.model.loss(batch["frames"], batch["actions"], proprio, self.generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.training.max_grad_norm)
         self.optimizer.step()
         self.step += 1
-        return {name: float(value.detach()) for name, value in loss._asdict().items()}
+        return LeWMLoss(*(value.detach() for value in loss))
+
+    def _rate(self) -> float:
+        if self.training.minutes is None:
+            return schedule(self.step, self.training)
+        return timed_schedule(self.done, self.training)
+
+    def _note(self, loss: LeWMLoss, judged: dict[str, Tensor], bar: Any, save: bool) -> None:
+        """Log, judge and save where it is time to."""
+        training, last = self.training, self.done >= 1.0
+        judge = self.step % training.judge_every == 0 or last
+        if judge or self.step % training.log_every == 0:
+            losses = {name: float(value) for name, value in loss._asdict().items()}
+            if not math.isfinite(losses["total"]):
+                raise ValueError(f"The loss of update {self.step} is {losses}. Begin anew with a lower learning rate.")
+            losses |= self._judge(judged) if judge else {}
+            self._log(losses)
+            bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
+        if save or last or self.step % training.checkpoint_every == 0:
+            self._checkpoint()
+
+    @torch.no_grad()
+    def _judge(self, judged: dict[str, Tensor]) -> dict[str, float]:
+        """Held-out squared error per latent entry one step and the last step ahead, and of saying that nothing moves.
+
+        Of the model as it will be used (no dropout, running statistics); draws nothing, so training goes on the same.
+        """
+        self.model.eval()
+        proprio = judged["proprio"] if self.model.config.proprio_dim else None
+        latents = self.model.encode(judged["frames"], proprio)
+        steps = latents.shape[1] - self.model.config.history
+        error = rollout_error(self.model, latents, judged["actions"], steps)
+        self.model.train()
+        return {
+            "held_out_1": float(error.model[0]),
+            f"held_out_{steps}": float(error.model[-1]),
+            "no_change_1": float(error.no_change[0]),
+            f"no_change_{steps}": float(error.no_change[-1]),
+        }
 
     def _log(self, losses: dict[str, float]) -> None:
         with open(self.folder / LOG_FILE, "a", encoding="utf-8") as file:
             file.write(json.dumps({"step": self.step} | losses) + "\n")
 
     def _optimizer_to(self, device: str) -> None:
+        """Move its state; on a GPU all weights are updated by one kernel, which counts the steps there as well."""
+        fused = device != "cpu"
+        for group in self.optimizer.param_groups:
+            group["fused"] = True if fused else None
         for state in self.optimizer.state.values():
             for name, value in state.items():
-                if torch.is_tensor(value) and name != "step":
-                    state[name] = value.to(device)
+                if torch.is_tensor(value):
+                    state[name] = value.to(device if fused or name != "step" else "cpu")
 
     def _settings(self) -> dict[str, Any]:
         return {"model": asdict(self.model.config), "training": asdict(self.training)}
@@ -139,6 +225,7 @@ class WorldModelTrainer:
             "generator": self.generator.get_state(),
             "torch_rng": torch.get_rng_state(),
             "step": self.step,
+            "seconds": self.seconds,
         }
         torch.save(state, buffer)
         replace_bytes(self.folder / STATE_FILE, buffer.getbuffer())
@@ -156,9 +243,12 @@ class WorldModelTrainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rng.bit_generator.state = state["rng"]
-        self.generator.set_state(state["generator"])
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        if state["generator"].shape == self.generator.get_state().shape:
+            self.generator.set_state(state["generator"])
+        else:  # the other kind of device began this run
+            self.generator.manual_seed(self.training.seed + self.step)
         torch.set_rng_state(state["torch_rng"])
-        self.step = int(state["step"])
         _keep_log(self.folder / LOG_FILE, self.step)
 
 
@@ -168,6 +258,14 @@ def schedule(step: int, training: WorldModelTraining) -> float:
     if step < warm:
         return (step + 1) / warm
     done = (step - warm) / max(1, training.updates - warm)
+    return 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def timed_schedule(done: float, training: WorldModelTraining) -> float:
+    """The same over a share of the time, 0 to 1: the first update is not for nothing."""
+    if done < training.warm_up:
+        return max(0.01, done / training.warm_up)
+    done = (done - training.warm_up) / (1.0 - training.warm_up)
     return 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * done))
 
 

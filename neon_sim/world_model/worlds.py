@@ -98,6 +98,16 @@ def step_world(
     return dict(obs), ended
 
 
+def without_pictures(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state of `env.get_state()` from which the same future follows, but no new picture is ever due: the last one is
+    repeated. For who tries plans in the simulator and looks at none; a third of a rollout's time was the camera's.
+    """
+    robot = state["robot"]
+    frames = robot["frames"]
+    never = frames["next_capture_s"] | {"camera": math.inf}
+    return {**state, "robot": robot | {"frames": frames | {"next_capture_s": never}}}
+
+
 def outcome(space: CommandSpace, seen: Moment) -> np.ndarray:
     """What a goal of this task is about: reach both palms (2, 3) m in the pelvis frame; navigate the pelvis and
     push_box the box, (1, 2) m over the floor of the world.

@@ -77,15 +77,22 @@ class Demo:
 def open_source(config: DataSourceConfig) -> EpisodeSource:
     """Open a file or a folder of *.hdf5 files; options: see `Hdf5Options`.
 
-    Raises FileNotFoundError if there are none, ValueError for a file that has neither layout.
+    Raises FileNotFoundError if there are none, ValueError if no file has one of the layouts; among files that
+    have, such a file is one bad episode.
     """
     options = options_of(config, Hdf5Options)
-    demos = [demo for path in find_files(config, "*.hdf5") for demo in _demos(path)]
+    paths = find_files(config, "*.hdf5")
+    found = {path: _demos(path) for path in paths}
+    if not any(found.values()):
+        raise ValueError(_odd(paths[0]))
+    demos = [demo for path in paths for demo in found[path] or [Demo(path, "/")]]
     measure, read = partial(_measure, options=options), partial(_read, config=config, options=options)
-    return ListedEpisodes(demos, measure, read, partial(_report, demos[0], config, options) if demos else None)
+    first = next(demos[0] for demos in found.values() if demos)
+    return ListedEpisodes(demos, measure, read, partial(_report, first, config, options))
 
 
 def _demos(path: Path) -> list[Demo]:
+    """Episodes of a file; none if it has another layout."""
     try:
         with h5py.File(path) as file:
             if "action" in file and "observations" in file:
@@ -93,12 +100,17 @@ def _demos(path: Path) -> list[Demo]:
             if "data" in file:
                 names = sorted(file["data"], key=lambda name: (len(name), name))  # demo_2 before demo_10
                 return [Demo(path, f"/data/{name}") for name in names]
-            raise ValueError(
-                f"{path} has the groups {sorted(file)}; ACT's files have 'action' and 'observations', robomimic's have "
-                "'data'."
-            )
+            return []
     except OSError:
         return [Demo(path, "/")]  # one bad episode, which says so when it is asked for
+
+
+def _odd(path: Path) -> str:
+    with h5py.File(path) as file:
+        return (
+            f"{path} has the groups {sorted(file)}; ACT's files have 'action' and 'observations', robomimic's have "
+            "'data' with demonstrations in it."
+        )
 
 
 def _report(demo: Demo, config: DataSourceConfig, options: Hdf5Options) -> MappingReport:

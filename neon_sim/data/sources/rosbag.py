@@ -30,6 +30,7 @@ from neon_sim.names import nearest
 try:
     from mcap.exceptions import McapError
     from mcap.reader import make_reader
+    from zstandard import ZstdError  # comes with mcap, which does not wrap it
 except ImportError as error:
     raise ImportError("MCAP files need mcap. Install it: pip install 'neon-sim[data]'") from error
 
@@ -135,7 +136,7 @@ def _read(path: Path, options: BagOptions) -> NeonEpisode:
                 value = decode(kind, message.data)
                 value = small_pictures([value])[0] if kind in _IMAGES else value
                 logs[channel.topic].append((message.log_time * 1e-9, value))
-        except McapError as error:
+        except (McapError, ZstdError) as error:
             raise ValueError(f"damaged MCAP file: {type(error).__name__} {error}") from error
     joint_pos = _on_grid(logs[topics.state], grid, options, topics.state)
     target = np.concatenate([joint_pos[1:], joint_pos[-1:]])

@@ -7,6 +7,7 @@ velocity, cut to the action space's limits; the arms are at home. "camera" is th
 Words: ID.txt where there is one, or the option `instruction`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -52,13 +53,16 @@ def open_source(config: DataSourceConfig) -> EpisodeSource:
     """
     options = options_of(config, StereoOptions)
     folder = Path(config.path)
-    clips = [_clip(folder, poses) for poses in find_files(config, "*.npz")]
+    videos: dict[str, Path] = {}
+    for path in sorted(folder.glob("**/*_rectified.mp4")):
+        videos.setdefault(path.name, path)
+    clips = [_clip(poses, videos) for poses in find_files(config, "*.npz")]
     return ListedEpisodes(clips, _measure, partial(_read, options=options))
 
 
-def _clip(folder: Path, poses: Path) -> StereoClip:
+def _clip(poses: Path, videos: Mapping[str, Path]) -> StereoClip:
     names = [f"{poses.stem}-{side}" for side in _SIDES]
-    left, right = (next(iter(sorted(folder.glob(f"**/{name}"))), poses.with_name(name)) for name in names)
+    left, right = (videos.get(name, poses.with_name(name)) for name in names)
     return StereoClip(poses, left, right)
 
 

@@ -231,10 +231,11 @@ def begin_denoising(
     num_steps: int,
     context: Tensor | None = None,
     generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
 ) -> Denoising:
     """A denoising of any head: one that computes its answer is held, a single action (B, A) over `num_steps`."""
     if isinstance(head, DenoisingHead):
-        return head.begin(features, context, generator)
+        return head.begin(features, context, generator, noise)
     return HeldChunk(hold(head(features), num_steps))
 
 

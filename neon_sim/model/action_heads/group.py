@@ -67,6 +67,7 @@ class G1ActionHead(nn.Module):
         generator: torch.Generator | None = None,
         guide: Guide | None = None,
         num_denoise_steps: int | None = None,
+        noise: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Fused features (B, hidden_size) -> normalised actions (B, T, dim).
 
@@ -80,12 +81,13 @@ class G1ActionHead(nn.Module):
             generator: where sampling heads draw their noise; None is torch's global generator.
             guide: sees and corrects the whole action at every denoising step, see Guide.
             num_denoise_steps: None for the config's.
+            noise: of `draw_noise`, where it is drawn already; the generator is not asked then.
 
         Raises:
             ValueError: something that the config needs is missing or misshapen, or a guide for a head that computes.
         """
         if self.samples:
-            process = self.begin(features, state=state, tokens=tokens, goal=goal, generator=generator)
+            process = self.begin(features, state=state, tokens=tokens, goal=goal, generator=generator, noise=noise)
             steps = self.config.num_denoise_steps if num_denoise_steps is None else num_denoise_steps
             return denoise(process, steps, guide)
         if guide is not None:
@@ -100,16 +102,31 @@ class G1ActionHead(nn.Module):
         tokens: Tensor | None = None,
         goal: Tensor | None = None,
         generator: torch.Generator | None = None,
+        noise: Mapping[str, Tensor] | None = None,
     ) -> Denoising:
         """A denoising of the whole action at time 0; `forward`'s arguments."""
         context = None if self.context is None else self.context(tokens, goal)
+        noise = self.draw_noise(features, generator) if noise is None else noise
         processes: list[Denoising] = []
         for name, head in self.heads.items():
+            drawn = noise.get(name)
             if isinstance(head, StateRelativeHead):
-                processes.append(head.begin(features, self._state(name, state), context, generator))
+                processes.append(head.begin(features, self._state(name, state), context, noise=drawn))
             else:
-                processes.append(begin_denoising(head, features, self.config.num_action_steps, context, generator))
+                processes.append(begin_denoising(head, features, self.config.num_action_steps, context, noise=drawn))
         return JoinedDenoising(processes, [_width(where) for where in self.parts.values()])
+
+    def draw_noise(self, like: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """What the heads that sample start from: name of the head -> (B, T, width) standard normal, in layout order.
+
+        As many rows as `like` (B, ...), in its dtype and on its device; {} where every head computes.
+        """
+        drawn = {}
+        for name, head in self.heads.items():
+            inner = head.inner_head if isinstance(head, StateRelativeHead) else head
+            if isinstance(inner, DenoisingHead):
+                drawn[name] = inner.draw_noise(like, generator)
+        return drawn
 
     def group_losses(self, predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
         """Unweighted masked MSE of every group: predicted, target (B, T, dim), mask (B, T) -> name -> scalar."""

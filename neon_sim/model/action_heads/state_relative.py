@@ -59,9 +59,10 @@ class StateRelativeHead(nn.Module):
         current_state: Tensor,
         context: Tensor | None = None,
         generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
     ) -> Denoising:
-        """The inner head's denoising, seen by a guide as absolute actions."""
-        inner = begin_denoising(self.inner_head, features, self.num_steps, context, generator)
+        """The inner head's denoising, seen by a guide as absolute actions; noise (B, T, A) is the inner head's."""
+        inner = begin_denoising(self.inner_head, features, self.num_steps, context, generator, noise)
         return ShiftedDenoising(inner, self._offset(features, current_state))
 
     def compute_loss(

@@ -1,6 +1,6 @@
 """What the vision-language models of the Qwen kind share: a clip and words in one chat turn, hidden states pooled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -91,11 +91,14 @@ class ChatBackbone(VideoBackbone):
         below = "" if adapter is None else source_fingerprint(adapter, None)
         return config_fingerprint(self.config, source_fingerprint(self.source, self.model_config), below)
 
-    def save_adapter(self, folder: str | Path) -> None:
-        """Write the LoRA adapter for `BackboneConfig.adapter`. Raises ValueError when there is none."""
+    def save_adapter(self, folder: str | Path, learned: Mapping[str, Tensor] | None = None) -> None:
+        """Write the LoRA adapter for `BackboneConfig.adapter`. Raises ValueError when there is none.
+
+        learned: the model's weights that are written, where it lies in shares on several processes; None is its own.
+        """
         if self.model is None or not hasattr(self.model, "peft_config"):
             raise ValueError("There is no adapter to save. Build with freeze_backbone=False, load, and train first.")
-        self.model.save_pretrained(str(folder))
+        self.model.save_pretrained(str(folder), state_dict=None if learned is None else dict(learned))
 
     def forward(self, frames: Tensor, instructions: list[str]) -> BackboneFeatures:
         """Encode clips (B, T, H, W, 3) uint8, oldest frame first; shorter clips repeat their oldest frame."""

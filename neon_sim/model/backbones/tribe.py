@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,11 @@ class TribeBackbone(VideoBackbone):
         super().__init__()
         if config.adapter is not None:
             raise ValueError("TRIBEv2 takes no LoRA adapter: its cross-modal transformer is what trains. Leave it out.")
+        if config.revision is not None:
+            raise ValueError(
+                f"TRIBEv2 has three encoders in three repositories: revision {config.revision!r} can be of one only. "
+                "Download the commits that you want, and name their folders in the config.json of `weights`."
+            )
         self.config, self.tribe = config, tribe
         self.sources = {name: str(getattr(tribe, f"{name}_encoder")) for name in MODALITIES}
         self.configs: dict[str, Any] = {name: read_config(self.sources[name]) for name in MODALITIES}
@@ -172,10 +178,11 @@ class TribeBackbone(VideoBackbone):
         return value.to(self.fusion.marks.device, torch.float32)
 
 
-def save_tribe(backbone: TribeBackbone, folder: Path) -> None:
+def save_tribe(backbone: TribeBackbone, folder: Path, learned: Mapping[str, Tensor] | None = None) -> None:
     """Write `config.json` and the cross-modal transformer; the encoders are named there, not copied.
 
     Encoders that lie in the folder are named relative to it, so that the whole can be moved.
+    learned: in place of the transformer's own weights of these names, where it lies in shares on several processes.
     """
     from safetensors.torch import save_file
 
@@ -186,7 +193,8 @@ def save_tribe(backbone: TribeBackbone, folder: Path) -> None:
             values[name] = str(Path(values[name]).relative_to(folder))
     (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n")
     partial = folder / (FUSION_FILE + ".partial")
-    save_file({name: value.contiguous() for name, value in backbone.fusion.state_dict().items()}, partial)
+    whole = backbone.fusion.state_dict() | dict(learned or {})
+    save_file({name: value.contiguous() for name, value in whole.items()}, partial)
     partial.replace(folder / FUSION_FILE)
 
 

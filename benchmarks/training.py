@@ -1,0 +1,182 @@
+"""Training: samples/s of NeonTrainer by preset, beside the same updates without any data work, in one process and two.
+
+    python benchmarks/training.py                       # about five minutes on two idle cores
+    python benchmarks/training.py --presets compact_reach --steps 2 --episodes 2
+
+Episodes are made up (noise, at the sizes of recorded ones), so that nothing has to be recorded first. "encoding" looks
+at every clip anew, as the first epoch does; "cached" has every clip's features in the cache, as later epochs do;
+"updates alone" repeats one batch that is in memory. Two processes have one thread each, one process all cores.
+RESULTS.md is written for all presets together, and by nothing smaller.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from report import write_report
+
+from neon_sim.data.data_soup import DataSoupConfig
+from neon_sim.data.source import DataSourceConfig
+from neon_sim.episode import NeonEpisode
+from neon_sim.g1.action_space import G1ActionSpace
+from neon_sim.names import nearest
+from neon_sim.training.config import PRESETS
+from neon_sim.training.train import NeonTrainer
+from neon_sim.training.train_config import TrainConfig
+
+COMPACT: Final = ("compact_reach", "compact_tasks", "compact_flow", "compact_wholebody")
+WARM_UP: Final = 2  # steps that are not counted
+STEPS_OF_EPISODE: Final = 128  # 8 samples
+
+
+def write_data(folder: Path, control_mode: str, episodes: int) -> Path:
+    """Made-up episodes with what `agents/collect.py --sensors proprio camera lidar audio` records."""
+    folder.mkdir(parents=True, exist_ok=True)
+    width = G1ActionSpace(control_mode).dim
+    for number in range(episodes):
+        rng = np.random.default_rng(number)
+        seen: dict[str, np.ndarray] = {
+            "camera": rng.integers(0, 256, (STEPS_OF_EPISODE, 128, 128, 3), dtype=np.uint8),
+            **{
+                name: rng.normal(0.0, 0.1, (STEPS_OF_EPISODE, size)).astype(np.float32)
+                for name, size in (("proprio", 125), ("eef", 14), ("lidar", 3072), ("audio", 5120))
+            },
+        }
+        actions = rng.uniform(-1.0, 1.0, (STEPS_OF_EPISODE, width)).astype(np.float32)
+        episode = NeonEpisode(seen, actions, instruction=f"made up {number}", control_mode=control_mode)
+        episode.save(folder / f"episode_{number:04d}.npz", compress=False)
+    return folder
+
+
+def config_of(preset: str, folder: Path, episodes: int, name: str, cached: bool) -> TrainConfig:
+    """A preset on made-up data in `folder`, which are written there if they are missing."""
+    config = PRESETS[preset]()
+    data = folder / str(config.model.control_mode)
+    if not data.exists():
+        write_data(data, str(config.model.control_mode), episodes)
+    return replace(
+        config,
+        data=DataSoupConfig([DataSourceConfig("made up", "neon_sim", str(data))], validation_share=0.0),
+        output_dir=str(folder / preset / name),
+        feature_cache=str(folder / "features") if cached else None,
+        max_steps=100_000,
+    )
+
+
+def rate_of(trainer: NeonTrainer, steps: int, alone: bool = False) -> float:
+    """Samples/s of all processes over so many steps. alone: of the updates, with one batch again and again."""
+    stream = trainer._micro_batches()
+    batch = next(stream)
+    for _ in range(WARM_UP):
+        trainer.update(batch if alone else next(stream))
+    trainer.team.wait()
+    start_s = time.perf_counter()
+    for _ in range(steps):
+        trainer.update(batch if alone else next(stream))
+    trainer.team.wait()
+    config = trainer.config
+    samples = steps * config.batch_size * config.gradient_accumulation * trainer.team.size
+    return samples / (time.perf_counter() - start_s)
+
+
+def figures_of(preset: str, folder: Path, episodes: int, steps: int) -> dict[str, float]:
+    """Samples/s of one process, in turn: encoding, cached, and the updates alone."""
+    encoding = NeonTrainer(config_of(preset, folder, episodes, "encoding", cached=False), progress=False)
+    cached = NeonTrainer(config_of(preset, folder, episodes, "cached", cached=True), progress=False)
+    for batch in (cached.soup.each()[first : first + 64] for first in range(0, len(cached.soup), 64)):
+        windows = cached.soup.readable(batch)
+        frames = [window.frames for window in windows if window.frames is not None]
+        cached.encode(torch.from_numpy(np.stack(frames)), [window.instruction for window in windows])
+    return {
+        "encoding_samples_per_s": rate_of(encoding, steps),
+        "cached_samples_per_s": rate_of(cached, steps),
+        "updates_alone_samples_per_s": rate_of(cached, steps, alone=True),
+    }
+
+
+def pair_rate(preset: str, folder: Path, episodes: int, steps: int) -> float:
+    """Samples/s of two processes together, from the cache.
+
+    Raises RuntimeError if one of them fails.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    team = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, __file__, "--share", str(folder), "--presets", preset]
+    line += ["--episodes", str(episodes), "--steps", str(steps)]
+    both = [
+        subprocess.Popen(line, env={**os.environ, **team, "RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    said = [process.communicate()[0] for process in both]
+    if any(process.returncode for process in both):
+        raise RuntimeError(f"One of two training processes ended with {[process.returncode for process in both]}.")
+    return float(json.loads(said[0].splitlines()[-1]))
+
+
+def share(preset: str, folder: Path, episodes: int, steps: int) -> None:
+    """One of two processes; the leading one prints the rate of both."""
+    torch.set_num_threads(1)
+    trainer = NeonTrainer(config_of(preset, folder, episodes, "pair", cached=True), progress=False)
+    rate = rate_of(trainer, steps)
+    if trainer.team.leads:
+        print(json.dumps(rate), flush=True)
+
+
+def main() -> None:
+    """Measure, print and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", nargs="+", default=list(COMPACT), help=f"some of {', '.join(COMPACT)}")
+    parser.add_argument("--steps", type=int, default=20, help="optimiser steps of each measurement")
+    parser.add_argument("--episodes", type=int, default=24, help="made-up ones, 8 samples each")
+    parser.add_argument("--share", type=Path, help=argparse.SUPPRESS)  # one of two processes of this very script
+    args = parser.parse_args()
+    for preset in args.presets:
+        if preset not in COMPACT:
+            raise SystemExit(str(nearest("compact preset", preset, COMPACT)))
+    if args.steps < 1 or args.episodes < 2:
+        parser.error(f"--steps wants at least 1 and --episodes 2, got {args.steps} and {args.episodes}.")
+    if args.share:
+        share(args.presets[0], args.share, args.episodes, args.steps)
+        return
+    figures: dict[str, dict[str, float]] = {}
+    header = ["preset", "samples/s, encoding", "cached", "of updates alone", "two processes", "of one"]
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        for preset in args.presets:
+            found = figures_of(preset, Path(place), args.episodes, args.steps)
+            found["two_processes_samples_per_s"] = pair_rate(preset, Path(place), args.episodes, args.steps)
+            figures[preset] = found
+            rows.append([preset, *cells(found)])
+            print("  ".join(f"{title}: {cell}" for title, cell in zip(header, rows[-1], strict=True)), flush=True)
+    if tuple(args.presets) == COMPACT:
+        settings = {"steps": args.steps, "episodes": args.episodes, "threads": torch.get_num_threads()}
+        write_report("training", {**figures, "settings": settings}, header, rows, datetime.date.today().isoformat())
+
+
+def cells(found: dict[str, float]) -> list[str]:
+    """One row of the table, as text."""
+    cached = found["cached_samples_per_s"]
+    return [
+        f"{found['encoding_samples_per_s']:.0f}",
+        f"{cached:.0f}",
+        f"{cached / found['updates_alone_samples_per_s']:.2f}",
+        f"{found['two_processes_samples_per_s']:.0f}",
+        f"{found['two_processes_samples_per_s'] / cached:.2f}",
+    ]
+
+
+if __name__ == "__main__":
+    main()
