@@ -49,6 +49,7 @@ SIM: Final = "sim-bridge"
 DATASET: Final = "dataset"  # folder in OUT
 DATASET_VERSION: Final = "v3.0"
 _BRIDGE_STARTS_S: Final = 60.0
+_HANGING_RAMP_S: Final = 2.0  # from limp to standing, in the gantry
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -98,12 +99,20 @@ def _refuse_wrong(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
         parser.error(f"--episodes must be at least 1, got {args.episodes}")
 
 
+def hangs(args: argparse.Namespace) -> bool:
+    """Whether the simulated robot hangs in its gantry until it is armed: in real time a free one would have fallen."""
+    return args.robot == SIM and args.path == "low_level" and not args.lock_step and not args.no_start
+
+
 def robot_config(args: argparse.Namespace, sensors: Sequence[str]) -> RobotConfig:
     """Where the robot is and how it is commanded. sensors: of the env."""
     if args.robot == SIM:
         clock = "lock_step" if args.lock_step else "real_time"
         senses = [name for name in sensors if name in SENSE_NAMES]
         config = sim_bridge(1 if args.domain is None else args.domain, args.path, clock, senses)
+        if hangs(args):  # limp until it is armed: a pose that is not home, from which it must not jump
+            stop = replace(config.control.stop, ramp_s=_HANGING_RAMP_S)
+            config = replace(config, control=replace(config.control, stop=stop))
     else:
         link = LinkConfig(args.domain or 0, local_address(args.robot), allow_network=True)
         config = RobotConfig(link=link, control=ControlConfig(path=args.path), senses=stock_senses(args.camera))
@@ -121,10 +130,14 @@ def local_address(host: str) -> str:
     """The address of this machine on the network on which `host` is.
 
     Raises:
-        OSError: no way there.
+        ValueError: nothing of that name, or no way there.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect((host, 9))  # sends nothing: it only asks for the route
+        try:
+            probe.connect((host, 9))  # sends nothing: it only asks for the route
+        except OSError as error:
+            known = "Give sim-bridge, or the address of a robot on a network of this machine, such as 192.168.123.161."
+            raise ValueError(f"--robot {host}: {error}. {known}") from error
         return str(probe.getsockname()[0])
 
 
@@ -144,7 +157,7 @@ def bridge(
     command += ["--lock-step", "--lock-step-s", "0.02"] if args.lock_step else []
     command += ["--senses", *(name for name in SENSES if name in sensors)]
     if args.path == "low_level":
-        command += ["--start", "released"] + ([] if args.lock_step else ["--gantry"])
+        command += ["--start", "released"] + (["--gantry"] if hangs(args) else [])
     # In a session of its own: Ctrl-C is for this program, which lowers the robot; a robot does not vanish with it.
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
@@ -168,7 +181,7 @@ def arm(env: NeonG1RealEnv, args: argparse.Namespace, simulated: subprocess.Pope
     if args.robot != SIM and input("Type ARM to arm the robot, anything else to leave it: ").strip() != "ARM":
         return False
     env.robot.arm(args.gantry)
-    if simulated is not None and args.path == "low_level" and not args.lock_step:
+    if simulated is not None and hangs(args):
         assert simulated.stdin is not None
         print(json.dumps({"hang": False}), file=simulated.stdin, flush=True)
         time.sleep(1.0)  # it finds its feet

@@ -193,12 +193,23 @@ def test_a_wrong_command_line_is_refused(arguments, words, capsys):
 
 def test_a_simulation_stays_on_loopback_and_a_robot_is_found_by_its_route():
     sim = robot_config(parse(["--policy", "zero", "--robot", "sim-bridge", "--domain", "7"]), ("proprio",))
-    assert sim.link.on_loopback and sim.link.domain == 7 and sim.control == sim_bridge().control
+    assert sim.link.on_loopback and sim.link.domain == 7 and sim.control.limits == sim_bridge().control.limits
     assert local_address("127.0.0.1") == "127.0.0.1"
     near = robot_config(parse(["--policy", "zero", "--robot", "127.0.0.1", "--path", "high_level"]), ())
     assert near.link.domain == 0 and near.control.path == "high_level" and near.control.stop.ramp_s == 3.0
     assert near.control.limits.leg_speed is None
     assert len(BOXES) == 4
+
+
+def test_a_simulated_robot_that_hangs_limp_ramps_up_and_one_that_stands_does_not():
+    given = ["--policy", "zero", "--robot", "sim-bridge"]
+    for more, ramp_s in (([], 2.0), (["--lock-step"], 0.0), (["--no-start"], 0.0), (["--path", "high_level"], 0.0)):
+        assert robot_config(parse([*given, *more]), ()).control.stop.ramp_s == ramp_s
+
+
+def test_a_robot_without_a_route_is_said_in_words(tmp_path, capsys):
+    assert main(["--policy", "zero", "--robot", "nowhere.invalid", "--out", str(tmp_path)]) == 1
+    assert "--robot nowhere.invalid" in (said := capsys.readouterr().err) and "sim-bridge" in said
 
 
 def test_a_robot_has_its_own_senses_and_a_simulation_those_that_are_asked_for():
@@ -279,6 +290,14 @@ def test_a_policy_runs_on_the_simulated_robot_and_its_episode_is_kept(tmp_path, 
     assert len(commands(tmp_path / "commands.jsonl")) == 30
     said = capsys.readouterr().out
     assert said.count("ok ") == 8 and "30 steps; the robot is running" in said and "Kept as episode 0 of" in said
+
+
+@pytest.mark.slow
+def test_in_real_time_it_comes_out_of_the_gantry_and_stands(tmp_path, capsys):
+    """Limp in the gantry until it is armed; a jump to its pose from there would stop it for joint speed."""
+    arguments = ["--policy", "zero", "--robot", "sim-bridge", "--steps", "50", "--domain", "95"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert "50 steps; the robot is running" in capsys.readouterr().out
 
 
 @pytest.mark.slow
