@@ -301,6 +301,7 @@ def tip_over(world: WalkWorld, row: int) -> None:
 
 def test_a_fall_begins_one_robot_anew_and_leaves_the_others_alone():
     world, twin = make(), make()
+    began = world.steps.copy()
     for _ in range(3):
         world.step(nothing(world))
         twin.step(nothing(twin))
@@ -317,9 +318,30 @@ def test_a_fall_begins_one_robot_anew_and_leaves_the_others_alone():
     np.testing.assert_array_equal(truth.pos_w[2, :2], 0.0)
     assert HEIGHT_RANGE[0] <= truth.pos_w[2, 2] - 0.005 <= HEIGHT_RANGE[1]
     np.testing.assert_array_equal(world.orders.command[2, :3], 0.0)
-    np.testing.assert_array_equal(world.steps, np.where(rest, 4, 0))
+    np.testing.assert_array_equal(world.steps, np.where(rest, began + 4, 0))
     assert world.stepper.memory.phase[2] == gait.REST_PHASE and not world.stepper.memory.action[2].any()
     assert (world.tally.falls, world.tally.steps, twin.tally.falls) == (1, 4, 0)
+
+
+def test_a_robot_whose_physics_breaks_down_begins_anew_and_spoils_nothing():
+    world, before = make(QUIET), make(QUIET)
+    start = 8 + len(MOVING)
+    world.physics.state[2, start + 2] = 3e4  # m/s upward
+    world.physics.state[5, start + 8] = 1e3  # rad/s of a joint
+    outcome, healthy = world.step(nothing(world)), before.step(nothing(before))
+    assert outcome.fell.tolist() == [row in (2, 5) for row in range(8)]
+    assert not healthy.fell.any() and np.abs(healthy.reward).max() < 1.0
+    assert np.abs(outcome.reward).max() <= 10.0 and (outcome.reward[[2, 5]] < -5.0).all()
+    others = ~outcome.fell
+    assert (outcome.reward[others] == healthy.reward[others]).all()
+    observation, critic = world.observe()
+    assert np.abs(observation[:, :80]).max() < 50.0 and np.isfinite(critic).all()
+    assert np.linalg.norm(world.velocity(), axis=1).max() < 1.0
+
+
+def test_episodes_do_not_all_end_together():
+    world = make()
+    assert len(set(world.steps.tolist())) == world.config.count and world.steps.max() < 1000
 
 
 def test_time_runs_out_without_a_fall():
@@ -399,6 +421,7 @@ def test_upright_is_against_gravity_and_not_across_the_floor():
         quat = euler_to_quat(np.array([roll, pitch, 0.0]) * float(upright))
         np.testing.assert_allclose(quat_to_matrix(quat) @ (0, 0, -1), down_w if upright else (0, 0, -1), atol=1e-3)
         joint_pos = world.physics.truth().joint_pos
+        joint_pos[:, 12:15] = 0.0  # a bent waist would tilt the torso by itself
         world.physics.place(np.array([0]), np.array([[0.0, 0.0, 1.5]]), quat[None], joint_pos)
         world.step(nothing(world))
         tilts.append(world.tally.terms["tilt"])

@@ -24,6 +24,9 @@ from neon_sim.walking.rewards import RewardWeights, Step, reward_terms, total_re
 FORGIVING_S: Final = 1.2  # how long after a punch's beginning the rewards forgive
 _BLAMED_S: Final = 3.0  # how long after it a fall is put down to it
 _EMA: Final = CONTROL_DT / 0.4
+# Nothing real is as fast: the solver has broken down, about once in twenty million steps of its few iterations.
+_BROKEN: Final = {"velocity_w": 20.0, "gyro": 100.0, "joint_vel": 200.0}  # m/s, rad/s, rad/s
+_REWARD_LIMIT: Final = 10.0  # of a step either way: a fall is -6
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,12 @@ class WalkWorld:
         self.stepper = Stepper(count, gains)
         self.arms, self.orders, self.blows = Arms(count), Orders(count), Blows(count)
         self.difficulty, self.tally = Difficulty(), Tally()
-        self.steps = self.rng.integers(0, self._episode_steps, count)
+        self.steps = np.zeros(count, dtype=np.int64)
         self._rank = np.arange(count)[::-1] / count  # who is punched first as the share grows
         self._slow = np.zeros((count, 3))
         self._action = np.zeros((count, ACTION_SIZE))
         self._reset(np.arange(count))
+        self.steps[:] = self.rng.integers(0, self._episode_steps, count)  # they do not all end together
         self._look()
 
     @property
@@ -116,7 +120,7 @@ class WalkWorld:
         forgiving = (self.blows.since_punch < FORGIVING_S).astype(float)
         how = self.difficulty
         reward = total_reward(terms, self.config.weights, forgiving, fell, how.gentle, how.strict)
-        reward = np.nan_to_num(reward)
+        reward = np.nan_to_num(reward, nan=-_REWARD_LIMIT).clip(-_REWARD_LIMIT, _REWARD_LIMIT)
         self._count(terms, fell)
         self.steps += 1
         timed_out = ~fell & (self.steps >= self._episode_steps)
@@ -282,10 +286,13 @@ class WalkWorld:
         )
 
     def _fallen(self, step: Step) -> np.ndarray:
-        """(B,) bool: too low over the lower foot, too far from upright, or no number at all."""
+        """(B,) bool: too low over the lower foot, too far from upright, faster than anything real, or no number."""
         upright = -step.gravity_b[:, 2]
         height = step.truth.pos_w[:, 2] - step.truth.foot_pos_w[..., 2].min(axis=1).clip(max=0.3)
-        return (height < self.config.fall_height) | (upright < self.config.fall_cosine) | ~np.isfinite(upright)
+        low = (height < self.config.fall_height) | (upright < self.config.fall_cosine) | ~np.isfinite(upright)
+        for name, limit in _BROKEN.items():
+            low |= ~(np.abs(getattr(step.truth, name)).max(axis=1) <= limit)
+        return low
 
     def _count(self, terms: Mapping[str, np.ndarray], fell: np.ndarray) -> None:
         tally = self.tally
