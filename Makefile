@@ -16,8 +16,11 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -x -q -n $(JOBS) --dist loadscope $(ARGS)
 
-slow soak: $(STAMP)
-	$(BIN)/python -m pytest -q -m $@ $(ARGS)
+slow: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+soak: $(STAMP)
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 dds-soak: $(STAMP)
 	$(BIN)/python benchmarks/dds_soak.py $(ARGS)
@@ -31,6 +34,8 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/step_rate.py
 	$(BIN)/python benchmarks/vector_rate.py
 	$(BIN)/python benchmarks/sensors.py
+	$(BIN)/python benchmarks/neonbench.py
+	$(BIN)/python benchmarks/neonbench.py --experts
 	$(BIN)/python benchmarks/data.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/dds_loop.py

@@ -35,7 +35,8 @@ HUES: Final = ((94, 178, 232), (240, 160, 75), (110, 200, 140), (225, 110, 120),
 STEPS: Final = {"stand": 40, "walk": 170, "track": 120, "wave": 45, "look_at": 60, "navigate": 130, "push_box": 170}
 SEEDS: Final = {"follow_voice": 9}  # of the episodes that are shown; 4 for the rest
 CHUNK: Final = 16
-ROOM: Final = RoomConfig("train", seed=1)
+NEAR: Final = (-1.0, 4.0, -3.5, 3.5)  # m: a small room shows more of itself
+ROOM: Final = RoomConfig("train", seed=1, clear=NEAR)
 LIDAR_RANGE_M: Final = 7.0
 WRIST_STEP: Final = 32  # the hands are on their way then, and have more to see
 SENSE_STEPS: Final = 110  # of lifting the box: it is in the air by then
@@ -274,7 +275,7 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     panels = [task_panel(name, VIEWS.get(name, View()), SEEDS.get(name, 4)) for name in tqdm(TASKS, desc="tasks")]
-    room = task_panel("walk", ROOM_VIEW, scene=RoomConfig("test", seed=5, furniture=12))
+    room = task_panel("walk", ROOM_VIEW, scene=RoomConfig("test", seed=5, furniture=12, clear=NEAR))
     panels.append(room._replace(name="a room", words="walls, floor and furniture, from a seed"))
     sheet(panels, sense_panels()).save(args.out / "tasks.png", optimize=True)
     table, written = task_table(), [args.out / "tasks.png", args.out / "tasks.md"]

@@ -28,6 +28,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import neon_sim  # noqa: F401  registers NeonG1-v0
+from neon_sim.cells import LASTING
 from neon_sim.env_config import SENSORS
 from neon_sim.eval.evaluate import EvaluationJob, build_policy
 from neon_sim.inference.chunking import BLEND_SCHEDULES, ChunkingConfig, delay_steps
@@ -51,7 +52,6 @@ from neon_sim.walker import HEIGHT_RANGE
 PANEL = 240  # px, side of a sense's panel
 LIDAR_RANGE_M = 4.0
 EVERY = 2  # control steps per video frame: 25 pictures a second
-ENDLESS = ("stand", "walk")  # tasks that go on after success, until time is up
 
 
 class Film:
@@ -124,7 +124,7 @@ def play(env: Any, policy: Any, seed: int, episodes: int, film: Film) -> None:
             used += 1
             slowed += bool(info["safety"]["speed"])
             policy.observe(obs, info["time_s"])
-            over, step = terminated or truncated or (info["success"] and env.config.task not in ENDLESS), step + 1
+            over, step = terminated or truncated or (info["success"] and env.config.task not in LASTING), step + 1
         end = "done" if info["success"] else "not done"
         print(f'"{info["instruction"]}": {end} after {step / 50:.1f} s; safety slowed {slowed} of {step} steps')
 

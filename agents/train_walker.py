@@ -4,7 +4,8 @@
     python agents/train_walker.py --preset tiny         # two minutes, shows learning
     python agents/train_walker.py --out runs/walker     # stopped? The same command goes on exactly where it was
 
-Writes OUT/walker.npz (the walker), OUT/checkpoint.pt, OUT/log.jsonl and TensorBoard events.
+Ctrl-C ends the iteration, saves and stops. Writes OUT/walker.npz (the walker), OUT/checkpoint.pt, OUT/hours.json (what
+all of it took so far), OUT/log.jsonl and TensorBoard events.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,7 @@ from tqdm import tqdm
 from neon_sim.locomotion.network import save_weights
 from neon_sim.locomotion.stepper import ACTION_SIZE, CONTROL_DT, OBSERVATION_SIZE
 from neon_sim.names import nearest
+from neon_sim.training.interrupt import Interrupt, deferred_interrupt
 from neon_sim.training.ppo import PPOConfig
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.walker_run import WalkerRun
@@ -87,7 +91,10 @@ def find_gains(config: TrainConfig, folder: Path) -> np.ndarray:
             bar.set_postfix_str(f"score {score:.2f}, upright {upright_s:.1f} s")
 
         gains = search_gains(config.search, config.world, config.seed, report)
-    np.save(path, gains)
+    partial = path.with_suffix(".partial")
+    with open(partial, "wb") as file:
+        np.save(file, gains)
+    os.replace(partial, path)
     return gains
 
 
@@ -107,20 +114,57 @@ def ppo_at(config: TrainConfig, steps_m: float) -> PPOConfig:
     )
 
 
-def train(config: TrainConfig, folder: Path) -> WalkerRun:
-    """Search, then learn until the steps are done; saves as it goes, and goes on from what the folder holds."""
+class Hours:
+    """How long a folder's training took so far: this command, and what the folder says of those before it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path, self._began = folder / "hours.json", time.monotonic()
+        self._before = float(json.loads(self._path.read_text())) if self._path.exists() else 0.0
+
+    def now(self) -> float:
+        """Hours up to this moment."""
+        return self._before + (time.monotonic() - self._began) / 3600.0
+
+    def write(self) -> None:
+        """Keep them for the command that goes on."""
+        write_whole(self._path, json.dumps(self.now()))
+
+
+def train(config: TrainConfig, folder: Path) -> bool:
+    """Search, then learn until the steps are done; saves as it goes, and goes on from what the folder holds.
+
+    Returns False after Ctrl-C or SIGTERM, with everything saved.
+    """
+    hours = Hours(folder)
+    gains = find_gains(config, folder)
+    if not (folder / "checkpoint.pt").exists():
+        hours.write()  # of the search
+    with closing(WalkWorld(config.world, gains, config.seed)) as world, deferred_interrupt() as interrupt:
+        run = WalkerRun(world, SIZES, config.ppo, config.horizon, config.seed)
+        resume(run, folder)
+        world.tally = Tally()  # what is collected anew was counted before
+        learn(run, world, config, folder, lambda: save(run, folder, config, gains, hours), interrupt)
+    if interrupt.asked:
+        return False
+    finish(run, folder, config, gains, hours)
+    return True
+
+
+def learn(
+    run: WalkerRun,
+    world: WalkWorld,
+    config: TrainConfig,
+    folder: Path,
+    keep: Callable[[], None],
+    interrupt: Interrupt,
+) -> None:
+    """Iterate until the steps are done or somebody asks for the end; calls `keep` as it goes and when it ends."""
     from torch.utils.tensorboard import SummaryWriter
 
-    gains = find_gains(config, folder)
-    world = WalkWorld(config.world, gains, config.seed)
-    run = WalkerRun(world, SIZES, config.ppo, config.horizon, config.seed)
-    hours = resume(run, folder)
-    world.tally = Tally()  # what is collected anew was counted before
-    writer = SummaryWriter(str(folder), purge_step=run.steps)
-    total = round(config.steps_m * 1e6)
-    began = saved = time.monotonic()
-    with tqdm(total=total, initial=run.steps, unit="step", unit_scale=True, desc="policy", smoothing=0.05) as bar:
-        while run.steps < total:
+    total, kept_steps, kept_s = round(config.steps_m * 1e6), run.steps, time.monotonic()
+    bar = tqdm(total=total, initial=run.steps, unit="step", unit_scale=True, desc="policy", smoothing=0.05)
+    with bar, closing(SummaryWriter(str(folder), purge_step=run.steps)) as writer:
+        while run.steps < total and not interrupt.asked:
             world.difficulty = difficulty_at(config.course, run.steps / 1e6)
             run.configure(ppo_at(config, run.steps / 1e6))
             before = run.steps
@@ -128,41 +172,44 @@ def train(config: TrainConfig, folder: Path) -> WalkerRun:
             bar.update(run.steps - before)
             log(folder, writer, run.steps, logged | {"punch": world.difficulty.punch})
             bar.set_postfix_str(f"falls/min {logged['falls_per_min']:.2f}, reward {logged['reward']:.3f}")
-            now = time.monotonic()
-            if now - saved > config.save_every_s or run.steps >= total:
-                save(run, folder, config, gains, hours + (now - began) / 3600.0)
-                saved = now
-    writer.close()
-    world.close()
-    hours = float(json.loads((folder / "hours.json").read_text()))
-    finish(run, folder, config, gains, hours)
-    return run
+            if time.monotonic() - kept_s > config.save_every_s:
+                keep()
+                kept_steps, kept_s = run.steps, time.monotonic()
+    if run.steps > kept_steps:
+        keep()
 
 
-def save(run: WalkerRun, folder: Path, config: TrainConfig, gains: np.ndarray, hours: float) -> None:
+def save(run: WalkerRun, folder: Path, config: TrainConfig, gains: np.ndarray, hours: Hours) -> None:
     """What `resume` needs, and the walker as it is now."""
-    (folder / "hours.json").write_text(json.dumps(hours))
+    hours.write()
     run.save(folder / "checkpoint.pt")
-    save_weights(folder / "walker.npz", run.export(gains, provenance(config, run.steps, hours)))
+    save_weights(folder / "walker.npz", run.export(gains, provenance(config, run.steps, hours.now())))
 
 
-def finish(run: WalkerRun, folder: Path, config: TrainConfig, gains: np.ndarray, hours: float) -> None:
+def finish(run: WalkerRun, folder: Path, config: TrainConfig, gains: np.ndarray, hours: Hours) -> None:
     """Measure how fast the walker goes for each command, and write it with that table."""
     print("measuring how fast it goes for each command")
-    weights = run.export(gains, provenance(config, run.steps, hours))
-    weights = calibrate(weights, config.calibration, config.world, config.course[-1][1], config.seed)
+    weights = calibrate(run.export(gains, ""), config.calibration, config.world, config.course[-1][1], config.seed)
+    weights = replace(weights, note=provenance(config, run.steps, hours.now()))
     save_weights(folder / "walker.npz", weights)
 
 
-def resume(run: WalkerRun, folder: Path) -> float:
-    """Go on from the folder's checkpoint if it has one; returns the hours spent so far. What was logged later goes."""
+def resume(run: WalkerRun, folder: Path) -> None:
+    """Go on from the folder's checkpoint if it has one. What was logged later goes, and a line that was cut short."""
     if not (folder / "checkpoint.pt").exists():
-        return 0.0
+        return
     run.load(folder / "checkpoint.pt")
     path = folder / "log.jsonl"
-    kept = [line for line in path.read_text().splitlines(keepends=True) if json.loads(line)["steps"] <= run.steps]
-    path.write_text("".join(kept))
-    return float(json.loads((folder / "hours.json").read_text()))
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["steps"] <= run.steps]
+    write_whole(path, "".join(kept))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that who is killed meanwhile leaves the old text or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
 
 
 def episode_figures(world: WalkWorld) -> dict[str, float]:
@@ -208,7 +255,12 @@ def main() -> None:
     except ValueError as error:
         raise SystemExit(str(error)) from None
     torch.set_num_threads(1)
-    train(config, folder)
+    try:
+        done = train(config, folder)
+    except KeyboardInterrupt:  # of the search for gains, which begins anew, or of the measurement at the end
+        done = False
+    if not done:
+        raise SystemExit(f"\nStopped; what was learned is in {folder}. The same command goes on.")
 
 
 if __name__ == "__main__":

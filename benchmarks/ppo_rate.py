@@ -1,6 +1,6 @@
 """Control steps per second of the walker's training: physics alone, the world, our PPO and stable-baselines3's.
 
-    python benchmarks/ppo_rate.py                 # 512 robots, a few minutes on an idle machine; writes RESULTS.md
+    python benchmarks/ppo_rate.py                 # 512 robots, all cores, a few idle minutes; writes RESULTS.md
     python benchmarks/ppo_rate.py --preset tiny   # a quick look; writes nothing
 
 Wall clock, every robot's control step counted. What is compared takes turns, so that a busy moment hits all alike, and
@@ -237,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rates = measure(make_runs(preset, args.threads), preset.rounds)
     header, rows = ["", "control steps/s", "of the physics", "of stable-baselines3"], compare(rates)
     print(table(header, rows))
-    if args.preset == "full":
+    if args.preset == "full" and args.threads == cpu_count():
         figures = {**asdict(preset), "threads": args.threads, "steps_per_s": rates}
         write_report("ppo_rate", figures, header, rows, datetime.date.today().isoformat())
 

@@ -117,7 +117,7 @@ def bare_rays(robot: SimRobot, config: LidarConfig, count: int) -> Call:
 def vector_cases(env: NeonG1Env, robot: SimRobot) -> dict[str, Case]:
     """Senses of a few numbers; microseconds each, so that no ratio is taken except where MuJoCo does the work."""
     data, model = robot.data, robot.model
-    clock = iter(range(1 << 40))
+    clock = iter(range(1, 1 << 40))  # not from 0, the instant of the reset, at which nothing more is to be heard
 
     def hear() -> None:
         robot.sensor("audio").capture(data, data.time + 0.02 * next(clock))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from tour_run import RunResult
+from tour_record import TIMES, VENDOR_GYRO, VENDOR_JOINT_SPEED, RunResult, Speeds
 
 from neon_sim.eval.statistics import format_rate, wilson_interval
 
@@ -56,8 +56,6 @@ BODY_GROUPS: Final = {
     "shoulder and elbow": ("shoulder", "elbow"),
     "wrist": ("wrist",),
 }
-# rad/s at which the vendor's own check stops the robot: unitree_sdk2, g1/common/terminations.hpp.
-VENDOR_JOINT_SPEED, VENDOR_GYRO = 10.0, 6.0
 
 
 def summarise(results: Sequence[RunResult]) -> dict[str, Any]:
@@ -79,22 +77,27 @@ def summarise(results: Sequence[RunResult]) -> dict[str, Any]:
         "energy_kj": mean_error([r.energy_kj for r in told]),
         "vibration": mean_error([r.vibration for r in told]),
         "power_w": mean_error([1000.0 * r.energy_kj / r.survival_s for r in results]),
-        "speeds": {
-            "joint_rad_s": max(r.joint_speed for r in results),
-            "gyro_rad_s": max(r.gyro for r in results),
-            "calm_joint_rad_s": max(r.calm_joint_speed for r in results),
-            "calm_gyro_rad_s": max(r.calm_gyro for r in results),
-            "runs_the_vendor_would_stop_when_calm": sum(too_fast(r) for r in results),
-        },
+        "speeds": {name: pooled_speeds([r.speeds[name] for r in results]) for name in TIMES},
         "falls_long_after_a_punch": sum(not (r.completed or felled_by_punch(r)) for r in results),
         "falls_of_punches": punch_table(results),
         "survival_of_each_run_s": " ".join(f"{r.survival_s:g}" for r in results),
     }
 
 
-def too_fast(result: RunResult) -> bool:
-    """Whether the vendor's check would have stopped the robot while nobody pushed it."""
-    return result.calm_joint_speed > VENDOR_JOINT_SPEED or result.calm_gyro > VENDOR_GYRO
+def pooled_speeds(parts: Sequence[Speeds]) -> dict[str, float]:
+    """The same part of all runs: largest speeds, shares of the time, and how many runs the vendor's check would stop.
+
+    The check looks at every joint; `runs_stopped` leaves out the arms, which the task moves, and `runs_arms` has them.
+    """
+    total = sum(part.seconds for part in parts)
+    over = {name: sum(getattr(part, f"{name}_over_s") for part in parts) for name in ("own", "arms", "gyro")}
+    return {
+        "seconds": total,
+        **{f"{name}_rad_s": max(getattr(part, name) for part in parts) for name in over},
+        **{f"{name}_share": seconds / total if total else 0.0 for name, seconds in over.items()},
+        "runs_stopped": sum(part.own_over_s > 0.0 or part.gyro_over_s > 0.0 for part in parts),
+        "runs_arms": sum(part.arms_over_s > 0.0 for part in parts),
+    }
 
 
 def felled_by_punch(result: RunResult) -> bool:
@@ -156,3 +159,39 @@ def _their_row(name: str) -> list[str]:
 
 def _plus_minus(mean: Sequence[float] | None) -> str:
     return "-" if mean is None else f"{mean[0]:.1f} ± {mean[1]:.1f}"
+
+
+_WHEN: Final = {
+    "calm": "left alone",
+    "told": "0.1 s after a new waypoint",
+    "pushed": "punch and 1.2 s after it, falls",
+}
+SPEED_HEADER: Final = (
+    "walker, task",
+    "part of the time",
+    "share",
+    "runs stopped",
+    "by the arms",
+    f"legs and waist rad/s (time over {VENDOR_JOINT_SPEED:g})",
+    f"gyro rad/s (time over {VENDOR_GYRO:g})",
+    "arms rad/s",
+)
+
+
+def speed_rows(walkers: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
+    """Under SPEED_HEADER: largest speeds by what goes on, and how many runs the vendor's own check would stop then."""
+    found = []
+    for label, row in walkers.items():
+        parts = row["speeds"]
+        if set(parts) != set(TIMES):  # measured before speeds were divided
+            continue
+        seconds = sum(part["seconds"] for part in parts.values())
+        found += [[label, when, *_speed_cells(parts[name], row["runs"], seconds)] for name, when in _WHEN.items()]
+    return found
+
+
+def _speed_cells(part: Mapping[str, float], runs: int, seconds: float) -> list[str]:
+    own, gyro = (f"{part[f'{key}_rad_s']:.1f} ({100.0 * part[f'{key}_share']:.3f} %)" for key in ("own", "gyro"))
+    share = f"{100.0 * part['seconds'] / seconds:.1f} %"
+    stopped = f"{part['runs_stopped']} of {runs}"
+    return [share, stopped, f"{part['runs_arms']} of {runs}", own, gyro, f"{part['arms_rad_s']:.1f}"]

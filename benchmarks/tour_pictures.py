@@ -9,7 +9,8 @@ import imageio.v2 as imageio
 import mujoco
 import numpy as np
 from PIL import Image, ImageDraw
-from tour_run import JUDGED_S, PunchResult, RunResult, Tour, build_tour_robot
+from tour_record import PunchResult, RunResult
+from tour_run import JUDGED_S, Tour, build_tour_robot
 from tour_task import CONTROL_HZ, PUNCH_S, TOUR_S, Punch, TourConfig
 from tqdm import tqdm
 
@@ -91,9 +92,7 @@ def film(walker: Any, run_id: int, config: TourConfig, path: Path, speed: float 
     robot = build_tour_robot(walker, config, scene())
     tour, view = Tour(robot, run_id, config), TourView(robot, FILM_SIZE)
     every = round(speed * CONTROL_HZ / FILM_HZ)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # 8: both sides are whole blocks of it. Constant quality, so that a picture in which little moves costs little.
-    writer: Any = imageio.get_writer(path, fps=FILM_HZ, macro_block_size=8, output_params=["-crf", "30"])
+    writer = open_film(path)
     with writer, tqdm(total=tour.steps, desc=f"film of run {run_id}") as progress:
         while not tour.over:
             tour.advance()
@@ -102,6 +101,13 @@ def film(walker: Any, run_id: int, config: TourConfig, path: Path, speed: float 
                 writer.append_data(view.picture(tour, f"run {run_id}, {speed:g} x"))
     view.close()
     return tour.result()
+
+
+def open_film(path: Path) -> Any:
+    """A writer of FILM_HZ pictures a second of constant quality, so that one in which little moves costs little."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # 8: both sides of FILM_SIZE are whole blocks of it.
+    return imageio.get_writer(path, fps=FILM_HZ, macro_block_size=8, output_params=["-crf", "30"])
 
 
 def strip(walker: Any, result: RunResult, config: TourConfig, path: Path) -> PunchResult | None:
@@ -144,14 +150,19 @@ def scene() -> mujoco.MjSpec:
     punch.add_geom(type=cylinder, fromto=[0, 0, -0.5, 0, 0, -0.1], size=[0.016, 0.0, 0.0], rgba=red, **look)
     tip = mujoco.mjtGeom.mjGEOM_ELLIPSOID
     punch.add_geom(type=tip, pos=[0.0, 0.0, -0.07], size=[0.042, 0.042, 0.07], rgba=red, **look)
-    follow = mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM
-    turn = _look(_CAMERA_GOAL - _CAMERA_POS)
-    spec.body("pelvis").add_camera(name="tour", mode=follow, fovy=36.0, pos=_CAMERA_POS, quat=turn)
+    add_camera(spec)
     return spec
 
 
-class TourView:
-    """Takes pictures of a run in the world of `scene`."""
+def add_camera(spec: mujoco.MjSpec) -> None:
+    """The camera "tour", which goes along with the robot and keeps its direction."""
+    follow = mujoco.mjtCamLight.mjCAMLIGHT_TRACKCOM
+    turn = _look(_CAMERA_GOAL - _CAMERA_POS)
+    spec.body("pelvis").add_camera(name="tour", mode=follow, fovy=36.0, pos=_CAMERA_POS, quat=turn)
+
+
+class View:
+    """Takes pictures through the camera of `add_camera`."""
 
     def __init__(self, robot: SimRobot, size: tuple[int, int]) -> None:
         self._robot = robot
@@ -159,25 +170,33 @@ class TourView:
         if isinstance(self._renderer, GLRenderer):
             self._renderer.draw_sky()
 
+    def shot(self, words: str) -> np.ndarray:
+        """(H, W, 3) uint8 of the present moment, with some words above."""
+        model, data = self._robot.model, self._robot.data
+        mujoco.mj_comPos(model, data)
+        mujoco.mj_camlight(model, data)
+        return _captioned(self._renderer.rgb(data, "tour"), words)
+
+    def close(self) -> None:
+        """Free the renderer."""
+        self._renderer.close()
+
+
+class TourView(View):
+    """Takes pictures of a run in the world of `scene`."""
+
     def picture(self, tour: Tour, words: str) -> np.ndarray:
         """(H, W, 3) uint8 of the present moment, with the time and the latest punch written above."""
-        model, data = self._robot.model, self._robot.data
         x, y, heading = tour.target
         self._robot.place_object("waypoint", np.array((x, y, 0.0)), _turn_about_z(heading))
         punch = latest_punch(tour)
         if punch is None:
             self._robot.place_object("punch", _UNDER_THE_FLOOR)
         else:
-            joint = model.joint(joints.JOINT_NAMES[punch.joint]).id
-            self._robot.place_object("punch", data.xanchor[joint].copy(), _turn_z_to(tour.force_w(punch)))
+            joint = self._robot.model.joint(joints.JOINT_NAMES[punch.joint]).id
+            self._robot.place_object("punch", self._robot.data.xanchor[joint].copy(), _turn_z_to(tour.force_w(punch)))
             words = f"{words}   {np.linalg.norm(punch.force):.0f} N, {punch.body.replace('_', ' ')}"
-        mujoco.mj_comPos(model, data)
-        mujoco.mj_camlight(model, data)
-        return _captioned(self._renderer.rgb(data, "tour"), f"{tour.time_s:5.2f} s   {words}")
-
-    def close(self) -> None:
-        """Free the renderer."""
-        self._renderer.close()
+        return self.shot(f"{tour.time_s:5.2f} s   {words}")
 
 
 def latest_punch(tour: Tour) -> Punch | None:

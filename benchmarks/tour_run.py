@@ -1,16 +1,15 @@
 """One run of the walking tour: the crane, the punches, and what is measured."""
 
 import math
-from dataclasses import dataclass
 from typing import Any, Final
 
 import mujoco
 import numpy as np
+from tour_record import PunchResult, RunResult, parts_of, speeds_of
 from tour_task import (
     ARMS,
     CONTROL_DT,
     CONTROL_HZ,
-    PUNCH_S,
     PUNCH_STEPS,
     SEGMENT_STEPS,
     TOUR_STEPS,
@@ -22,7 +21,6 @@ from tour_task import (
 )
 
 from neon_sim.g1 import joints
-from neon_sim.locomotion.stepper import OWN
 from neon_sim.robot import RobotCommand
 from neon_sim.sim.model import build_spec
 from neon_sim.sim.noise import SensorNoise
@@ -30,7 +28,6 @@ from neon_sim.sim.randomize import set_friction
 from neon_sim.sim.sim_robot import SimRobot
 
 JUDGED_S: Final = 4.0  # a fall so soon after a punch is its work
-CALM_S: Final = 1.2  # s after a punch from which the robot counts as left alone
 ARMS_OWNED: Final = np.isin(np.arange(joints.NUM_JOINTS), ARMS)
 ARMS_OWNED.flags.writeable = False
 _NOISE_STREAM: Final = 1  # keeps the sensors' random numbers apart from the scenario's
@@ -65,43 +62,6 @@ class Crane:
     def release(self) -> None:
         """Let go for good."""
         self._data.xfrc_applied[self._bodies] = 0.0
-
-
-@dataclass(frozen=True)
-class PunchResult:
-    """What became of a punch; `fell` is None where the run ended too soon after it to say."""
-
-    start_s: float
-    body: str
-    force: float  # N
-    fell: bool | None
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """The figures of one run; plain numbers, to be written down as JSON.
-
-    position_cm, yaw_deg: errors at the end of each segment, and at the moment of the fall for the segment of it.
-    energy_kj: torque times joint speed, both signs counted as spent, all joints, sampled at 50 Hz; the published
-    harness takes the torque that the PD law asks for, ours is the one that the motor gives.
-    vibration: sum over the run and all joints of how much the joint acceleration (difference of joint speeds at 50 Hz)
-    changes from one control step to the next, in 10^6 rad/s^2; the published harness adds up the same.
-    joint_speed (legs and waist), gyro (length): largest at the end of a control step, rad/s; `calm_`: outside punches,
-    the `CALM_S` after each, and whatever follows the punch that felled the robot.
-    """
-
-    run_id: int
-    survival_s: float
-    completed: bool
-    position_cm: tuple[float, ...]  # at the end of each finished segment
-    yaw_deg: tuple[float, ...]
-    energy_kj: float
-    vibration: float
-    joint_speed: float
-    gyro: float
-    calm_joint_speed: float
-    calm_gyro: float
-    punches: tuple[PunchResult, ...]
 
 
 class Tour:
@@ -176,9 +136,7 @@ class Tour:
         joint_vel = self._joint_vel[: self.step]
         power = np.abs(self._torque[: self.step] * joint_vel).sum()
         shake = np.abs(np.diff(joint_vel, n=2, axis=0)).sum() / CONTROL_DT
-        speed = np.abs(joint_vel[:, OWN]).max(axis=1)
-        gyro = np.linalg.norm(self._gyro[: self.step], axis=1)
-        calm = self._calm()
+        parts = parts_of(self.step, [punch.start_s for punch in self._thrown()], self.fell)
         return RunResult(
             run_id=self.run_id,
             survival_s=self.time_s,
@@ -187,10 +145,7 @@ class Tour:
             yaw_deg=tuple(self._yaw_deg),
             energy_kj=float(power) * CONTROL_DT * 1e-3,
             vibration=float(shake) * 1e-6,
-            joint_speed=float(speed.max()),
-            gyro=float(gyro.max()),
-            calm_joint_speed=float(speed[calm].max(initial=0.0)),
-            calm_gyro=float(gyro[calm].max(initial=0.0)),
+            speeds={name: speeds_of(joint_vel[part], self._gyro[: self.step][part]) for name, part in parts.items()},
             punches=self._judge(),
         )
 
@@ -248,21 +203,13 @@ class Tour:
         self._position_cm.append(100.0 * math.hypot(target_x - x, target_y - y))
         self._yaw_deg.append(math.degrees(abs(wrap(target_heading - heading))))
 
-    def _calm(self) -> np.ndarray:
-        """(step,) bool: nobody has pushed the robot lately, and it is not about to end on the floor."""
-        time_s = np.arange(self.step) / CONTROL_HZ
-        calm = np.ones(self.step, dtype=bool)
-        thrown = [p.start_s for p in self.scenario.punches if p.start_s < self.time_s]
-        for start_s in thrown:
-            calm &= (time_s < start_s) | (time_s >= start_s + PUNCH_S + CALM_S)
-        if self.fell and thrown:
-            calm &= time_s < thrown[-1]
-        return calm
+    def _thrown(self) -> list[Punch]:
+        """The punches so far."""
+        return [punch for punch in self.scenario.punches if punch.start_s < self.time_s]
 
     def _judge(self) -> tuple[PunchResult, ...]:
         """Each punch thrown, and whether it felled the robot: within `JUDGED_S`, and before the next one."""
-        thrown = [p for p in self.scenario.punches if p.start_s < self.time_s]
-        results = []
+        thrown, results = self._thrown(), []
         for index, punch in enumerate(thrown):
             last = index == len(thrown) - 1
             fell: bool | None = self.fell and last and self.time_s <= punch.start_s + JUDGED_S
@@ -282,6 +229,7 @@ def build_tour_robot(walker: Any, config: TourConfig, spec: mujoco.MjSpec | None
     for name in joints.JOINT_NAMES:
         spec.joint(name).frictionloss = config.friction_loss
     robot = SimRobot(spec, {}, physics_dt=config.physics_dt, noise=SensorNoise())
+    robot.model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_SENSOR)  # nobody reads them: 3 % of the time
     set_friction(robot.model, config.sole_friction)
     robot.walker = walker
     return robot

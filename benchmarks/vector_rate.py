@@ -4,11 +4,12 @@
     python benchmarks/vector_rate.py --num-envs 8 --steps 10 --rounds 1 --no-report
     python benchmarks/vector_rate.py --profile  # where the time of the env goes
 
-Raw is what the physics alone costs: the states that the envs went through, the controls that they sent and their own
-models, given to `mujoco.rollout` for one control step each; no limits, walker, observation or reward. It works out the
-model's own IMU sensors, which rollout returns; the envs, which read the state, switch them off, and so raw is measured
-without them too. All take turns, step by step. Per core counts CPU time on one thread, the gain from two threads counts
-time on the wall. Episodes never end here: resets are not part of any side.
+Raw is what the physics alone costs: the states that the envs went through, the controls that they sent and the models
+that they are stepped on (here one for all: none is randomised), given to `mujoco.rollout` for one control step each; no
+limits, walker, observation or reward. It works out the model's own IMU sensors, which rollout returns; the envs, which
+read the state, switch them off, and so raw is measured without them too. All take turns, step by step. Per core counts
+CPU time on one thread, the gain from two threads counts time on the wall. Episodes never end here: resets are not part
+of any side.
 
 What two threads can gain depends on the machine, so a pendulum is measured besides: it stays in a core's first cache;
 whatever its rollouts do not gain, the cores do not give. Two hyperthreads of one core, which a virtual machine may call
@@ -67,9 +68,10 @@ class Raw:
 
     def __init__(self, envs: NeonG1VectorEnv, threads: int, sensors: bool = True) -> None:
         robots: Any = [env.robot for env in envs._envs]
-        self.models = [_with_sensors(robot.model, sensors) for robot in robots]
         physics = envs._fleet.physics
         assert physics is not None, "plain robots are stepped together"
+        copies = {id(model): _with_sensors(model, sensors) for model in physics.models}
+        self.models = [copies[id(model)] for model in physics.models]
         self._physics = physics
         self._scratch = mujoco.MjData(self.models[0])
         self._datas = [mujoco.MjData(self.models[0]) for _ in range(threads)]

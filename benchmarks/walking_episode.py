@@ -4,8 +4,7 @@ The harness reads the simulator's truth; the walker sees what SimRobot's noisy s
 """
 
 import time
-from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -13,11 +12,13 @@ from typing import Any, Final, NamedTuple
 import mujoco
 import numpy as np
 from walkers import make_walker
+from walking_handicaps import Delayed, Misread
 from walking_probe import Probe, Readings
 
 from neon_sim.g1 import joints
 from neon_sim.names import nearest
-from neon_sim.robot import RobotCommand, RobotState
+from neon_sim.robot import RobotCommand
+from neon_sim.sim.faults import AddedLatency
 from neon_sim.sim.model import build_spec
 from neon_sim.sim.noise import SensorNoise
 from neon_sim.sim.randomize import NOMINAL, ModelRandomization, randomize_model
@@ -33,6 +34,8 @@ FALL_HEIGHT: Final = 0.35  # m, pelvis above the ground
 FALL_TILT: Final = 1.0  # rad
 GROUNDS: Final = ("flat", "steps", "rough", "slope")
 
+NO_SENSORS: Final = int(mujoco.mjtDisableBit.mjDSBL_SENSOR)  # MuJoCo's own, which nobody reads here: 3 % of the time
+
 _ARMS: Final = joints.GROUPS["arms"]
 _ARMS_OWNED: Final = np.isin(np.arange(joints.NUM_JOINTS), _ARMS)
 _ARMS_OWNED.flags.writeable = False
@@ -43,7 +46,7 @@ _NQ, _NV = 7 + joints.NUM_JOINTS, 6 + joints.NUM_JOINTS
 
 @dataclass(frozen=True)
 class Condition:
-    """The world of an episode. `seed` draws the robot and the ground."""
+    """The world of an episode. `seed` draws the robot, the ground and which way each encoder is off."""
 
     label: str = "flat"
     physics_dt: float = 0.002  # s
@@ -53,6 +56,9 @@ class Condition:
     slope_degrees: float = 0.0
     slope_heading: float = 0.0  # rad from where the robot faces at the start to where the ground rises
     latency_steps: int = 0  # control periods by which the walker's targets come late
+    sensing_s: float = 0.0  # by which all readings come late
+    noise: float = 1.0  # times the deviations of `SensorNoise`, which are those of the walker's training
+    encoder_offset: float = 0.0  # rad by which every encoder is off, this way or that
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -94,46 +100,15 @@ class Course(NamedTuple):
     gradient: np.ndarray  # (2,) m of height per m along x and y
 
 
-class Delayed:
-    """A walker whose targets reach the motors some control periods late."""
-
-    def __init__(self, walker: Any, steps: int) -> None:
-        self.walker, self.steps = walker, steps
-        self.max_velocity = walker.max_velocity
-        self._queue: deque[np.ndarray] = deque()
-
-    def step(
-        self,
-        state: RobotState,
-        command: np.ndarray,
-        owned_mask: np.ndarray,
-        external_targets: np.ndarray,
-        residual: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """The targets (29,) rad that the walker gave `steps` calls ago; the first ones until there are such."""
-        targets = self.walker.step(state, command, owned_mask, external_targets, residual)
-        self._queue.extend([targets] * (self.steps + 1 - len(self._queue)))
-        return self._queue.popleft()
-
-    def reset(self) -> None:
-        """Forget what is under way."""
-        self.walker.reset()
-        self._queue.clear()
-
-    def get_state(self) -> dict[str, Any]:
-        """The walker's state and what is under way."""
-        return {"walker": self.walker.get_state(), "queue": [targets.copy() for targets in self._queue]}
-
-    def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go back to what `get_state` returned."""
-        self.walker.set_state(state["walker"])
-        self._queue = deque(targets.copy() for targets in state["queue"])
-
-
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=32)  # of robustness all worlds but those that every episode draws anew
 def build_course(condition: Condition, walker: str) -> Course:
     """Build the world of a condition; the next episode in it finds it built."""
-    spec, rng = build_spec(), np.random.default_rng((condition.seed, 2))
+    return make_course(build_spec(), condition, walker)
+
+
+def make_course(spec: mujoco.MjSpec, condition: Condition, walker: str) -> Course:
+    """The same in a scene made with `build_spec`, perhaps with things to look at added; it is changed."""
+    rng = np.random.default_rng((condition.seed, 2))
     start, gradient = None, np.zeros(2)
     if condition.ground == "steps":
         add_steps(spec, rng)
@@ -143,16 +118,26 @@ def build_course(condition: Condition, walker: str) -> Course:
         start = add_slope(spec, condition.slope_degrees, condition.slope_heading)
         heading = np.array([np.cos(condition.slope_heading), np.sin(condition.slope_heading)])
         gradient = np.tan(np.deg2rad(condition.slope_degrees)) * heading
-    robot = SimRobot(spec, {}, physics_dt=condition.physics_dt, settle_s=0.0, noise=SensorNoise())
+    robot = SimRobot(
+        spec, {}, physics_dt=condition.physics_dt, settle_s=0.0, noise=SensorNoise().scaled(condition.noise)
+    )
     if condition.elliptic:
         robot.model.opt.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     randomize_model(robot.model, np.random.default_rng((condition.seed, 3)), condition.robot)
-    model, made = robot.model, make_walker(walker)
-    if condition.latency_steps:
-        made = Delayed(made, condition.latency_steps)
-    robot.walker = made
+    robot.model.opt.disableflags |= NO_SENSORS
+    if condition.sensing_s:
+        robot.apply_fault(AddedLatency(action_s=0.0, sensing_s=condition.sensing_s))
+    model, robot.walker = robot.model, handicapped(make_walker(walker), condition)
     motors = tuple((a, a.copy()) for a in (model.actuator_gainprm, model.actuator_biasprm, model.actuator_forcerange))
     return Course(robot, motors, start, gradient)
+
+
+def handicapped(walker: Any, condition: Condition) -> Any:
+    """A walker with what the condition puts between it and the robot."""
+    if condition.encoder_offset:
+        signs = np.random.default_rng((condition.seed, 4)).choice((-1.0, 1.0), joints.NUM_JOINTS)
+        walker = Misread(walker, condition.encoder_offset * signs)
+    return Delayed(walker, condition.latency_steps) if condition.latency_steps else walker
 
 
 def arm_targets(rng: np.random.Generator, steps: int) -> np.ndarray:
@@ -197,8 +182,8 @@ def run_episode(job: Job) -> Track:
     return record(build_course(job.condition, job.walker), job)
 
 
-def record(course: Course, job: Job) -> Track:
-    """`run_episode` on a course that is there."""
+def record(course: Course, job: Job, watch: Callable[[int], None] = lambda _: None) -> Track:
+    """`run_episode` on a course that is there; `watch` is called with the number of each control period as it ends."""
     robot, steps = course.robot, round(job.seconds / CONTROL_DT)
     begin(course, np.random.default_rng((job.seed, job.episode, 0)))
     targets = np.tile(joints.HOME, (steps, 1))
@@ -221,6 +206,7 @@ def record(course: Course, job: Job) -> Track:
             probe.advance(robot, done)
         qpos[done], qvel[done] = data.qpos[:_NQ], data.qvel[:_NV]
         fell = has_fallen(qpos[done], course.gradient)
+        watch(done)
         done += 1
     robot.substeps = substeps
     readings = None if probe is None else probe.readings(done)

@@ -59,6 +59,8 @@ class Quality(NamedTuple):
     gyro_share: float  # of the time with the gyro beyond 5 rad/s
     leg_gap: float  # m, smallest between the legs, at most GAP_SEEN
     overlap_share: float  # of the time in which the legs overlap
+    trunk_share: float  # of the time in which an arm touches pelvis, waist or torso
+    leg_share: float  # of the time in which an arm touches a leg
     steps_per_s: float
 
 
@@ -142,6 +144,8 @@ def quality(track: Track) -> Quality:
         gyro_share=float(np.mean(seen.gyro > VENDOR_GYRO)),
         leg_gap=float(min(seen.leg_gap.min(), GAP_SEEN)),
         overlap_share=float(np.mean(seen.leg_gap < 0.0)),
+        trunk_share=float(np.mean(seen.arm_on_trunk)),
+        leg_share=float(np.mean(seen.arm_on_leg)),
         steps_per_s=_touchdowns(seen.load) / (len(load) * CONTROL_DT),
     )
 

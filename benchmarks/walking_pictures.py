@@ -1,10 +1,23 @@
-"""The heat maps of walking: how far the velocity is off. matplotlib is imported when they are drawn."""
+"""Pictures of walking: heat maps of how far the velocity is off, and a film. matplotlib is imported when it draws."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from tour_pictures import FILM_HZ, FILM_SIZE, View, add_camera, open_film
+from walking_episode import CONTROL_DT, Job, Plan, Track, make_course, record
+
+from neon_sim.sim.model import build_spec
+
+FILM_PLAN: Final[Plan] = (
+    (0.0, (0.0, 0.0, 0.0)),
+    (1.0, (0.6, 0.0, 0.0)),
+    (4.5, (0.3, 0.0, 1.0)),
+    (7.5, (0.0, 0.0, 0.0)),
+)
+FILM_S: Final = 10.0
 
 
 class HeatMap(NamedTuple):
@@ -54,3 +67,24 @@ def _draw(axes: Any, one: HeatMap, worst: float) -> Any:
         color = "white" if value > 0.55 * worst else "black"
         axes.text(column, row, text.strip(), ha="center", va="center", fontsize=7, color=color)
     return image
+
+
+def film(path: Path, pattern: Job, seconds: float = FILM_S) -> Track:
+    """Film an episode that stands, walks ahead, walks a turn and stops, the arms at home; as fast as it happened."""
+    spec = build_spec()
+    add_camera(spec)
+    job = replace(pattern, plan=FILM_PLAN, seconds=seconds, arms=False)
+    course = make_course(spec, job.condition, job.walker)
+    view, every = View(course.robot, FILM_SIZE), round(1.0 / (FILM_HZ * CONTROL_DT))
+    with open_film(path) as writer:
+
+        def watch(step: int) -> None:
+            if step % every == 0:
+                now_s = step * CONTROL_DT
+                velocity = [told for start_s, told in FILM_PLAN if start_s <= now_s + 1e-9][-1]
+                ahead, left, turn = velocity
+                writer.append_data(view.shot(f"{now_s:5.2f} s   {ahead:g} m/s ahead, {left:g} left, {turn:g} rad/s"))
+
+        track = record(course, job, watch)
+    view.close()
+    return track

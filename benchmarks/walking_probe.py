@@ -22,9 +22,13 @@ class Readings(NamedTuple):
     joint_speed: np.ndarray  # (T, 29) rad/s, largest
     gyro: np.ndarray  # (T,) rad/s, largest
     leg_gap: np.ndarray  # (T,) m between the legs, at most GAP_SEEN; negative = they overlap
+    arm_on_trunk: np.ndarray  # (T,) bool, whether an arm touched pelvis, waist or torso
+    arm_on_leg: np.ndarray  # (T,) bool
 
 
 GAP_SEEN: Final = 0.02  # m
+_TRUNK, _LEG, _ARM = 1, 2, 3  # parts of the robot; 0 is the rest of the world
+_ARM_LINKS: Final = ("shoulder", "elbow", "wrist")
 
 
 class Probe:
@@ -42,6 +46,8 @@ class Probe:
         self._slip, self._pressed = np.zeros(steps), np.zeros(steps)
         self._joint_speed, self._gyro = np.zeros((steps, joints.NUM_JOINTS)), np.zeros(steps)
         self._leg_gap = np.full(steps, GAP_SEEN)
+        self._part = _parts(model)
+        self._touched = np.zeros((2, steps), dtype=bool)  # an arm the trunk, an arm a leg
 
     def advance(self, robot: SimRobot, row: int) -> None:
         """`robot.advance()` one physics step at a time, to the same state to the bit."""
@@ -59,9 +65,9 @@ class Probe:
     def readings(self, steps: int) -> Readings:
         """The first `steps` rows."""
         slip = self._slip[:steps] / np.maximum(self._pressed[:steps], 1e-9)
-        rows = (self._load, self._pressed, self._joint_speed, self._gyro, self._leg_gap)
-        load, pressed, joint_speed, gyro, leg_gap = (array[:steps] for array in rows)
-        return Readings(load, slip, pressed, joint_speed, gyro, leg_gap)
+        rows = (self._load, self._pressed, self._joint_speed, self._gyro, self._leg_gap, *self._touched)
+        load, *others = (array[:steps] for array in rows)
+        return Readings(load, slip, *others)
 
     def look(self, data: mujoco.MjData, row: int) -> None:
         """Note one physics step, of which `data` still holds the contacts, in the row of its control period."""
@@ -69,6 +75,9 @@ class Probe:
         np.maximum(self._joint_speed[row], speed[3:], out=self._joint_speed[row])
         self._gyro[row] = max(self._gyro[row], float(np.sqrt(speed[:3] @ speed[:3])))
         contact = data.contact
+        parts = np.sort(self._part[contact.geom], axis=1)  # (C, 2); the arm is last
+        for touched, part in zip(self._touched, (_TRUNK, _LEG), strict=True):
+            touched[row] |= bool((parts == (part, _ARM)).all(axis=1).any())
         side = self._side[contact.geom].max(axis=1, initial=-1)
         found = np.flatnonzero(side >= 0)
         if not len(found):
@@ -111,3 +120,15 @@ def _leg_geoms(model: mujoco.MjModel, side: str) -> np.ndarray:
     """The visible solids of one leg; their shapes are fitted to the robot's, the drawn foot's box included."""
     bodies = [model.body(f"{side}_{link}_link").id for link in _LEG_LINKS]
     return np.flatnonzero(np.isin(model.geom_bodyid, bodies) & (model.geom_group == ROBOT_GROUP))
+
+
+def _parts(model: mujoco.MjModel) -> np.ndarray:
+    """Which part of the robot each geom belongs to, (ngeom,)."""
+    pelvis = model.body("pelvis").id
+    parts = np.zeros(model.nbody, dtype=np.intp)
+    for body in range(1, model.nbody):
+        name = model.body(body).name
+        if model.body_rootid[body] == pelvis:
+            arm, leg = (any(link in name for link in links) for links in (_ARM_LINKS, _LEG_LINKS))
+            parts[body] = _ARM if arm else _LEG if leg else _TRUNK
+    return parts[model.geom_bodyid]

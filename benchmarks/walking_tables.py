@@ -21,7 +21,8 @@ COMMANDS_HEADER: Final = (
 WORLDS_HEADER: Final = ("world", SURVIVAL, "points over the first row", "speed error m/s", "yaw-rate error rad/s")
 QUALITY_HEADER: Final = (
     *(COMMAND, SURVIVAL, "slip m/s", "foot force 99 % / max, weights", "legs, waist rad/s", "time over 9 rad/s"),
-    *("arms rad/s", "gyro rad/s", "time over 5 rad/s", "between the legs mm", "time overlapping", "steps/s"),
+    *("arms rad/s", "gyro rad/s", "time over 5 rad/s", "between the legs mm", "time overlapping"),
+    *("arm on trunk", "arm on leg", "steps/s"),
 )
 # Field of Drift or Transition, how it reads, digits, and what turns its unit into the one that is shown.
 DRIFT_COLUMNS: Final = (
@@ -83,7 +84,7 @@ def worst(runs: Sequence[Quality]) -> Cell:
     fastest = max(runs, key=lambda run: run.joint_speed)
     means = {
         name: float(np.mean([getattr(run, name) for run in runs]))
-        for name in ("slip", "joint_share", "gyro_share", "overlap_share", "steps_per_s")
+        for name in ("slip", "joint_share", "gyro_share", "overlap_share", "trunk_share", "leg_share", "steps_per_s")
     }
     peaks = {name: max(getattr(run, name) for run in runs) for name in ("load_p99", "load_max", "arm_speed", "gyro")}
     gap = min(run.leg_gap for run in runs)
@@ -111,15 +112,19 @@ def command_rows(cells: Mapping[str, Cell]) -> list[list[str]]:
     ]
 
 
-def world_rows(cells: Mapping[str, Cell]) -> list[list[str]]:
-    """Under WORLDS_HEADER: each world's survival beside that of the first."""
+def world_rows(cells: Mapping[str, Cell], allowed: float | None = None) -> list[list[str]]:
+    """Under WORLDS_HEADER: each world's survival beside that of the first; with `allowed`, whether it lost no more."""
     rates = {name: 100.0 * cell["survived"] / cell["episodes"] for name, cell in cells.items()}
     base = next(iter(rates.values()))
     errors = ("error_speed", "error_yaw_rate")
-    return [
+    rows = [
         [name, survival_text(cell), f"{rates[name] - base:+.1f}", *(show(cell[error]) for error in errors)]
         for name, cell in cells.items()
     ]
+    if allowed is None:
+        return rows
+    verdicts = ["-", *("met" if base - rate <= allowed else "missed" for rate in list(rates.values())[1:])]
+    return [[*row, verdict] for row, verdict in zip(rows, verdicts, strict=True)]
 
 
 def spread_header(first: str, columns: Columns) -> tuple[str, ...]:
@@ -157,7 +162,7 @@ def quality_rows(cells: Mapping[str, Cell]) -> list[list[str]]:
             show(cell["gyro"], 1),
             f"{show(100.0 * cell['gyro_share'], 2)} %",
             show(1000.0 * cell["leg_gap"], 1),
-            f"{show(100.0 * cell['overlap_share'], 2)} %",
+            *(f"{show(100.0 * cell[key], 2)} %" for key in ("overlap_share", "trunk_share", "leg_share")),
             show(cell["steps_per_s"], 2),
         ]
         for name, cell in cells.items()

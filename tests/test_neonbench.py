@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -39,6 +41,7 @@ from neon_sim.sensors.camera import CameraConfig
 from neon_sim.sim.rooms import RoomConfig
 from neon_sim.tasks.reach import WORDING
 
+ROOT = Path(__file__).resolve().parents[1]
 EVERYTHING = (WORDS, "proprio", "camera", "lidar", "audio")
 ALIKE_FOR_THE_BLIND = ("unseen_wordings", "camera_dark", "audio_noise", "lidar_dropout")
 
@@ -280,6 +283,43 @@ def test_one_command_writes_three_files(tmp_path: Path, capsys: pytest.CaptureFi
     assert data["episodes_played"] == 1 and [row["successes"] for row in data["results"]] == [1, 1]
     picture = np.asarray(imageio.imread(tmp_path / "neonbench.png"))[..., :3]
     assert 0.02 < float((picture < 250).any(-1).mean()) < 0.8
+
+
+def _benchmark(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """benchmarks/neonbench.py as names, not run."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return SimpleNamespace(**runpy.run_path(str(ROOT / "benchmarks" / "neonbench.py"), run_name="benchmark"))
+
+
+def test_the_rows_of_results_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20 of 20, of which the last one fell, after 100 steps of 20 ms each; zero's 1 of 20 is 5 %."""
+    script, results = _benchmark(monkeypatch), _made_up()
+    rows = script.cells_rows(results, 8.04, 2)
+    assert len(rows) == 2 * (1 + 2) + 1 and {len(row) for row in rows} == {2 + 8}
+    assert rows[0][:4] == ["expert", "all 2", "100 [91, 100]", "100 [91, 100]"]
+    assert rows[5][:2] == ["zero", "wave"]
+    assert rows[5][2:] == ["= nominal" if cell in ALIKE_FOR_THE_BLIND else "5 [1, 24]" for cell in CELLS]
+    assert rows[-1][:3] == ["all", "time", "8.0 min, 2 processes (target: under 15: met)"]
+    assert script.cells_rows(results, 15.0, 2)[-1][2].endswith("missed)")
+    assert script.cells_rows(results, None, 2)[-1][2].startswith("not measured")
+    alone = replace(results, players=results.players[:1])
+    assert script.expert_rows(alone)[0] == ["reach", "100.0 % [83.9, 100.0] (20/20)", "2.0 s", "1", "90 %: met"]
+    assert script.expert_rows(replace(results, players=results.players[1:]))[1][-1] == "90 %: missed"
+
+
+def test_a_trial_of_the_benchmark_prints_and_leaves_results_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (ROOT / "RESULTS.md").stat().st_mtime_ns
+    flags = ["--experts", "--tasks", "reach", "--episodes", "1", "--workers", "1", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["neonbench.py", *flags])
+    script = _benchmark(monkeypatch)
+    script.main()
+    assert "| reach | 100.0 % [20.7, 100.0] (1/1) |" in capsys.readouterr().out
+    config = neonbench.BenchConfig(_players("expert"), ("reach",), ("nominal",), 1)
+    assert script.measure(config, tmp_path / "episodes", 1)[1] is None  # there already: no time to tell
+    assert script.measure(config, tmp_path / "new", 1)[1] > 0.0
+    assert (ROOT / "RESULTS.md").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(

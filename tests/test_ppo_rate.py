@@ -82,6 +82,10 @@ def test_a_quick_look_prints_and_writes_nothing(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 6 and lines[2].startswith("| mujoco.rollout |")
     assert lines[5].startswith("| stable-baselines3 PPO, 1 torch thread |")
+    monkeypatch.setitem(PRESETS, "full", SMALL)
+    ppo_rate.main(["--threads", str(ppo_rate.cpu_count() + 1)])  # not the machine as it is
+    with pytest.raises(AssertionError, match="only the full preset"):
+        ppo_rate.main([])
     with pytest.raises(SystemExit):
         ppo_rate.main(["--preset", "tinny"])
     assert "Did you mean 'tiny'" in capsys.readouterr().err

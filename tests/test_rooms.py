@@ -15,6 +15,8 @@ from neon_sim.sim.model import SCENE_GROUP, build_spec
 from neon_sim.sim.rooms import FAMILIES, GROUNDS, Place, RoomConfig, add_room
 from neon_sim.sim.scene import PREFIX, build_scene
 from neon_sim.sim.terrain import add_ramp, add_stairs
+from neon_sim.tasks.look_at import LookAtConfig
+from neon_sim.tasks.walk import WalkConfig
 
 
 def compiled(spec: mujoco.MjSpec) -> tuple[mujoco.MjModel, mujoco.MjData]:
@@ -53,13 +55,21 @@ def test_the_clear_area_is_level_and_walls_are_around_it(family: str) -> None:
     low, high = {"train": (1.6, 2.4), "test": (2.6, 3.4)}[family]
     for seed in range(3):
         scene = room(family=family, seed=seed, grounds=GROUNDS, furniture=8)
-        for x, y in np.random.default_rng(0).uniform([-1.0, -3.5], [4.0, 3.5], (200, 2)):
+        for x, y in np.random.default_rng(0).uniform([-4.5, -4.0], [5.5, 4.0], (200, 2)):
             assert height(scene, x, y) == pytest.approx(0.0, abs=1e-9)
         overhead = 2.1  # m, over all furniture and under the top of all walls
-        assert low + 4.0 <= ray(scene, [0.0, 0.0, overhead], [1.0, 0.0, 0.0]) <= high + 4.0
-        assert low + 1.0 <= ray(scene, [0.0, 0.0, overhead], [-1.0, 0.0, 0.0]) <= high + 1.0
+        assert low + 5.5 <= ray(scene, [0.0, 0.0, overhead], [1.0, 0.0, 0.0]) <= high + 5.5
+        assert low + 4.5 <= ray(scene, [0.0, 0.0, overhead], [-1.0, 0.0, 0.0]) <= high + 4.5
         for side in (-1.0, 1.0):
-            assert low + 3.5 <= ray(scene, [0.0, 0.0, overhead], [0.0, side, 0.0]) <= high + 3.5
+            assert low + 4.0 <= ray(scene, [0.0, 0.0, overhead], [0.0, side, 0.0]) <= high + 4.0
+
+
+def test_the_clear_area_holds_the_longest_ways_and_the_farthest_people() -> None:
+    x0, x1, y0, y1 = RoomConfig().clear
+    walk, people, body = WalkConfig(), LookAtConfig(), 0.3  # m, half a shoulder's width and a little
+    assert x1 >= 10.0 * walk.forward[1] + body and x0 <= 10.0 * walk.forward[0] - body  # walk lasts 10 s
+    assert y1 >= 10.0 * walk.left[1] + body and y0 <= 10.0 * walk.left[0] - body
+    assert min(x1, y1, -x0, -y0) >= people.distance[1] + body
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -67,7 +77,7 @@ def test_nothing_stands_in_anything_else(family: str) -> None:
     for seed in range(10):
         places = add_room(build_spec(), RoomConfig(family, seed, grounds=GROUNDS, furniture=8))
         assert len(places) >= 5  # three patches and at least two pieces
-        clear = Place(1.5, 0.0, 2.5, 3.5)
+        clear = Place(0.5, 0.0, 5.0, 4.0)
         for i, place in enumerate(places):
             assert not any(place.meets(other) for other in (clear, *places[:i]))
 

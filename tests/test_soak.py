@@ -2,13 +2,18 @@
 
     make soak                              # one million steps: every task in every control mode, an equal share each
     NEON_SOAK_STEPS=20000 make soak        # fewer of them
+    NEON_SOAK_OUT=runs/soak make soak      # can be stopped: worlds that are done leave a file, and are not run again
+
+`benchmarks/soak.py` does the latter on all cores and makes a table of the files.
 
 Half of the worlds do not end when the robot falls: it goes on thrashing on the floor until time is up. The 5 ms of fast
 training are not made for that: MuJoCo started over four times in 12,000 such steps, and on 2 ms never in 9,000. Then
 the episode has to end, and to say why.
 """
 
+import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -38,6 +43,7 @@ pytestmark = pytest.mark.soak
 
 WORLDS = [(task, str(mode)) for task in TASKS for mode in ControlMode]
 STEPS = int(os.environ.get("NEON_SOAK_STEPS", "1000000"))
+OUT = os.environ.get("NEON_SOAK_OUT")  # a folder for what each world came to; None = nothing is kept
 WARM_UP = 0.25  # of a world's steps: what is built on first use is built by then
 MOST_GROWN = 1.05  # of the resident set
 BURST = 40  # steps that one kind of action lasts, at most
@@ -134,12 +140,12 @@ def check(env: Any, obs: dict[str, np.ndarray], reward: float, info: dict[str, A
     assert (broken > 0) == info["diverged"]
 
 
-def soak(env: Any, steps: int, rng: np.random.Generator) -> tuple[float, float]:
-    """Step, break, heal and reset; the resident set in MB after the warm-up and at the end."""
+def soak(env: Any, steps: int, rng: np.random.Generator) -> dict[str, float]:
+    """Step, break, heal and reset; how many episodes there were, and the resident set after the warm-up and now."""
     stream = actions(rng, env.action_map.dim)
     obs, info = env.reset(seed=int(rng.integers(2**31)))
     check(env, obs, 0.0, info)
-    warm_mb = 0.0
+    episodes, diverged, warm_mb = 1, 0, 0.0
     for step in range(steps):
         if step == int(WARM_UP * steps):
             warm_mb = resident_mb()
@@ -149,18 +155,33 @@ def soak(env: Any, steps: int, rng: np.random.Generator) -> tuple[float, float]:
         check(env, obs, reward, info)
         assert terminated or not info["diverged"]
         if terminated or truncated:
+            episodes, diverged = episodes + 1, diverged + info["diverged"]
             obs, info = env.reset()
             check(env, obs, 0.0, info)
-    return warm_mb, resident_mb()
+    return {"episodes": episodes, "diverged": diverged, "warm_mb": warm_mb, "end_mb": resident_mb()}
+
+
+def done_before(path: Path | None, steps: int) -> bool:
+    """Whether a world's file tells of as many steps."""
+    return path is not None and path.is_file() and json.loads(path.read_text())["steps"] >= steps
 
 
 @pytest.mark.parametrize(("task", "mode"), WORLDS)
 def test_a_world_stands_everything(task: str, mode: str) -> None:
-    index = WORLDS.index((task, mode))
+    index, steps = WORLDS.index((task, mode)), -(-STEPS // len(WORLDS))
+    path = None if OUT is None else Path(OUT) / f"{task}-{mode}.json"
+    if done_before(path, steps):
+        pytest.skip(f"done before: {path}")
+    start_s = time.process_time()
     thrashing = {"fall_height": -10.0, "fall_tilt": 3.2} if index % 2 else {}
     with closing(make(task, mode, noise=SensorNoise(), randomization=DomainRandomization(), **thrashing)) as env:
-        warm_mb, end_mb = soak(env, -(-STEPS // len(WORLDS)), np.random.default_rng(index))
+        found = soak(env, steps, np.random.default_rng(index))
+    warm_mb, end_mb = found["warm_mb"], found["end_mb"]
     assert end_mb <= MOST_GROWN * warm_mb, f"{task} in {mode} grew from {warm_mb:.0f} to {end_mb:.0f} MB"
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        record = {"task": task, "mode": mode, "steps": steps, **found, "cpu_s": time.process_time() - start_s}
+        path.write_text(json.dumps(record) + "\n")
 
 
 def test_worlds_that_are_closed_leave_nothing_behind() -> None:

@@ -2,8 +2,11 @@
 
 import importlib.util
 import json
+import re
 import runpy
+import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -61,7 +64,7 @@ def test_a_training_leaves_a_walker_and_all_that_it_takes_to_go_on(trained: Path
     np.testing.assert_array_equal(weights.gains, np.load(trained / "gains.npy"))
     assert weights.layers[0][0].shape == (16, OBSERVATION_SIZE)
     assert weights.act(np.zeros((2, OBSERVATION_SIZE))).shape == (2, ACTION_SIZE)
-    assert weights.note.startswith("agents/train_walker.py, seed 0, 0.0 M control steps, 0.00 h, ")
+    assert re.match(r"agents/train_walker\.py, seed 0, 0\.0 M control steps, 0\.\d\d h, ", weights.note)
     assert any(path.name.startswith("events") for path in trained.iterdir())
 
 
@@ -78,13 +81,57 @@ def test_a_training_that_was_stopped_ends_as_the_uninterrupted_one(trained: Path
     script.train(replace(QUICK, steps_m=2 * BATCH / 1e6), tmp_path)
     with open(tmp_path / "log.jsonl", "a") as file:  # what came after the last checkpoint, and was lost
         file.write(json.dumps({"steps": 3 * BATCH, "reward": 99.0}) + "\n")
-    script.train(QUICK, tmp_path)
+        file.write('{"steps": 384, "rew')  # killed in the middle of a line
+    assert script.train(QUICK, tmp_path)
     assert lines(tmp_path) == lines(trained)
     ours, theirs = load_weights(tmp_path / "walker.npz"), load_weights(trained / "walker.npz")
     for (weight, bias), (other_weight, other_bias) in zip(ours.layers, theirs.layers, strict=True):
         np.testing.assert_array_equal(weight, other_weight)
         np.testing.assert_array_equal(bias, other_bias)
     np.testing.assert_array_equal(ours.mean, theirs.mean)
+
+
+def test_ctrl_c_ends_the_iteration_and_loses_nothing(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = replace(QUICK, save_every_s=3600.0)
+    begin = script.difficulty_at
+
+    def begin_and_press(course: Any, steps_m: float) -> Any:
+        if steps_m == pytest.approx(BATCH / 1e6):  # at the beginning of the second iteration
+            signal.raise_signal(signal.SIGINT)
+        return begin(course, steps_m)
+
+    monkeypatch.setattr(script, "difficulty_at", begin_and_press)
+    assert not script.train(patient, tmp_path)
+    assert [line["steps"] for line in lines(tmp_path)] == [BATCH, 2 * BATCH]  # it was finished
+    assert load_weights(tmp_path / "walker.npz").note.startswith("agents/train_walker.py, seed 0")
+    monkeypatch.undo()
+    assert script.train(patient, tmp_path) and lines(tmp_path) == lines(trained)
+
+
+def test_hours_are_those_of_all_commands_and_all_their_parts(tmp_path: Path) -> None:
+    short = replace(QUICK, steps_m=BATCH / 1e6)
+    (tmp_path / "hours.json").write_text("1.5")  # of a search that an earlier command began
+    began = time.monotonic()
+    script.train(short, tmp_path)
+    spent = (time.monotonic() - began) / 3600.0
+    kept = json.loads((tmp_path / "hours.json").read_text())
+    assert 1.5 < kept < 1.5 + spent
+    note = load_weights(tmp_path / "walker.npz").note
+    assert float(note.split(" h, ")[0].split(", ")[-1]) == pytest.approx(1.5 + spent, abs=0.006)
+    script.train(short, tmp_path)  # it is done: nothing is added but the new measurement's own time
+    assert json.loads((tmp_path / "hours.json").read_text()) == kept
+
+
+def test_files_are_replaced_in_one_move(tmp_path: Path) -> None:
+    path = tmp_path / "hours.json"
+    path.write_text("1.0")
+    with pytest.raises(UnicodeEncodeError):
+        script.write_whole(path, "2.0" + chr(0xD800))
+    assert path.read_text() == "1.0"
+    script.write_whole(path, "2.0")
+    assert path.read_text() == "2.0" and script.Hours(tmp_path).now() == pytest.approx(2.0, abs=1e-3)
 
 
 def test_a_training_that_is_done_does_nothing_more(trained: Path) -> None:

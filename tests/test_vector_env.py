@@ -1,6 +1,7 @@
 """NeonG1VectorEnv: equal to single envs, autoreset as Gymnasium defines it, and Gymnasium's own vector envs besides."""
 
 import copy
+from contextlib import closing
 from typing import Any
 
 import gymnasium
@@ -214,6 +215,33 @@ def test_a_fault_in_mid_episode_is_the_fault_of_a_single_env(fault: Fault) -> No
         held = envs._fleet.physics.held.tolist()
         assert held == ([True, step < 6] if isinstance(fault, AddedLatency) else [True, True])
     envs.close()
+
+
+def test_equal_robots_are_stepped_on_one_model_until_somebody_else_holds_them() -> None:
+    with closing(NeonG1VectorEnv(3, threads=1, task="stand", **FAST)) as envs:
+        envs.reset(seed=0)
+        physics, models = envs._fleet.physics, [env.robot.model for env in envs._envs]
+        for action in actions_of(envs, 2):
+            envs.step(action)
+        (shared,) = {id(model) for model in physics.models}
+        assert shared not in map(id, models)
+        envs._envs[2].robot.model.body_mass[1] += 0.5
+        envs.reset(options={"reset_mask": np.array([False, False, True])})
+        envs.single(0)
+        envs.step(np.zeros(envs.action_space.shape))
+        assert physics.models[0] is models[0] and physics.models[2] is models[2]  # lent, and no longer equal
+        assert id(physics.models[1]) == shared
+        assert len(envs.envs) == 3  # now all are lent
+        envs.step(np.zeros(envs.action_space.shape))
+        assert all(model is own for model, own in zip(physics.models, models, strict=True))
+
+
+def test_randomised_robots_are_stepped_on_their_own_models() -> None:
+    options = {**FAST, "task": "stand", "randomization": DomainRandomization(), "settle_s": 0.0}
+    with closing(NeonG1VectorEnv(3, threads=1, **options)) as envs:
+        envs.reset(seed=0)
+        envs.step(np.zeros(envs.action_space.shape))
+        assert len({id(model) for model in envs._fleet.physics.models}) == 3
 
 
 def keys_of(info: dict[str, Any]) -> set[str]:

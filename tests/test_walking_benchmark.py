@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import imageio.v2 as imageio
 import mujoco
 import numpy as np
 import pytest
@@ -13,19 +14,25 @@ from neon_sim.g1 import joints
 from neon_sim.g1.geometry import euler_to_quat
 from neon_sim.g1.kinematics import GRAVITY, TOTAL_MASS, stance
 from neon_sim.locomotion.balance import Balance
+from neon_sim.shipped import asset_path
 from neon_sim.sim.model import build_model, build_spec
 from neon_sim.sim.randomize import NOMINAL, UNSEEN
 from neon_sim.sim.sim_robot import SimRobot
+from neon_sim.walker import WEIGHTS
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
 
 import walking
 import walking_episode as episode
+import walking_handicaps as handicaps
 import walking_measures as measures
+import walking_pictures as pictures
 import walking_sections as sections
 import walking_tables as tables
+import walking_worlds as worlds_of
 from walking_episode import Condition, Course, Job, Track
 from walking_probe import GAP_SEEN, Probe, Readings
+from walking_report import write_walking
 
 WEIGHT = TOTAL_MASS * GRAVITY  # 327.08 N
 MODEL = build_model(build_spec())
@@ -127,7 +134,7 @@ def test_late_targets_come_two_steps_late() -> None:
     """The stance of a crouch that goes down a little with every step, so that no two targets are alike."""
     state = Course(SimRobot(build_spec(), {}), (), None, np.zeros(2)).robot.read()
     low = np.array([0.0, 0.0, 0.0, 0.7])
-    plain, late = Balance(), episode.Delayed(Balance(), 2)
+    plain, late = Balance(), handicaps.Delayed(Balance(), 2)
     arms = np.isin(np.arange(29), joints.GROUPS["arms"])
     now = [plain.step(state, low, arms, joints.HOME) for _ in range(6)]
     then = [late.step(state, low, arms, joints.HOME) for _ in range(6)]
@@ -138,6 +145,42 @@ def test_late_targets_come_two_steps_late() -> None:
     late.reset()
     late.set_state(saved)
     np.testing.assert_array_equal([late.step(state, low, arms, joints.HOME) for _ in range(3)], expected)
+
+
+def test_encoders_that_are_off_mislead_walker_and_motors_alike() -> None:
+    state = Course(SimRobot(build_spec(), {}), (), None, np.zeros(2)).robot.read()
+    home, arms = np.array([0.0, 0.0, 0.0, joints.HOME_HEIGHT]), np.isin(np.arange(29), joints.GROUPS["arms"])
+    offset = np.linspace(-0.1, 0.1, 29)
+    true = replace(state, joint_pos=state.joint_pos - offset)  # of a body whose encoders read as `state` does
+    plain = Balance().step(state, home, arms, joints.HOME)
+    misread = handicaps.Misread(Balance(), offset).step(true, home, arms, joints.HOME)
+    np.testing.assert_allclose(misread + offset, plain, atol=1e-9)
+    off = episode.handicapped(Balance(), Condition(encoder_offset=0.015, latency_steps=1, seed=2)).walker.offset
+    assert np.abs(off).tolist() == [0.015] * 29 and 5 < np.count_nonzero(off > 0.0) < 24
+    other = episode.handicapped(Balance(), Condition(encoder_offset=0.015, seed=3)).offset
+    assert not np.array_equal(off, other) and isinstance(episode.handicapped(Balance(), Condition()), Balance)
+
+
+@pytest.mark.parametrize(("factor", "deviation"), [(0.0, 0.0), (1.0, 0.3), (3.0, 0.9)])
+def test_sensor_noise_is_a_factor_of_the_world(factor: float, deviation: float) -> None:
+    robot = episode.build_course(Condition(noise=factor), "standing").robot
+    rng, errors = np.random.default_rng(0), []
+    for _ in range(8):
+        errors.append(robot.reset(rng).joint_vel - robot.data.qvel[6:35])
+    assert np.std(errors) == pytest.approx(deviation, rel=0.15)  # of 232 draws: 5 % is one deviation
+
+
+def test_late_readings_are_as_old_as_the_world_says() -> None:
+    robot = episode.build_course(Condition(noise=0.0, sensing_s=0.02), "standing").robot
+    robot.reset(np.random.default_rng(0))
+    angles = []
+    for _ in range(5):
+        robot.advance()
+        angles.append(robot.data.qpos[7:36].copy())
+    read = robot.read().joint_pos
+    np.testing.assert_allclose(read, angles[-2], atol=1e-12)
+    assert np.abs(read - angles[-1]).max() > 1e-5
+    assert robot.reset(np.random.default_rng(0)) and robot.faults  # a reset heals nothing
 
 
 def test_episodes_repeat_to_the_bit_and_the_probe_only_looks() -> None:
@@ -151,6 +194,26 @@ def test_episodes_repeat_to_the_bit_and_the_probe_only_looks() -> None:
     assert first.readings is None and probed.readings is not None
     # Two feet carry a robot that stands still: 327 N in all, N s in 0.02 s.
     assert np.mean(probed.readings.pressed[10:]) / 0.02 == pytest.approx(WEIGHT, rel=0.05)
+
+
+def test_sensors_that_nobody_reads_change_nothing() -> None:
+    without, option = episode.run_episode(STANDING), episode.build_course(Condition(), "standing").robot.model.opt
+    assert option.disableflags & episode.NO_SENSORS
+    option.disableflags &= ~episode.NO_SENSORS
+    np.testing.assert_array_equal(episode.run_episode(STANDING).qpos, without.qpos)
+    option.disableflags |= episode.NO_SENSORS
+
+
+def test_a_film_shows_the_episode_as_it_was(tmp_path: Path) -> None:
+    seen = pictures.film(tmp_path / "deep" / "walk.mp4", STANDING, seconds=0.4)
+    job = replace(STANDING, plan=pictures.FILM_PLAN, seconds=0.4, arms=False)
+    np.testing.assert_array_equal(seen.qpos, episode.run_episode(job).qpos)
+    frames = imageio.mimread(tmp_path / "deep" / "walk.mp4")
+    assert len(frames) == 10 and frames[0].shape == (360, 480, 3)  # 25 a second
+    assert np.std(frames[0][20:]) > 5.0  # there is something to see
+    told = [velocity for _, velocity in pictures.FILM_PLAN]
+    assert told[0] == told[-1] == (0.0, 0.0, 0.0) and told[1][0] > 0.0 and told[2][2] > 0.0
+    assert pictures.FILM_PLAN[-1][0] < pictures.FILM_S - 1.0  # it is seen to stand again
 
 
 def test_an_unseen_robot_keeps_its_motors_through_a_reset() -> None:
@@ -241,6 +304,24 @@ def test_the_gap_between_the_legs() -> None:
     assert between and near == sorted(near, reverse=True)
 
 
+@pytest.mark.parametrize(
+    ("moved", "on_trunk", "on_leg"),
+    [
+        ({}, False, False),
+        ({15: -0.6, 16: -0.15}, True, False),  # arm ahead, its upper half against the chest
+        ({1: 0.6}, False, True),  # thigh spread until it meets the hand
+        ({16: -0.2}, True, True),  # arm pressed against all of that side
+    ],
+)
+def test_arms_on_trunk_and_legs(moved: dict[int, float], on_trunk: bool, on_leg: bool) -> None:
+    probe, pose = Probe(MODEL, 2), joints.HOME.copy()
+    pose[list(moved)] = list(moved.values())
+    probe.look(posed({}, pose), 0)
+    probe.look(posed({}, pose, depth=-0.2), 1)  # in the air, where nothing else touches
+    found = probe.readings(2)
+    assert (found.arm_on_trunk.tolist(), found.arm_on_leg.tolist()) == ([on_trunk] * 2, [on_leg] * 2)
+
+
 def walked(load: np.ndarray, **changes: np.ndarray) -> Track:
     """A track with made-up readings."""
     count = len(load)
@@ -251,6 +332,8 @@ def walked(load: np.ndarray, **changes: np.ndarray) -> Track:
         joint_speed=np.zeros((count, 29)),
         gyro=np.zeros(count),
         leg_gap=np.full(count, GAP_SEEN),
+        arm_on_trunk=np.zeros(count, dtype=bool),
+        arm_on_leg=np.zeros(count, dtype=bool),
     )._replace(**changes)
     return Track(np.zeros((count, 36)), np.zeros((count, 35)), np.zeros((count, 3)), False, readings)
 
@@ -265,7 +348,9 @@ def test_quality_of_readings_by_hand() -> None:
     speed[10:20, 10], speed[30, 20] = 9.5, 12.0  # the right ankle; an arm
     gyro[10:14], gap[60] = 5.5, -0.003
     slip, pressed = np.array([0.1] * 100 + [0.4] * 100), np.array([3.0] * 100 + [1.0] * 100)
-    track = walked(load, joint_speed=speed, gyro=gyro, leg_gap=gap, slip=slip, pressed=pressed)
+    on_trunk, on_leg = np.arange(200) < 30, np.arange(200) < 8
+    touches = {"arm_on_trunk": on_trunk, "arm_on_leg": on_leg}
+    track = walked(load, joint_speed=speed, gyro=gyro, leg_gap=gap, slip=slip, pressed=pressed, **touches)
     found = measures.quality(track)
     assert found.steps_per_s == pytest.approx(3 / 4)
     assert found.load_max == pytest.approx(1.7)
@@ -273,6 +358,7 @@ def test_quality_of_readings_by_hand() -> None:
     assert (found.joint_speed, found.joint, found.arm_speed) == (9.5, "right_ankle_pitch", 12.0)
     assert found.joint_share == pytest.approx(10 / 200) and found.gyro_share == pytest.approx(4 / 200)
     assert found.leg_gap == -0.003 and found.overlap_share == pytest.approx(1 / 200)
+    assert (found.trunk_share, found.leg_share) == pytest.approx((30 / 200, 8 / 200))
     with pytest.raises(ValueError, match="probe=True"):
         measures.quality(track._replace(readings=None))
     cell = tables.worst([found, found._replace(joint_speed=10.0, joint="left_knee", slip=0.0)])
@@ -320,12 +406,15 @@ def test_starts_and_stops_by_hand() -> None:
 
 def test_worlds_of_the_judges() -> None:
     assert len(sections.COMMANDS) == 13
-    physics = sections.other_physics()
+    physics = worlds_of.other_physics()
     assert len({(c.physics_dt, c.elliptic, c.robot.friction_loss) for c in physics}) == 8
     assert physics[0] == replace(Condition(), label=physics[0].label)  # the first row is the nominal world
-    worlds = {condition.label: condition for condition in sections.hard_worlds(5)}
+    worlds = {condition.label: condition for condition in worlds_of.hard_worlds(5)}
     assert worlds["3 kg in each hand"].robot == replace(NOMINAL, hand_payload=(3.0, 3.0))
     assert worlds["targets 40 ms late"].latency_steps * episode.CONTROL_DT == pytest.approx(0.04)
+    assert worlds["sensor noise x 3"] == Condition("sensor noise x 3", noise=3.0)
+    assert worlds["encoders 0.015 rad off"].seed == 5 and worlds["readings 20 ms late"].sensing_s == 0.02
+    assert len({condition.seed for condition in worlds_of.unseen_robots()}) == 16
     course = episode.build_course(worlds["8 kg on the torso"], "standing")
     assert course.robot.model.body_mass.sum() == pytest.approx(TOTAL_MASS + 8.0)
     elliptic = episode.build_course(physics[3], "standing").robot.model
@@ -334,6 +423,40 @@ def test_worlds_of_the_judges() -> None:
         Condition(ground="slopes")
     with pytest.raises(ValueError, match="Did you mean 'standing'"):
         episode.make_walker("standin")
+
+
+def test_transfer_says_whether_it_lost_more_than_it_may() -> None:
+    def cell(survived: int) -> dict[str, object]:
+        return {"survived": survived, "episodes": 100, "error_speed": 0.05, "error_yaw_rate": None}
+
+    cells = {"nominal": cell(99), "a": cell(97), "b": cell(96)}
+    assert [row[-1] for row in tables.world_rows(cells, 2.0)] == ["-", "met", "missed"]
+    assert [row[2] for row in tables.world_rows(cells)] == ["+0.0", "-2.0", "-3.0"]
+
+
+def test_only_the_judged_settings_are_reported() -> None:
+    assert walking.judged(walking.parse([]))
+    trials = (["--height", "0.7"], ["--seed", "100"], ["--preset", "tiny"], ["--episodes", "drift=3"])
+    for trial in (*trials, ["--walker", "standing"], ["--walker", str(asset_path(WEIGHTS))]):
+        assert not walking.judged(walking.parse(trial))
+
+
+def test_a_report_says_which_weights_and_which_noise(tmp_path: Path) -> None:
+    (tmp_path / "RESULTS.md").write_text("# Results\n\n## Other\n<!-- b:begin -->\n<!-- b:end -->\n")
+    for below in (["first"], ["Noise.", "Weights."]):
+        write_walking("b", {"x": 1}, ["h"], [["c"]], below, "2026-01-01", tmp_path)
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert text.endswith("`benchmarks/results/b.json`\n\nNoise.\n\nWeights.\n<!-- b:end -->\n") and "first" not in text
+    assert "joint_pos 0.005, joint_vel 0.3, gyro 0.05, gravity 0.01" in worlds_of.noise_text()
+
+
+@pytest.mark.parametrize("name", ["walking_tour", "ppo_rate", *(f"walking_{name}" for name in sections.SECTIONS)])
+def test_each_section_has_its_place_and_its_prose_in_results(name: str) -> None:
+    text = (walking.ROOT / "RESULTS.md").read_text()
+    before, table = text.split(f"<!-- {name}:begin -->")
+    prose = before.rpartition("\n## ")[2]
+    assert table.count(f"<!-- {name}:end -->") == 1
+    assert prose.startswith("Walking: ") and "`python benchmarks/" in prose
 
 
 def test_the_command_line() -> None:
@@ -356,7 +479,7 @@ def test_each_section_fills_its_table(name, tmp_path) -> None:
     section = sections.SECTIONS[name](settings)
     assert section.rows and all(len(row) == len(section.header) for row in section.rows)
     assert all(isinstance(cell, str) for row in section.rows for cell in row)
-    walking.report(name, section, settings, tmp_path)
+    walking.report(name, section, settings, None, tmp_path)
     written = json.loads((tmp_path / f"{name}.json").read_text())
-    assert written["walker"] == "standing" and written["preset"]["episodes"] == 1
+    assert written["walker"] == "standing" and written["weights"] is None and written["preset"]["episodes"] == 1
     assert (tmp_path / "map.png").exists() == (name == "grid")

@@ -1,5 +1,6 @@
 """The walking tour: the task by hand numbers, its crane and punches on the real model, and how runs are counted."""
 
+import hashlib
 import json
 import math
 import sys
@@ -16,13 +17,17 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scri
 import tour_figures
 import tour_pictures
 import walking_tour
-from tour_run import PunchResult, RunResult, Tour, build_tour_robot, run_tour
+from tour_record import PunchResult, RunResult, Speeds, parts_of, speeds_of
+from tour_run import Tour, build_tour_robot, run_tour
 from tour_task import ARMS, HARSH, PUBLISHED, Follower, FollowerConfig, Punch, draw_scenario, force_ceiling, wrap
 
 from neon_sim.g1 import joints
 from neon_sim.g1.kinematics import palm_poses
 from neon_sim.locomotion.balance import Balance
+from neon_sim.locomotion.network import load_weights, save_weights
 from neon_sim.robot import RobotState
+from neon_sim.shipped import asset_path
+from neon_sim.walker import WEIGHTS
 
 CONFIG = HARSH
 GENTLE = replace(CONFIG, punch_max=0.0)
@@ -234,9 +239,20 @@ def test_a_run_of_the_standing_controller_by_hand(robot: Any) -> None:
     assert result.completed and result.survival_s == 6.0
     assert result.position_cm == pytest.approx([100 * math.hypot(x, y)], abs=3.0)  # one segment of 5 s is finished
     assert result.yaw_deg == pytest.approx([abs(math.degrees(heading))], abs=3.0)
-    assert 0.0 < result.calm_joint_speed <= result.joint_speed and 0.0 < result.calm_gyro <= result.gyro
+    assert {name: part.seconds for name, part in result.speeds.items()} == pytest.approx(lengths(result, 6.0))
+    assert all(part.own > 0.0 and part.gyro > 0.0 for part in result.speeds.values())
     assert 0.0 < result.energy_kj < 6.0 * 0.2  # a stance takes less than 200 W
     assert [p.fell for p in result.punches] == [False if p.start_s <= 2.0 else None for p in result.punches]
+
+
+def lengths(result: RunResult, duration_s: float) -> dict[str, float]:
+    """How long each part of a run is that nobody fell in: a punch and 1.2 s, 0.1 s of each segment, the rest."""
+    pushed = np.zeros(round(50 * duration_s), dtype=bool)
+    for punch in result.punches:
+        begin = round(50 * punch.start_s)
+        pushed[begin : begin + 64] = True
+    told = ~pushed & (np.arange(len(pushed)) % 250 < 5)
+    return {"pushed": pushed.sum() / 50, "told": told.sum() / 50, "calm": (~pushed & ~told).sum() / 50}
 
 
 def test_a_hard_punch_fells_and_is_written_down(robot: Any) -> None:
@@ -250,7 +266,7 @@ def test_a_hard_punch_fells_and_is_written_down(robot: Any) -> None:
     thrown = scenario.punches[len(result.punches) - 1]
     assert last.body == thrown.body and last.force == pytest.approx(np.linalg.norm(thrown.force))
     assert len(result.position_cm) == len(result.yaw_deg) == int(result.survival_s // 5.0) + 1  # with the fall's
-    assert result.gyro > result.calm_gyro
+    assert result.speeds["pushed"].gyro > max(result.speeds["calm"].gyro, result.speeds["told"].gyro)
     assert result == run_tour(robot, 2, hard)  # the same run again, on a robot that has lain on the floor
 
 
@@ -305,9 +321,31 @@ def test_energy_shaking_and_calm_by_hand(robot: Any) -> None:
     # Accelerations 50, 100, 0: changes 50 and 100. The two spikes: 450 + 900 + 450 and 350 + 700 + 350.
     assert result.vibration == pytest.approx(1e-6 * (50 + 100 + 1800 + 1400))
     assert result.energy_kj == pytest.approx(1e-3 * 0.02 * (10 * 1 + 20 * 3))
-    assert (result.joint_speed, result.calm_joint_speed) == (9.0, 7.0)
+    assert (result.speeds["pushed"].own, result.speeds["calm"].own) == (9.0, 7.0)
     tour.fell = True
-    assert tour.result().calm_joint_speed == 3.0  # nothing after the punch that felled it
+    assert tour.result().speeds["calm"].own == 3.0  # nothing after the punch that felled it
+
+
+def test_a_run_is_divided_by_what_goes_on() -> None:
+    """6 s with punches at 0.1 and 5.02 s: pushed for 1.28 s each, or from the second on where it felled the robot."""
+    parts = parts_of(300, [0.1, 5.02], fell=False)
+    assert [np.flatnonzero(part).tolist() for part in (parts["pushed"], parts["told"])] == [
+        [*range(5, 69), *range(251, 300)],
+        [*range(5), 250],
+    ]
+    assert sum(part.sum() for part in parts.values()) == 300  # none counts twice, none is lost
+    assert parts_of(300, [0.1], fell=True)["calm"].sum() == 0
+    assert parts_of(300, [], fell=True)["calm"].sum() == 300 - 10
+
+
+def test_speeds_by_hand() -> None:
+    joint_vel, gyro = np.zeros((50, 29)), np.zeros((50, 3))
+    joint_vel[:3, 14], joint_vel[7, 15], joint_vel[8, 2] = -11.0, 12.5, 10.0  # waist pitch, an arm, a hip at the limit
+    gyro[4:6] = 4.0, 4.0, 3.0  # 6.4 rad/s in all
+    found = speeds_of(joint_vel, gyro)
+    assert (found.own, found.arms, found.gyro) == pytest.approx((11.0, 12.5, math.sqrt(41.0)))
+    assert (found.own_over_s, found.arms_over_s, found.gyro_over_s) == pytest.approx((0.06, 0.02, 0.04))
+    assert speeds_of(joint_vel[:0], gyro[:0]) == Speeds(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def test_things_to_look_at_change_nothing(robot: Any) -> None:
@@ -329,9 +367,9 @@ def test_physics_that_blows_up_is_a_fall(robot: Any, monkeypatch: pytest.MonkeyP
 
 def run_of(run_id: int, survival_s: float, position_cm: tuple[float, ...], *punches: PunchResult) -> RunResult:
     done = survival_s == 90.0
-    costs = {"energy_kj": 0.1 * survival_s, "vibration": 1.0, "joint_speed": 12.0, "gyro": 7.0}
-    calm = {"calm_joint_speed": 5.0 + 3.0 * run_id, "calm_gyro": 2.0}
-    return RunResult(run_id, survival_s, done, position_cm, position_cm, punches=punches, **costs, **calm)
+    calm = Speeds(8.0, 5.0 + 3.0 * run_id, 1.0, 2.0, 0.02 if run_id == 2 else 0.0, 0.0, 0.0)  # 11 rad/s in run 2
+    speeds = {"pushed": Speeds(1.0, 12.0, 20.0, 7.0, 0.5, 0.3, 0.0), "told": replace(calm, seconds=1.0), "calm": calm}
+    return RunResult(run_id, survival_s, done, position_cm, position_cm, 0.1 * survival_s, 1.0, speeds, punches)
 
 
 HIT = PunchResult(1.0, "left_knee", 100.0, False)
@@ -345,12 +383,32 @@ def test_figures_by_hand() -> None:
     assert figures["completed"] == 1 and figures["targets"] == 3
     assert figures["position_cm"] == pytest.approx([37.5, 22.5])  # run means 15 and 60
     assert figures["energy_kj"] == [9.0, 0.0] and figures["power_w"][0] == pytest.approx(100.0)
-    assert figures["speeds"]["runs_the_vendor_would_stop_when_calm"] == 1  # 11 rad/s
+    assert figures["speeds"]["calm"] == {
+        "seconds": 24.0,
+        "own_rad_s": 11.0,
+        "arms_rad_s": 1.0,
+        "gyro_rad_s": 2.0,
+        "own_share": pytest.approx(0.02 / 24.0),
+        "arms_share": 0.0,
+        "gyro_share": 0.0,
+        "runs_stopped": 1,
+        "runs_arms": 0,
+    }
+    assert figures["speeds"]["pushed"]["runs_stopped"] == figures["speeds"]["pushed"]["runs_arms"] == 3
     assert figures["falls_long_after_a_punch"] == 1 and figures["survival_of_each_run_s"] == "10 20 90"
     assert figures["falls_of_punches"]["knee"]["100-150"] == "1/2"
     assert figures["falls_of_punches"]["hip"]["100-150"] == "0/0"
     many_falls = tour_figures.summarise([*RUNS, *(run_of(i, 1.0, ()) for i in range(3, 6))])
     assert many_falls["energy_kj"] is None and many_falls["vibration"] is None  # 1 of 6 is under a fifth
+
+
+def test_the_vendors_check_has_a_row_for_each_part_of_the_time() -> None:
+    named = {"walker": "ours", "task": "published", **tour_figures.summarise(RUNS)}
+    rows = tour_figures.speed_rows({"ours, published": named, "old": named | {"speeds": {"joint_rad_s": 70.5}}})
+    assert all(len(row) == len(tour_figures.SPEED_HEADER) for row in rows)
+    assert [row[1] for row in rows] == ["left alone", "0.1 s after a new waypoint", "punch and 1.2 s after it, falls"]
+    assert rows[0][2:] == ["80.0 %", "1 of 3", "0 of 3", "11.0 (0.083 %)", "2.0 (0.000 %)", "1.0"]
+    assert rows[2][2:] == ["10.0 %", "3 of 3", "3 of 3", "12.0 (50.000 %)", "7.0 (0.000 %)", "20.0"]
 
 
 def test_punches_nobody_can_judge_are_not_counted() -> None:
@@ -399,23 +457,74 @@ def test_kept_runs_belong_to_one_task(tmp_path: Path) -> None:
     assert walking_tour.keep_file("standing", CONFIG, tmp_path, resume=True).exists()
     with pytest.raises(ValueError, match="other settings"):
         walking_tour.keep_file("standing", replace(CONFIG, height=0.7), tmp_path, resume=True)
+    settings = json.loads((kept.parent / "settings.json").read_text())
+    assert settings["weights"] == "none" and "speeds" in settings["kept"]  # other weights or figures: another run
     assert not walking_tour.keep_file("standing", replace(CONFIG, height=0.7), tmp_path, resume=False).exists()
 
 
 def test_a_report_keeps_the_other_walkers(tmp_path: Path) -> None:
     (tmp_path / "RESULTS.md").write_text("# Results\n")
-    walking_tour.report("runs/mine/second.npz", "published", PUBLISHED, tour_figures.summarise(RUNS[1:]), tmp_path)
-    walking_tour.report("standing", "published", PUBLISHED, tour_figures.summarise(RUNS), tmp_path)
-    walking_tour.report("standing", "published", PUBLISHED, tour_figures.summarise(RUNS), tmp_path)  # in place of it
+    worse, better = tour_figures.summarise(RUNS), tour_figures.summarise(RUNS[1:])
+    walking_tour.report("base_gait", "published", PUBLISHED, better, walking_tour.weights_of("base_gait"), tmp_path)
+    walking_tour.report("standing", "published", PUBLISHED, worse, None, tmp_path)
+    walking_tour.report("standing", "published", PUBLISHED, worse, None, tmp_path)  # in place of it
     figures = json.loads((tmp_path / "benchmarks" / "results" / "walking_tour.json").read_text())["figures"]
     assert {name: row["runs"] for name, row in figures["walkers"].items()} == {
-        "second, published": 2,
+        "base_gait, published": 2,
         "standing, published": 3,
     }
     assert figures["published"]["HOMIE"]["survival_s"] == 78.3
+    weights = figures["walkers"]["base_gait, published"]["weights"]
+    assert weights["sha256"] == hashlib.sha256(asset_path(WEIGHTS).read_bytes()).hexdigest()[:12]
+    assert weights["note"] == load_weights(asset_path(WEIGHTS)).note
+    assert figures["walkers"]["standing, published"]["weights"] is None
     text = (tmp_path / "RESULTS.md").read_text()
-    assert text.count("| ours: ") == 2 and text.index("ours: second") < text.index("ours: standing")
+    assert text.count("| ours: ") == 2 and text.index("ours: base_gait") < text.index("ours: standing")
+    assert text.count("| standing, published | left alone | 80.0 % | 1 of 3 |") == 1
+    assert text.count(f"Weights {weights['sha256']}: {weights['note']}. Rows: base_gait, published (") == 1
+    assert text.count("No weights, or not recorded. Rows: standing, published (") == 1
     assert (tmp_path / "docs" / "walking_tour_survival.png").exists()
+
+
+def test_only_the_whole_task_of_a_named_walker_is_reported() -> None:
+    whole = range(512)
+    assert walking_tour.unreported("shipped", "published", PUBLISHED, whole) == []
+    assert walking_tour.unreported("standing", "harsh", HARSH, whole) == []
+    for walker, task, config, runs, why in (
+        ("runs/mine/walker.npz", "published", PUBLISHED, whole, "--walker is none of shipped"),
+        ("shipped", "published", replace(PUBLISHED, height=0.7), whole, "not those of task published"),
+        ("shipped", "published", replace(PUBLISHED, physics_dt=0.005), whole, "not those of task published"),
+        ("shipped", "harsh", PUBLISHED, whole, "not those of task harsh"),
+        ("shipped", "published", PUBLISHED, range(16), "not 0 to 511"),
+        ("shipped", "published", PUBLISHED, range(1, 513), "not 0 to 511"),
+    ):
+        (reason,) = walking_tour.unreported(walker, task, config, runs)
+        assert why in reason
+
+
+def test_a_trial_prints_and_leaves_the_report_alone(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
+    def reported(*_: object) -> None:
+        raise AssertionError("a trial is not reported")
+
+    monkeypatch.setattr(walking_tour, "report", reported)
+    monkeypatch.setattr(walking_tour, "ROOT", tmp_path)
+    monkeypatch.setitem(walking_tour.PRESETS, "tiny", walking_tour.Preset(1, 0.4))
+    monkeypatch.setattr(sys, "argv", ["walking_tour.py", "--walker", "standing", "--preset", "tiny", "--workers", "1"])
+    walking_tour.main()
+    printed = capsys.readouterr().out
+    assert "Printed only: the settings are not those of task published; the runs are not 0 to 511." in printed
+    assert (tmp_path / "runs" / "walking_tour" / "tiny" / "published" / "standing" / "runs.jsonl").exists()
+
+
+def test_files_of_weights_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    path = tmp_path / "mine" / "walker.npz"
+    save_weights(path, replace(load_weights(asset_path(WEIGHTS)), note="of a test"))
+    assert walking_tour.label_of(str(path)) == "mine-walker" and walking_tour.label_of("standing") == "standing"
+    found = walking_tour.weights_of(str(path))
+    assert found.note == "of a test" and found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    assert walking_tour.weights_of("shipped") == walking_tour.weights_of("stepping") != found
+    assert walking_tour.weights_of("standing") is None
 
 
 def test_names_that_are_none() -> None:

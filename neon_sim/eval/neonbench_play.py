@@ -24,7 +24,7 @@ from neon_sim.names import nearest
 from neon_sim.rollout import rollout
 from neon_sim.training.run_folder import MARKER
 
-VERSION: Final = 1  # of the episodes: another one wherever what is played changes, so that old files are not taken up
+VERSION: Final = 2  # of the episodes: another one wherever what is played changes, so that old files are not taken up
 FIRST_SEED: Final = 30_000_000  # episode i of every task and cell has the seed FIRST_SEED + i; no script trains on them
 SHARD_EPISODES: Final = 20  # in one file
 ROOM_EPISODES: Final = 5  # in a row that share an unseen room

@@ -114,7 +114,7 @@ def as_markdown(results: BenchResults) -> str:
         lines.append(f"| {player.label} | {' | '.join(scores)} |")
     for player in results.players:
         lines += ["", f"## {player.label}", "", _reading(player, results.cells), "", *_header("task", cells)]
-        lines += [_task_row(results, player, task) for task in results.tasks]
+        lines += [f"| {task} | {' | '.join(task_cells(results, player, task))} |" for task in results.tasks]
     return "\n".join([*lines, ""])
 
 
@@ -122,13 +122,14 @@ def _header(first: str, cells: Sequence[str]) -> list[str]:
     return [f"| {first} | {' | '.join(cells)} |", "|---" * (len(cells) + 1) + "|"]
 
 
-def _task_row(results: BenchResults, player: Player, task: str) -> str:
+def task_cells(results: BenchResults, player: Player, task: str) -> list[str]:
+    """What one player came to in each cell of a task; "= nominal" where that is the same world for it, played once."""
     parts = []
     for cell in results.cells:
         alike = first_alike(cell, player.reads)
         again = alike != cell and alike in results.cells
         parts.append(f"= {_words(alike)}" if again else str(results.score(player, [task], cell)))
-    return f"| {task} | {' | '.join(parts)} |"
+    return parts
 
 
 def _reading(player: Player, cells: Sequence[str]) -> str:

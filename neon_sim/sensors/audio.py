@@ -151,8 +151,9 @@ class Microphone:
             raise ValueError(f"Time went back to {time_s} s; call reset() or set_state() first.")
         self._heard = end
         if count > 0:
-            self._buffer[:, :-count] = self._buffer[:, count:].copy()
-            np.clip(self._listen(data, end, count), -1.0, 1.0, out=self._buffer[:, length - count :])
+            self._buffer[:, :-count] = self._buffer[:, count:]  # numpy sees that the two overlap
+            newest = np.maximum(self._listen(data, end, count), -1.0)
+            np.minimum(newest, 1.0, out=self._buffer[:, length - count :])
         return self._buffer[:, : self.config.window_samples].flatten()
 
     def get_state(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from neon_sim.sensors.sensor import LATENCY_S, RATE_HZ, find_id
 # Steps of the two-dimensional golden ratio (Roberts' R2 sequence): g**3 = g + 1, steps 1/g and 1/g**2. Any run of
 # consecutive terms covers the square evenly, so a later frame falls into the gaps of the earlier ones.
 _GOLDEN = 1.32471795724474602596
-_STEP = np.array([1.0 / _GOLDEN, 1.0 / _GOLDEN**2])
+_STEP: Final = (1.0 / _GOLDEN, 1.0 / _GOLDEN**2)
 WHITE: Final = 150.0  # Livox's reflectivity of a white diffuse surface; above it are retroreflectors, which we have not
 
 
@@ -72,7 +72,7 @@ class ScanPattern:
     def __init__(self, config: LidarConfig) -> None:
         self._frame_points = config.frame_points
         low, high = np.sin(np.radians([config.min_elevation_deg, config.max_elevation_deg]))
-        turns, height = np.mod(np.arange(config.frame_points)[:, None] * _STEP + 0.5, 1.0).T
+        turns, height = np.mod(np.arange(config.frame_points)[:, None] * np.array(_STEP) + 0.5, 1.0).T
         self._high, self._span = high, high - low
         self._up = low + self._span * height  # z of the unit rays of frame 0
         self._around = np.stack([np.cos(2.0 * np.pi * turns), np.sin(2.0 * np.pi * turns)])
@@ -82,7 +82,7 @@ class ScanPattern:
 
         A later frame is the first one, further on in the sequence: lifted, wrapping round, and turned about the axis.
         """
-        turn, lift = (frame * self._frame_points * _STEP % 1.0).tolist()
+        turn, lift = (frame * self._frame_points * step % 1.0 for step in _STEP)
         rays = np.empty((3, count))  # each axis in one piece of memory: loops of three turns are slow
         up = np.add(self._up[:count], lift * self._span, out=rays[2])
         up -= self._span * (up >= self._high)
@@ -132,7 +132,7 @@ class Lidar:
     def capture(self, data: mujoco.MjData, time_s: float) -> np.ndarray:
         """Take a frame: (num_points * 3,) float32 m in the frame body, misses 0. Moves the scan pattern on."""
         self._frame += 1
-        return self._scan(data, self.config.num_points)[0].reshape(-1)
+        return self._scan(data, self.config.num_points, 3)[0].reshape(-1)
 
     def full_frame(self, data: mujoco.MjData) -> np.ndarray:
         """All `frame_points` of the frame that was captured last, cast anew: (frame_points, 4) float32.
@@ -140,13 +140,11 @@ class Lidar:
         x, y, z in m in the frame body, then Livox's reflectivity (0 to 150): the surface's mean colour, since the model
         knows no infrared. A miss is all zeros. Its first `num_points` rows are that capture's, if nothing has moved.
         """
-        points, geom, seen = self._scan(data, self.config.frame_points)
+        frame, geom, seen = self._scan(data, self.config.frame_points, 4)
         if self._texture_rgb is None:
             self._texture_rgb = mean_texture_rgb(self._model)
         reflectivity = WHITE * geom_rgb(self._model, self._texture_rgb).mean(axis=1, dtype=np.float32)
-        frame = np.empty((len(points), 4), np.float32)
-        frame[:, :3] = points
-        frame[:, 3] = np.append(reflectivity, 0.0)[geom] * seen
+        np.multiply(np.append(reflectivity, np.float32(0.0)).take(geom), seen, out=frame[:, 3])
         return frame
 
     def get_state(self) -> dict[str, Any]:
@@ -160,8 +158,11 @@ class Lidar:
     def close(self) -> None:
         """Nothing to free."""
 
-    def _scan(self, data: mujoco.MjData, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The first points of a frame (count, 3) float32 m in the frame body, misses 0; geom ids; which were seen."""
+    def _scan(self, data: mujoco.MjData, count: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The first points of a frame, float32 m in the frame body, misses 0; geom ids (count,); which were seen.
+
+        Points are the first 3 of (count, columns); who wants more columns fills them.
+        """
         config = self.config
         origin_w = data.site_xpos[self._site].copy()
         rays, turn = self._pattern.rays(self._frame, count)
@@ -185,7 +186,9 @@ class Lidar:
         if distance.max() > config.max_range_m - math.hypot(*offset.tolist()):
             outside = np.flatnonzero((np.abs(points) > config.max_range_m).any(axis=1))
             points[outside], seen[outside] = 0.0, False
-        return points.astype(np.float32), geom, seen
+        frame = np.empty((count, columns), np.float32)
+        frame[:, :3] = points
+        return frame, geom, seen
 
     def _spoil(self, distance: np.ndarray, seen: np.ndarray) -> None:
         """Noise and dropout, in place. Each frame has its own streams, so that few of its points err as all do."""

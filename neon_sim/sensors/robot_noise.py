@@ -14,11 +14,12 @@ from neon_sim.sensors.sound_field import (
     SPEED_OF_SOUND,
     Ears,
     low_pass,
-    paths_to,
     peak_amplitude,
+    ways_to,
 )
 
 _CELL: Final = 16  # samples
+_PARTNER: Final = np.array([1, 0, 3, 2])  # sine goes with cosine
 _HIGHEST_TURNS: Final = 0.2  # of the sample rate, so that the overtone does not fold back
 _MURMUR_TAPS: Final = 64
 
@@ -69,9 +70,10 @@ class MotorNoise:
     def __init__(self, config: MotorNoiseConfig, model: mujoco.MjModel, robot: int, ears: int, rate_hz: int) -> None:
         hinge = model.jnt_type == int(mujoco.mjtJoint.mjJNT_HINGE)
         own = hinge & (model.body_rootid[model.jnt_bodyid] == model.body_rootid[robot])
-        self._dofs = model.jnt_dofadr[own].astype(np.intp)
-        self._bodies = model.jnt_bodyid[own].astype(np.intp)
-        self._config, self._rate_hz, self._shape = config, rate_hz, (ears, len(self._dofs))
+        self._dofs, self._bodies = _as_slice(model.jnt_dofadr[own]), _as_slice(model.jnt_bodyid[own])
+        self._config, self._rate_hz, self._shape = config, rate_hz, (ears, int(own.sum()))
+        self._ramp, self._steps = _sample_numbers(0)
+        self._peak, self._turns = peak_amplitude(config.level_db), config.hz_per_rad_s / rate_hz
         self.reset()
 
     def reset(self) -> None:
@@ -81,19 +83,21 @@ class MotorNoise:
     def add_to(self, sound: np.ndarray, data: mujoco.MjData, ears: Ears) -> None:
         """Add the whine to `sound` (M, N)."""
         count = sound.shape[1]
+        if len(self._ramp) != count:
+            self._ramp, self._steps = _sample_numbers(count)
         speed, torque = np.abs(data.qvel[self._dofs]), np.abs(data.qfrc_actuator[self._dofs])
-        loudness = peak_amplitude(self._config.level_db) * speed * np.sqrt(1.0 + torque / self._config.load_nm)
-        turns = np.minimum(self._config.hz_per_rad_s / self._rate_hz * speed, _HIGHEST_TURNS)
+        loudness = self._peak * speed * np.sqrt(1.0 + torque / self._config.load_nm)
+        turns = np.minimum(self._turns * speed, _HIGHEST_TURNS)
         away = data.xpos[self._bodies] - ears.pos_w[:, None]
         distance_m = np.maximum(np.sqrt(np.einsum("mji,mji->mj", away, away)), NEAREST_M)
         gain = loudness / distance_m
         # What the way to the ear holds back of a tone, in phase; its change bends the pitch a little, as Doppler does.
         lag = turns * distance_m * (2.0 * np.pi * self._rate_hz / SPEED_OF_SOUND)
         pace = 2.0 * np.pi * turns - (lag - self._lag) / count
+        growth = (gain - self._gain) / count
         for ear in range(len(sound)):
-            gains = np.stack((self._gain[ear], (gain[ear] - self._gain[ear]) / count))
-            steady, growing = _whine(self._phase[ear], pace[ear], gains, count)
-            sound[ear] += steady + growing * np.arange(1, count + 1)
+            steady, growing = _whine(self._phase[ear], pace[ear], self._gain[ear], growth[ear], self._steps)[:, :count]
+            sound[ear] += steady + growing * self._ramp
         self._phase = np.mod(self._phase + pace * count, 2.0 * np.pi)
         self._lag, self._gain = lag, gain
 
@@ -106,22 +110,40 @@ class MotorNoise:
         self._phase, self._lag, self._gain = state
 
 
-def _whine(phase: np.ndarray, pace: np.ndarray, gains: np.ndarray, count: int) -> np.ndarray:
-    """Weighted sums (K, count) over joints of sin x + sin(2 x) / 2 with x = phase + pace * (1 .. count).
+def _as_slice(places: np.ndarray) -> slice | np.ndarray:
+    """Places in a row as a slice, which numpy follows without a copy; others as they are."""
+    if len(places) and (np.diff(places) == 1).all():
+        return slice(int(places[0]), int(places[-1]) + 1)
+    return places.astype(np.intp)
 
-    phase, pace: (J,) rad, rad a sample. gains: (K, J). By sin(u + v) = sin u cos v + cos u sin v the sum over joints is
-    one small product of matrices, for u on a coarse grid and v within its cells: a tenth of the sines.
+
+def _sample_numbers(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """1 to `count`; and for `_whine` where its cells begin, then the places within a cell, float32."""
+    cells = np.arange(0, -(-count // _CELL) * _CELL, _CELL)
+    return np.arange(1.0, count + 1.0), np.concatenate((cells, np.arange(1, _CELL + 1))).astype(np.float32)
+
+
+def _whine(phase: np.ndarray, pace: np.ndarray, gain: np.ndarray, growth: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Sums over joints, weighted by gain and by growth, of sin x + sin(2 x) / 2 with x = phase + pace * (1, 2, ...).
+
+    All but `steps` are (J,); phase in rad, pace in rad a sample. By sin(u + v) = sin u cos v + cos u sin v the sum over
+    joints is one small product of matrices, for u on a coarse grid and v within its cells: a tenth of the sines.
+    steps: of `_sample_numbers`. Returns (2, samples up to the end of a cell).
     """
-    cells = -(-count // _CELL)
-    phase, pace, gains = (array.astype(np.float32) for array in (phase[:, None], pace[:, None], gains))
-    coarse = phase + pace * np.arange(0, cells * _CELL, _CELL, dtype=np.float32)
-    fine = pace * np.arange(1, _CELL + 1, dtype=np.float32)
-    sin_u, cos_u, sin_v, cos_v = np.sin(coarse), np.cos(coarse), np.sin(fine), np.cos(fine)
-    # The octave by the double angle: sin 2u / 2 = sin u cos u, and so on.
-    left = np.concatenate((sin_u, cos_u, sin_u * cos_u, cos_u * cos_u - 0.5))  # (4 J, cells)
-    right = np.concatenate((cos_v, sin_v, 2.0 * cos_v * cos_v - 1.0, 2.0 * sin_v * cos_v))  # (4 J, CELL)
-    weighted = left[:, None, :] * np.tile(gains, 4).T[:, :, None]  # (4 J, K, cells)
-    return (weighted.reshape(len(left), -1).T @ right).reshape(len(gains), -1)[:, :count]
+    number, cells = len(pace), len(steps) - _CELL
+    angle = pace.astype(np.float32)[:, None] * steps
+    angle[:, :cells] += phase.astype(np.float32)[:, None]
+    weights = np.empty((number, 2, 1), np.float32)
+    weights[:, 0, 0], weights[:, 1, 0] = gain, growth
+    # Of each angle its sine and cosine, and those of its double, halved.
+    waves = np.empty((4, number, len(steps)), np.float32)
+    sine, cosine = np.sin(angle, out=waves[0]), np.cos(angle, out=waves[1])
+    np.multiply(sine, cosine, out=waves[2])
+    np.multiply(cosine, cosine, out=waves[3])
+    waves[3] -= 0.5
+    left, right = waves[:, :, None, :cells] * weights, waves[_PARTNER, :, cells:]
+    right[2:] *= 2.0  # of sin 2u cos 2v / 2 only one factor is to be halved
+    return (left.reshape(4 * number, -1).T @ right.reshape(4 * number, _CELL)).reshape(2, -1)
 
 
 class ImpactNoise:
@@ -144,8 +166,9 @@ class ImpactNoise:
         force = contact_force(self._model, data, self._pyramidal)
         if self._force is not None:
             rise = force - self._force
-            for body in np.flatnonzero(rise > self._config.least_n):
-                self._strike(float(rise[body]), paths_to(ears, data.xpos[body])[0], rng)
+            for body in np.flatnonzero(rise > self._config.least_n).tolist():
+                ways = ways_to(ears, data.xpos[body])
+                self._strike(float(rise[body]), [length_m for length_m, _ in ways], rng)
         self._force = force
         count = min(sound.shape[1], self._coming.shape[1])
         sound[:, :count] += self._coming[:, :count]
@@ -159,28 +182,31 @@ class ImpactNoise:
         """Go back to a state of `get_state`."""
         self._force, self._coming = state[0], state[1].copy()
 
-    def _strike(self, rise_n: float, distance_m: np.ndarray, rng: np.random.Generator) -> None:
+    def _strike(self, rise_n: float, distances_m: list[float], rng: np.random.Generator) -> None:
         knock = self._knocks[int(rng.integers(len(self._knocks)))]
-        amplitude = peak_amplitude(self._config.level_db) * rise_n / 100.0 / distance_m
-        starts = np.round(distance_m / SPEED_OF_SOUND * self._rate_hz).astype(int)
-        missing = int(starts.max()) + len(knock) - self._coming.shape[1]
-        if missing > 0:
-            self._coming = np.pad(self._coming, ((0, 0), (0, missing)))
-        for ear, start in enumerate(starts):
-            self._coming[ear, start : start + len(knock)] += amplitude[ear] * knock
+        loudness = peak_amplitude(self._config.level_db) * rise_n / 100.0
+        starts = [round(distance_m / SPEED_OF_SOUND * self._rate_hz) for distance_m in distances_m]
+        length = max(starts) + len(knock)
+        if length > self._coming.shape[1]:  # room for the next ones too
+            coming, self._coming = self._coming, np.zeros((self._ears, length + len(knock)))
+            self._coming[:, : coming.shape[1]] = coming
+        for sent, start, distance_m in zip(self._coming, starts, distances_m, strict=True):
+            sent[start : start + len(knock)] += loudness / distance_m * knock
 
 
 def contact_force(model: mujoco.MjModel, data: mujoco.MjData, pyramidal: bool) -> np.ndarray:
     """Sum of the normal contact forces on each body (nbody,) N; of two that touch, the later one in the tree has it."""
     contact = data.contact
-    live = contact.efc_address >= 0
-    first = contact.efc_address[live]
+    first, geom = contact.efc_address, contact.geom
+    live = first >= 0
+    if not live.all():
+        first, geom = first[live], geom[live]
     if not len(first):
         return np.zeros(model.nbody)
-    first_body, second_body = model.geom_bodyid[contact.geom[live]].T
     # Each edge of a friction pyramid carries normal force; contacts are the last rows of efc_force, one after another.
     normal = np.add.reduceat(data.efc_force, first) if pyramidal else data.efc_force[first]
-    return np.bincount(np.maximum(first_body, second_body), weights=normal, minlength=model.nbody)
+    later = model.geom_bodyid.take(geom).max(axis=1)
+    return np.bincount(later, weights=normal, minlength=model.nbody)
 
 
 def _knocks(config: ImpactNoiseConfig, rate_hz: int, kinds: int = 8) -> np.ndarray:

@@ -96,21 +96,26 @@ class Ears(NamedTuple):
         return self.center_w + self.radius * self.outward_w
 
 
-def paths_to(ears: Ears, pos_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ways_to(ears: Ears, pos_w: np.ndarray) -> list[tuple[float, float]]:
     """The shortest way for sound from a point (3,) m to each ear, and its angle from the ear's axis.
 
     In sight of the ear that is a straight line; else it is tangent to the sphere and creeps around it (Woodworth 1938).
-    Returns lengths (M,) m, at least `NEAREST_M`, and angles (M,) rad.
+    Returns length m, at least `NEAREST_M`, and angle rad of each.
     """
     x, y, z = (pos_w - ears.center_w).tolist()
     distance = max(math.sqrt(x * x + y * y + z * z), ears.radius, 1e-9)
-    ways, angles = [], []
+    ways = []
     for out_x, out_y, out_z in ears.outward_w.tolist():
         cosine = min(max((out_x * x + out_y * y + out_z * z) / distance, -1.0), 1.0)
-        way, angle = _way(distance, cosine, ears.radius)
-        ways.append(max(way, NEAREST_M))
-        angles.append(angle)
-    return np.array(ways), np.array(angles)
+        length_m, angle = _way(distance, cosine, ears.radius)
+        ways.append((max(length_m, NEAREST_M), angle))
+    return ways
+
+
+def paths_to(ears: Ears, pos_w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`ways_to` as arrays: lengths (M,) m and angles (M,) rad."""
+    lengths_m, angles = zip(*ways_to(ears, pos_w), strict=True)
+    return np.array(lengths_m), np.array(angles)
 
 
 def _way(distance: float, cosine: float, radius: float) -> tuple[float, float]:
@@ -188,6 +193,8 @@ class SoundField:
 
     def add_to(self, sound: np.ndarray, data: mujoco.MjData, ears: Ears, end: int) -> None:
         """Add what arrives at each ear to `sound` (M, N), whose last sample is number `end` - 1 since time 0."""
+        if not self._sources:
+            return
         time_s = np.arange(end - sound.shape[1], end) / self._rate_hz
         for source in self._sources.values():
             self._add_source(sound, source, data, ears, time_s)

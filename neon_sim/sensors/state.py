@@ -1,6 +1,6 @@
 """The privileged state as one flat vector, for plain reinforcement learning: no robot can sense it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -9,6 +9,7 @@ from neon_sim.robot import World
 
 STATE_DIM: Final = 64
 STATE_LIMIT = np.full(STATE_DIM, 100.0, np.float32)
+_LOWEST: Final = -STATE_LIMIT
 _BASE: Final = 7
 
 
@@ -20,21 +21,28 @@ def state_vector(world: World, truth: Mapping[str, Any]) -> np.ndarray:
 
     Raises ValueError if a task has more to say than fits.
     """
-    numbers = list(_numbers(truth))
+    numbers: list[float] = []
+    _add_numbers(truth, numbers)
     if len(numbers) > STATE_DIM - _BASE:
         raise ValueError(f"The state has room for {STATE_DIM - _BASE} numbers of a task, got {len(numbers)}.")
     vector = np.zeros(STATE_DIM, np.float32)
     vector[:3], vector[3:_BASE] = world.object_pose("pelvis")
     vector[_BASE : _BASE + len(numbers)] = numbers
-    return np.clip(vector, -STATE_LIMIT, STATE_LIMIT, out=vector)
+    np.maximum(vector, _LOWEST, out=vector)
+    return np.minimum(vector, STATE_LIMIT, out=vector)
 
 
-def _numbers(value: Any) -> Iterator[float]:
-    if isinstance(value, Mapping):
-        for part in value.values():
-            yield from _numbers(part)
+def _add_numbers(value: Any, numbers: list[float]) -> None:
+    """Put every number in `value` at the end of `numbers`, depth first; words are left out."""
+    if isinstance(value, int | float | np.number | np.bool_):
+        numbers.append(float(value))
     elif isinstance(value, np.ndarray | list | tuple):
-        for part in np.asarray(value).ravel().tolist():
-            yield from _numbers(part)
-    elif isinstance(value, int | float | np.number | np.bool_):
-        yield float(value)
+        flat = np.asarray(value).ravel()
+        if flat.dtype.kind in "fiub":
+            numbers.extend(flat.tolist())
+            return
+        for part in flat.tolist():
+            _add_numbers(part, numbers)
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            _add_numbers(part, numbers)

@@ -60,7 +60,8 @@ class TactilePalms(VectorSensor):
         pressed = np.zeros(2 * self._cells)
         hands = self._hand_of_geom[data.contact.geom]  # (contacts, 2)
         force = np.empty(6)
-        for index, side in np.argwhere(hands >= 0):
+        for place in np.flatnonzero(hands >= 0).tolist():
+            index, side = divmod(place, 2)
             mujoco.mj_contactForce(self._model, data, index, force)
             contact = data.contact[index]
             # The force is what the first geom does to the second.

@@ -33,7 +33,7 @@ class VectorSensor(ABC):
     """
 
     def __init__(self, rate_hz: float, limit: np.ndarray, noise: np.ndarray, bias: np.ndarray | None = None) -> None:
-        self._rate_hz, self._limit, self._noise = rate_hz, limit, noise
+        self._rate_hz, self._lowest, self._highest, self._noise = rate_hz, -limit, limit, noise
         self._bias_spread = np.zeros_like(noise) if bias is None else bias
         self._bias = np.zeros(len(noise))
         self._is_noisy = bool(noise.any() or self._bias_spread.any())
@@ -59,7 +59,8 @@ class VectorSensor(ABC):
         value = self.measure(data)
         if self._is_noisy:
             value += self._bias + self._noise * self._rng.standard_normal(len(value))
-        return np.minimum(np.maximum(value, -self._limit), self._limit).astype(np.float32)
+        np.maximum(value, self._lowest, out=value)
+        return np.minimum(value, self._highest, out=value).astype(np.float32)
 
     def get_state(self) -> dict[str, Any]:
         """Bias and noise stream."""

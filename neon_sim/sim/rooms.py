@@ -86,8 +86,8 @@ class RoomConfig:
 
     family: "train" or "test". seed: of everything drawn. furniture: how many pieces at most; what finds no place is
     left out. grounds: of `GROUNDS`, a patch of each beside the clear area. clear: m, (x from, x to, y from, y to) of
-    the world, kept free for the robot, which starts at the origin facing x, and for its task; the default is enough
-    for every task here.
+    the world, kept free for the robot, which starts at the origin facing x, and for its task; the default holds the
+    ways of `walk` and the people of `look_at`, who go farthest.
 
     Raises ValueError for unknown names, a negative count, and a clear area without the start.
     """
@@ -96,7 +96,7 @@ class RoomConfig:
     seed: int = 0
     furniture: int = 6
     grounds: tuple[str, ...] = ()
-    clear: tuple[float, float, float, float] = field(default=(-1.0, 4.0, -3.5, 3.5))
+    clear: tuple[float, float, float, float] = field(default=(-4.5, 5.5, -4.0, 4.0))
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:

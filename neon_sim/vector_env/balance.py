@@ -16,12 +16,14 @@ from neon_sim.locomotion.posture import HEIGHT_RANGE, crouch
 
 _OWN: Final = slice(0, 15)
 _WEIGHT: Final = TOTAL_MASS * GRAVITY  # N
+_EFFORT: Final = joints.EFFORT[_OWN]  # N m
 # Where `kinematics.limb_poses` keeps each joint's link: depth, and limb (left leg, right leg, left arm, right arm).
 _DEPTH: Final = np.array([*range(3, 9), *range(3, 9), *range(3), *range(3, 10), *range(3, 10)])
 _LIMB: Final = np.array([0] * 6 + [1] * 6 + [2] * 3 + [2] * 7 + [3] * 7)
 _AXIS: Final = np.array(["xyz".index(link.axis) for link in LINKS[1:]])
 _JOINTS: Final = np.arange(joints.NUM_JOINTS)
-_NEXT, _AFTER = np.array([1, 2, 0]), np.array([2, 0, 1])
+_NEXT_AFTER: Final = np.array([[1, 2, 0], [2, 0, 1]])
+_AFTER_NEXT: Final = _NEXT_AFTER[::-1].copy()
 
 
 def _carried() -> np.ndarray:
@@ -139,9 +141,11 @@ class BalanceBatch:
         height: np.ndarray,
     ) -> np.ndarray:
         """Targets (R, 15) rad of legs and waist, of the robots `rows` (R,); the other arguments are theirs alone."""
-        wanted, reach = height.clip(*HEIGHT_RANGE), self.config.height_speed * CONTROL_DT
-        self.height[rows] += (wanted - self.height[rows]).clip(-reach, reach)
-        own = crouch(self.height[rows]) + self.astride[rows] + self.eased[rows, None] * self.bent[rows]
+        wanted, reach = _between(height, *HEIGHT_RANGE), self.config.height_speed * CONTROL_DT
+        approached = self.height[rows]
+        approached += _between(wanted - approached, -reach, reach)
+        self.height[rows] = approached
+        own = crouch(approached) + self.astride[rows] + self.eased[rows, None] * self.bent[rows]
         own += self._torque(rows, poses, joint_vel, quat_wxyz, gyro, gravity_b) / joints.KP[_OWN]
         self.eased[rows] *= self.config.ease
         return own
@@ -159,7 +163,8 @@ class BalanceBatch:
         body, up_b = stance_rows(poses), -gravity_b
         frame = _stance_frames(body.sole_matrix, up_b)
         middle = 0.5 * (body.sole_pos[:, 0] + body.sole_pos[:, 1])
-        turned = np.stack([body.com - middle, gyro, self._relative_vel(body, joint_vel)], axis=2)
+        turned = np.empty((len(rows), 3, 3))
+        turned[..., 0], turned[..., 1], turned[..., 2] = body.com - middle, gyro, self._relative_vel(body, joint_vel)
         com, turn, com_vel = (frame @ turned).transpose(2, 0, 1)
         com_vel = com_vel + _cross(turn, com)
         pelvis = -(frame[:, :2] @ middle[:, :, None])[..., 0]
@@ -174,13 +179,13 @@ class BalanceBatch:
         moment[:, 0], moment[:, 1] = 0.0, -push[:, 0] * _WEIGHT
         moment[:, 2] = push[:, 0] * force[:, 1] + twist
         left_y, right_y = np.vecdot(frame[:, 1, None], body.sole_pos - middle[:, None]).T
-        left = ((push[:, 1] - right_y) / np.maximum(left_y - right_y, 0.05)).clip(0.0, 1.0)
+        left = _between((push[:, 1] - right_y) / np.maximum(left_y - right_y, 0.05), 0.0, 1.0)
         pressed = np.vecdot(body.sole_moved, (force[:, None] @ frame)[:, 0])
         pressed += np.vecdot(body.axis[:12], (moment[:, None] @ frame)[:, 0])  # (12, R)
         torque = np.vecdot(body.com_gradient[_OWN], _WEIGHT * up_b)
         torque[:6] -= left * pressed[:6]
         torque[6:12] -= (1.0 - left) * pressed[6:]
-        return torque.T.clip(-joints.EFFORT[_OWN], joints.EFFORT[_OWN])
+        return _between(torque.T, -_EFFORT, _EFFORT)
 
     @staticmethod
     def _relative_vel(body: StanceRows, joint_vel: np.ndarray) -> np.ndarray:
@@ -192,21 +197,22 @@ class BalanceBatch:
         keep = self.config.smoothing
         self.velocity[rows] = velocity = keep * self.velocity[rows] + (1.0 - keep) * com_vel
         place = self._home_pelvis + self.eased[rows, None] * self.shifted[rows]
-        wanted = (com - pelvis + place).clip(self._low, self._high)
+        wanted = _between(com - pelvis + place, self._low, self._high)
         push = com + self._kp * (com - wanted) + self._kd * velocity
-        return push.clip(-self._push_limit, self._push_limit)
+        return _between(push, -self._push_limit, self._push_limit)
 
     def _heading_torque(self, rows: np.ndarray, quat_wxyz: np.ndarray, yaw_rate: np.ndarray) -> np.ndarray:
         w, x, y, z = quat_wxyz.T
         heading = np.arctan2(2.0 * (x * y + w * z), 1.0 - 2.0 * (y * y + z * z))
-        error = (heading - self.heading[rows] + np.pi) % (2.0 * np.pi) - np.pi
+        kept = self.heading[rows]
+        error = (heading - kept + np.pi) % (2.0 * np.pi) - np.pi
         lost = ~(np.abs(error) < self.config.yaw_reach)  # also where there was no heading yet
-        self.heading[rows] = np.where(lost, heading, self.heading[rows])
+        self.heading[rows] = np.where(lost, heading, kept)
         error = np.where(lost, 0.0, error)
         limit = self.config.yaw_limit
         twist = np.where(lost, 0.0, self.twist[rows]) - self.config.yaw_ki * CONTROL_DT * error
-        self.twist[rows] = twist = twist.clip(-limit, limit)
-        return (twist - self.config.yaw_kp * error - self.config.yaw_kd * yaw_rate).clip(-limit, limit)
+        self.twist[rows] = twist = _between(twist, -limit, limit)
+        return _between(twist - self.config.yaw_kp * error - self.config.yaw_kd * yaw_rate, -limit, limit)
 
 
 def _stance_frames(sole_matrix: np.ndarray, up_b: np.ndarray) -> np.ndarray:
@@ -221,4 +227,10 @@ def _stance_frames(sole_matrix: np.ndarray, up_b: np.ndarray) -> np.ndarray:
 
 def _cross(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Cross product over the last axis; numpy's own takes several times as long."""
-    return left.take(_NEXT, -1) * right.take(_AFTER, -1) - left.take(_AFTER, -1) * right.take(_NEXT, -1)
+    both = left.take(_NEXT_AFTER, -1) * right.take(_AFTER_NEXT, -1)
+    return both[..., 0, :] - both[..., 1, :]
+
+
+def _between(value: np.ndarray, low: Any, high: Any) -> np.ndarray:
+    """`value.clip(low, high)`, whose wrapper takes longer than the work on a few rows."""
+    return np.minimum(np.maximum(value, low), high)

@@ -53,7 +53,9 @@ class Fleet:
         self._first_limb = 2 if owned_mask.all() or exact else 0  # only walkers ask where legs are
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._threads, self._poses = threads, poses
-        self.physics = None if poses or exact else PhysicsBatch(self.robots, threads)
+        # Whose robot somebody else holds, who may break it between two steps: those are looked at in every one.
+        self._lent = np.full(count, poses or exact)
+        self.physics = None if poses or exact else PhysicsBatch(self.robots, threads, self._lent)
         self.watched = False
         self._plain = np.ones(count, dtype=bool)  # who may go through `_physics`: what it senses is the truth
         self._lacking = robots[0].joint_map.lacking
@@ -78,6 +80,7 @@ class Fleet:
     def hand_back(self, row: int) -> SimRobot:
         """The robot, knowing all that it would know if it had been stepped alone, and able to be."""
         robot = self.robots[row]
+        self._lent[row] = True
         self._release(np.array([row]))
         if self._walkers is not None:
             robot.walker.set_state(self._walkers.state_of(row))
@@ -91,6 +94,7 @@ class Fleet:
         """Keep it so from now on, after each step."""
         self.release_all()
         self.watched = True
+        self._lent[:] = True
 
     def step(self, rows: np.ndarray, external: np.ndarray, walk: np.ndarray) -> None:
         """One control period of some robots; call `look` before the next one.
@@ -102,12 +106,14 @@ class Fleet:
         """
         targets = self._walk(rows, external, walk)
         targets[:, self._lacking] = 0.0
-        self._plain[:] = [robot.reads_true for robot in self.robots]
+        for row in np.flatnonzero(self._lent).tolist():
+            self._plain[row] = self.robots[row].reads_true
         if self.physics is not None:
             plain = self._plain[rows]
             self._step_together(self.physics, rows[plain], targets[plain])
             rows, targets = rows[~plain], targets[~plain]
-        self._step_each(rows, targets)
+        if len(rows):
+            self._step_each(rows, targets)
 
     def look(self) -> None:
         """Make `sensed` what is sensed now."""
@@ -170,7 +176,7 @@ class Fleet:
             self.robots[row].send(target)
         if self._pool is None:
             self._simulate(rows.tolist())
-        elif len(rows):
+        else:
             parts = np.array_split(rows, self._threads)
             list(self._pool.map(self._simulate, [part.tolist() for part in parts]))
 
