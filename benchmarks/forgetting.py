@@ -3,6 +3,7 @@
     python benchmarks/forgetting.py                      # reach, five arms, three seeds; writes RESULTS.md
     python benchmarks/forgetting.py --preset tiny        # a quick look; writes nothing outside --out
     python benchmarks/forgetting.py --preset full        # all arms, ten seeds
+    python benchmarks/forgetting.py --task walk          # or wave, stand; the policy it begins with is made first
     python benchmarks/forgetting.py --calibrate          # how bad the regimes are to be; learns nothing
     python benchmarks/forgetting.py --seeds 100 101      # to choose settings on; writes nothing outside --out
 
@@ -10,6 +11,8 @@ nominal -> payload -> weak motor -> actuator bias -> low friction -> latency -> 
 each stage a frozen copy is judged on all regimes. Each arm's life with each seed is a shard: run the command again and
 it goes on, where a shard was begun from its last whole stage. The table, the pictures and the JSON file are written
 once all shards of the preset are there.
+reach begins with the shipped heads; wave's are taught, and for stand and walk the healthy robot's body is found out, in
+runs/forgetting_TASK_policy, with the preset tiny a little of it below --out. --policy takes another's.
 """
 
 import argparse
@@ -23,14 +26,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from forgetting_arms import ARMS, PRESETS, Preset, all_seeds
+from forgetting_arms import ARMS, PRESETS, Preset, all_seeds, preset_of
 from forgetting_calibrate import calibrate
 from forgetting_costs import PROPORTIONS, expected_seconds, expected_total, measured_costs
-from forgetting_life import ShardJob, live_shard
+from forgetting_gestures import TINY as FEW_GESTURES
+from forgetting_gestures import GestureTeaching, teach_gestures
+from forgetting_legs import TINY as LITTLE_BABBLING
+from forgetting_legs import Babbling, begin_residual
+from forgetting_life import ShardJob, live_shard, prepare_rival
 from forgetting_merge import figures_of
 from forgetting_plots import plot_all
-from forgetting_randomised import train_rival
 from forgetting_table import HEADER, arm_rows, regime_lines
+from forgetting_tasks import subject_of
 from forgetting_world import Looks, look
 from report import ROOT, table, write_report
 
@@ -52,7 +59,9 @@ def look_at_block(work: tuple[str, str, Path, tuple[int, ...]]) -> None:
 
 
 def look_at_all(job: ShardJob, workers: int) -> Looks:
-    """The first picture of every seed, rendered once for all arms."""
+    """The first picture of every seed, rendered once for all arms; none where only the legs act."""
+    if subject_of(job.task).legs:
+        return Looks()
     seeds = all_seeds(job.regimes, job.preset)
     blocks = [tuple(seeds[i : i + BLOCK]) for i in range(0, len(seeds), BLOCK)]
     work = [(job.policy, job.task, job.out / "looks" / f"{_name_of(block)}.npz", block) for block in blocks]
@@ -115,7 +124,7 @@ def report(jobs: Sequence[ShardJob], name: str) -> str:
     (job.out / "table.md").write_text(text)
     pictures = plot_all(figures, shards, job.preset.window, job.out)
     written = "forgetting" if job.task == "reach" else f"forgetting_{job.task}"
-    whole = job.preset.written and job.preset == PRESETS.get(name)
+    whole = job.preset.written and job.preset == preset_of(name, job.task)
     if whole and seeds_written(ROOT / "benchmarks" / "results" / f"{written}.json") <= len(job.preset.seeds):
         write_report(written, figures, HEADER, rows, datetime.date.today().isoformat())
         for picture in pictures:
@@ -143,7 +152,7 @@ def run(jobs: Sequence[ShardJob], name: str, workers: int) -> None:
     looks = look_at_all(jobs[0], workers)
     missing = [job for job in jobs if not job.path.exists()]
     if any(ARMS[job.arm].remembers for job in missing):
-        train_rival(jobs[0].policy, jobs[0].task, jobs[0].preset.rival, jobs[0].rival_path)
+        prepare_rival(jobs[0])
     if missing:
         costs = measured_costs(jobs[0], looks)
         minutes = expected_total(jobs, costs, min(workers, len(missing))) / 60
@@ -161,7 +170,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="benchmark", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument("--task", default="reach", help=f"one of {', '.join(REGIMES)}")
-    parser.add_argument("--policy", type=Path, default=None, help="checkpoint that can do the task; reach has one")
+    parser.add_argument("--policy", type=Path, help="folder of the policy that every arm begins with")
     parser.add_argument("--out", type=Path, default=None, help="default: runs/forgetting_TASK_PRESET")
     parser.add_argument("--arms", nargs="+", help=f"some of {', '.join(ARMS)}; `frozen` must be among them")
     parser.add_argument("--seeds", nargs="+", type=int)
@@ -175,36 +184,52 @@ def chosen_preset(args: argparse.Namespace) -> Preset:
     """The preset, with the arms and seeds that were asked for.
 
     Raises:
-        ValueError: a name that does not exist, or arms without the frozen one that all are compared with.
+        ValueError: a name that does not exist, an arm that the task lacks, or arms without the frozen one that all are
+            compared with.
     """
-    if args.preset not in PRESETS:
-        raise nearest("preset", args.preset, PRESETS)
-    preset = PRESETS[args.preset]
+    preset = preset_of(args.preset, args.task)
     for arm in args.arms or ():
         if arm not in ARMS:
             raise nearest("arm", arm, ARMS)
+        if arm in subject_of(args.task).lacking:
+            raise ValueError(f"The expert of '{args.task}' cannot make up for a fault: leave the arm '{arm}' out.")
     if args.arms and "frozen" not in args.arms:
         raise ValueError(f"Every figure is relative to the arm 'frozen'; got {args.arms}. Add it.")
     return replace(preset, arms=tuple(args.arms or preset.arms), seeds=tuple(args.seeds or preset.seeds))
+
+
+def first_policy(task: str, preset: str, out: Path, workers: int) -> Path:
+    """Where the policy is that every arm begins with; reach's is shipped, another's is made, unless it is there.
+
+    Raises:
+        ValueError: its folder was begun with other settings.
+    """
+    if task == "reach":
+        return asset_path("g1/demo_heads")
+    tiny = preset == "tiny"
+    folder = out / "first_policy" if tiny else Path("runs") / f"forgetting_{task}_policy"
+    if subject_of(task).legs:
+        return begin_residual(task, folder, LITTLE_BABBLING if tiny else Babbling(), workers)
+    return teach_gestures(folder, FEW_GESTURES if tiny else GestureTeaching(), workers)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Calibrate, or live and report."""
     args = parse(arguments)
     try:
-        preset, _ = chosen_preset(args), regimes_of(args.task)
+        regimes_of(args.task)
+        preset = chosen_preset(args)
     except ValueError as error:
         raise SystemExit(str(error)) from None
-    if args.policy is None and args.task != "reach":
-        raise SystemExit(f"No policy for '{args.task}' is shipped. Give one with --policy.")
-    policy = args.policy or asset_path("g1/demo_heads")
-    if args.calibrate:
-        print(json.dumps(calibrate(args.task, policy, args.episodes), indent=1))
-        return
     out = args.out or Path("runs") / f"forgetting_{args.task}_{args.preset}"
-    jobs = make_jobs(preset, args.task, policy, out)
     try:
-        run(jobs, args.preset, args.workers)
+        policy = args.policy or first_policy(args.task, args.preset, out, args.workers)
+        if args.calibrate:
+            print(json.dumps(calibrate(args.task, policy, args.episodes), indent=1))
+            return
+        run(make_jobs(preset, args.task, policy, out), args.preset, args.workers)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(f"\nStopped; what was lived through is in {out}. The same command goes on.") from None
 

@@ -3,11 +3,14 @@
 The numbers that come out are written into `neon_sim/eval/regimes.py` by hand, where they stand beside their limits.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from forgetting_world import HeldLook, Judged, Looks, judge, look, open_env
+from forgetting_legs import residual_policy
+from forgetting_tasks import subject_of
+from forgetting_world import HeldLook, Judged, judge, look, open_env
 from tqdm import tqdm
 
 from neon_sim.eval.evaluate import EVALUATION_SEED
@@ -37,11 +40,9 @@ def calibrate(task: str, policy: Path, episodes: int) -> list[dict[str, Any]]:
     episodes: of each level, spread over the choosing seeds.
     """
     torch.set_num_threads(1)
-    model = NeonVLA.from_pretrained(policy)
     each = max(1, episodes // len(CHOOSING_SEEDS))
     seeds = [number for seed in CHOOSING_SEEDS for number in judging_seeds(seed, each)]
-    looks: Looks = look(model, task, seeds)
-    env, eyes = open_env(task), HeldLook(model, looks)
+    env, eyes = open_env(task), _frozen(task, policy, seeds)
     nominal = judge(env, eyes, regimes_of(task)[0], seeds)
     tqdm.write(f"nominal: {_rate(nominal)}")
 
@@ -59,6 +60,13 @@ def calibrate(task: str, policy: Path, episodes: int) -> list[dict[str, Any]]:
         records.append({"regime": regime.name, "chosen": settled.chosen, "counts": counts, "tried": tried})
     env.close()
     return records
+
+
+def _frozen(task: str, policy: Path, seeds: Sequence[int]) -> Any:
+    if subject_of(task).legs:
+        return residual_policy(policy)
+    model = NeonVLA.from_pretrained(policy)
+    return HeldLook(model, look(model, task, seeds))
 
 
 def _rate(judged: Judged) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from forgetting_arms import ARMS, Arm, all_seeds, learner_config, stages_of
 from forgetting_calibrate import judging_seeds
-from forgetting_judge import Judge
-from forgetting_life import ShardJob, make_learner, play
-from forgetting_world import HeldLook, Looks, open_env
+from forgetting_judge import EXECUTED, TOGETHER, Judge
+from forgetting_life import ShardJob, make_actor, make_learner, play
+from forgetting_world import Looks, open_env
 
 from neon_sim.training.protection import EWCReplayConfig, ReplayConfig
 
@@ -40,12 +40,12 @@ def measured_costs(job: ShardJob, looks: Looks) -> Costs:
     for item in list(learner.buffer) * learner.config.batch_size:
         learner.buffer.append(item)
     begun = time.perf_counter()
-    for _ in range(job.preset.steps // learner.model.config.num_action_steps):
+    for _ in range(job.preset.steps // EXECUTED):
         learner.learn()
     learned = time.perf_counter() - begun
     env.close()
-    together = Judge(job.task, lambda: HeldLook(learner.model, looks))
     judged = judging_seeds(job.seed, min(6, job.preset.judged))
+    together = Judge(job.task, lambda: make_actor(job, learner, looks), min(TOGETHER, len(job.regimes) * len(judged)))
     begun = time.perf_counter()
     together.judge(job.regimes, judged)
     spent = time.perf_counter() - begun

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
-from forgetting_world import WORLD, HeldLook, Judged, fault_of
+from forgetting_tasks import subject_of
+from forgetting_world import Judged, fault_of, median_of, world_of
 
 from neon_sim.eval.regimes import Regime
 from neon_sim.vector_env import NeonG1VectorEnv
@@ -24,15 +25,20 @@ class Judge:
     Args:
         task: of the env.
         make_policy: called once for each robot; all may share one network.
-        together: how many robots.
-        exact: True walks each by itself: slower, and equal to `forgetting_world.judge` to the bit.
+        together: how many robots, at most as many as there are episodes to judge: all must have one to begin with.
+        exact: True walks each by itself: slower, and equal to `forgetting_world.judge` to the bit. A task of the legs
+            is always judged so: a residual sits on each robot's own walker.
     """
 
     def __init__(
-        self, task: str, make_policy: Callable[[], HeldLook], together: int = TOGETHER, exact: bool = False
+        self, task: str, make_policy: Callable[[], Any], together: int = TOGETHER, exact: bool = False
     ) -> None:
-        self.envs = NeonG1VectorEnv(together, threads=1, exact=exact, task=task, **WORLD)
+        subject = subject_of(task)
+        self.envs = NeonG1VectorEnv(together, threads=1, exact=exact or subject.legs, **world_of(task))
+        self._lasts, self._legs = subject.lasts, subject.legs
         self.policies = [make_policy() for _ in range(together)]
+        for policy, env in zip(self.policies, self.envs.envs, strict=True):
+            policy.join(env)
         actions = self.envs.action_space.shape
         assert actions is not None
         self._rest = np.zeros(actions)
@@ -40,17 +46,18 @@ class Judge:
         self._steps = np.zeros(together, dtype=np.intp)
 
     def judge(self, regimes: Sequence[Regime], seeds: Iterable[int]) -> list[Judged]:
-        """Play every seed in every regime, to success or to the end; one record for each regime."""
+        """Play every seed in every regime, to success, or to the end where it must last; a record for each regime."""
         waiting = deque((number, seed) for number in range(len(regimes)) for seed in seeds)
-        ended: list[list[tuple[bool, bool, float]]] = [[] for _ in regimes]
+        ended: list[list[tuple[bool, bool, float | None]]] = [[] for _ in regimes]
         playing = dict.fromkeys(range(min(len(self.policies), len(waiting))), 0)  # robot -> number of its regime
         obs = self._begin(list(playing), playing, waiting, regimes)
         while playing:
             obs, _, terminated, truncated, infos = self.envs.step(self._actions(obs, playing))
             self._steps += 1
-            over = [row for row in playing if infos["success"][row] or terminated[row] or truncated[row]]
+            done = np.zeros_like(terminated) if self._lasts else infos["success"]
+            over = [row for row in playing if done[row] or terminated[row] or truncated[row]]
             for row in over:
-                distance = float(self.envs.single(row).privileged().get("distance", np.nan))
+                distance = None if self._legs else self.envs.single(row).privileged().get("distance")
                 ended[playing.pop(row)].append((bool(infos["success"][row]), bool(terminated[row]), distance))
             if over and waiting:
                 obs = self._begin(over[: len(waiting)], playing, waiting, regimes)
@@ -87,6 +94,6 @@ class Judge:
         return actions
 
 
-def _summed(episodes: Sequence[tuple[bool, bool, float]]) -> Judged:
+def _summed(episodes: Sequence[tuple[bool, bool, float | None]]) -> Judged:
     successes, falls, distances = zip(*episodes, strict=True)
-    return Judged(sum(successes), sum(falls), len(episodes), float(np.median(distances)))
+    return Judged(sum(successes), sum(falls), len(episodes), median_of(distances))

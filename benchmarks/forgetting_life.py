@@ -17,8 +17,10 @@ import torch
 from forgetting_arms import ARMS, Preset, Stage, learner_config, life_seed, stages_of
 from forgetting_calibrate import judging_seeds
 from forgetting_judge import TOGETHER, Judge
-from forgetting_randomised import HistoryPolicy, load_rival
+from forgetting_legs import live_episode, residual_learner, train_legs_rival
+from forgetting_randomised import HistoryPolicy, load_rival, train_rival
 from forgetting_reward import RewardedLearner, reward_of
+from forgetting_tasks import subject_of
 from forgetting_world import HeldLook, Judged, Looks, arrived, fault_of, open_env
 from tqdm import tqdm
 
@@ -28,7 +30,9 @@ from neon_sim.rollout import rollout
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.learning_state import load_learning_state, save_learning_state
 from neon_sim.training.online import load_forward_model
-from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
+from neon_sim.training.residual_learner import ResidualLearner, ResidualLearnerConfig
+from neon_sim.training.residual_policy import ResidualPolicy
+from neon_sim.training.self_learner import NeonSelfLearner
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,11 @@ class ShardJob:
         return self.out / "rival.pt"
 
 
-def make_learner(job: ShardJob, config: SelfLearnerConfig, looks: Looks) -> NeonSelfLearner:
-    """The checkpoint's policy, on held looks, about to learn."""
+def make_learner(job: ShardJob, config: Any, looks: Looks) -> Any:
+    """The checkpoint's policy about to learn: a `NeonSelfLearner` on held looks, on the legs a `ResidualLearner`."""
+    if isinstance(config, ResidualLearnerConfig):
+        rival = job.rival_path if ARMS[job.arm].remembers else None
+        return residual_learner(job.policy, config, ARMS[job.arm].labels, rival)
     model = NeonVLA.from_pretrained(job.policy)
     kind = RewardedLearner if ARMS[job.arm].labels else NeonSelfLearner
     learner = kind(model, load_forward_model(model, Path(job.policy)), config)
@@ -69,17 +76,32 @@ def make_learner(job: ShardJob, config: SelfLearnerConfig, looks: Looks) -> Neon
 
 
 def make_policy(job: ShardJob, model: NeonVLA, looks: Looks, noise_m: float = 0.0) -> HeldLook:
-    """What acts for an arm, practising where noise_m is more than 0."""
+    """What acts for an arm that has a NeonVLA, practising where noise_m is more than 0."""
     if ARMS[job.arm].remembers:
         return HistoryPolicy(model, looks, load_rival(model, job.preset.rival, job.rival_path), noise_m)
     return HeldLook(model, looks, noise_m)
 
 
-def play(env: Any, learner: NeonSelfLearner, regime: Regime, seed: int, steps: int) -> tuple[bool, bool]:
+def make_actor(job: ShardJob, learner: Any, looks: Looks) -> Any:
+    """What acts with a learner's present weights where nothing is practised."""
+    if isinstance(learner, ResidualLearner):
+        return ResidualPolicy(learner.model, learner.healthy)
+    return make_policy(job, learner.model, looks)
+
+
+def prepare_rival(job: ShardJob) -> None:
+    """Train the heads of the arm `randomised`, unless they are there."""
+    train = train_legs_rival if subject_of(job.task).legs else train_rival
+    train(job.policy, job.task, job.preset.rival, job.rival_path)
+
+
+def play(env: Any, learner: Any, regime: Regime, seed: int, steps: int) -> tuple[bool, bool]:
     """One episode of a life; returns whether it ended where it was meant to, and whether the robot fell."""
+    env.world.apply_fault(fault_of(regime))
+    if isinstance(learner, ResidualLearner):
+        return live_episode(env, learner, seed, steps)
     policy = learner.policy
     assert isinstance(policy, HeldLook)  # `make_learner` has put it there
-    env.world.apply_fault(fault_of(regime))
     policy.begin(seed)
     played = rollout(env, policy, steps, seed, keep=(), on_chunk=lambda _: learner.before_chunk())
     if isinstance(learner, RewardedLearner):
@@ -165,7 +187,7 @@ class Life:
 
     def _make_judge(self) -> Judge:
         together = min(TOGETHER, len(self.job.regimes) * self.job.preset.judged)
-        return Judge(self.job.task, lambda: make_policy(self.job, self.learner.model, self.looks), together)
+        return Judge(self.job.task, lambda: make_actor(self.job, self.learner, self.looks), together)
 
     def _tell(self, total: int) -> None:
         record = self.records[-1]

@@ -113,10 +113,10 @@ def rival_seeds(config: RivalConfig) -> list[int]:
     return [RIVAL_SEED + i for i in range(config.episodes * config.rounds)]
 
 
-def drawn_fault(config: RivalConfig, rng: np.random.Generator) -> ActuatorFault:
+def drawn_fault(config: RivalConfig, rng: np.random.Generator, motors: Sequence[str] = MOTORS) -> ActuatorFault:
     """One motor, somewhat weak and somewhat biased."""
     bias = float(rng.uniform(-config.most_bias, config.most_bias))
-    return ActuatorFault(MOTORS[int(rng.integers(len(MOTORS)))], float(rng.uniform(config.weakest, 1.0)), bias)
+    return ActuatorFault(motors[int(rng.integers(len(motors)))], float(rng.uniform(config.weakest, 1.0)), bias)
 
 
 def record(env: Any, policy: HistoryPolicy, config: RivalConfig, seeds: Sequence[int]) -> list[tuple[Tensor, ...]]:

@@ -5,7 +5,7 @@ kept. The goal is read from that picture; no later one is rendered, so an episod
 arm, stage and regime shares these looks.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from forgetting_tasks import subject_of
 from torch import Tensor
 
 import neon_sim  # noqa: F401  registers NeonG1-v0
@@ -33,9 +34,14 @@ NO_TOKENS = "Its heads attend to the picture's tokens, and a held look keeps non
 WORLD: dict[str, Any] = {"physics_dt": 0.005, "sensors": ("proprio",)}
 
 
+def world_of(task: str) -> dict[str, Any]:
+    """Options of the env that a task is lived and judged in."""
+    return {"task": task, **WORLD, **subject_of(task).options}
+
+
 def open_env(task: str, eyes: bool = False) -> Any:
     """The task's env on 5 ms physics, unwrapped; with a camera only where somebody looks."""
-    options = {"task": task, **WORLD}
+    options = world_of(task)
     if eyes:
         options |= {"sensors": ("proprio", "camera"), "camera": CameraConfig(rate_hz=12.5)}
     return gymnasium.make("NeonG1-v0", disable_env_checker=True, **options).unwrapped
@@ -117,6 +123,9 @@ class HeldLook(PractisingPolicy):
         self._tokens = torch.zeros(1, model.backbone.num_tokens, model.backbone.hidden_size)
         self._seen: tuple[Tensor, Tensor, Tensor] | None = None
 
+    def join(self, env: Any) -> None:
+        """Act in an env from now on; arms need nothing of it but observations."""
+
     def begin(self, seed: int) -> None:
         """The next episode is this seed's."""
         self._seen = self.looks.of(seed)
@@ -152,7 +161,7 @@ def arrived(env: Any, offset_m: np.ndarray) -> bool:
     """Whether an episode of the life ended as it was meant to.
 
     Of a reach: the palm within the task's success distance of the ball moved by the practised offset (3,) m. Of other
-    tasks, which practise nothing: the task's own success.
+    tasks: the task's own success, whatever was practised beside it.
     """
     truth = env.privileged()
     if "target_pos_b" not in truth:
@@ -170,18 +179,29 @@ class Judged:
     successes: int
     falls: int
     episodes: int
-    median_distance: float  # m
+    median_distance: float | None  # m; None where the task has no distance
 
 
-def judge(env: Any, policy: HeldLook, regime: Regime, seeds: Iterable[int]) -> Judged:
-    """Play a regime's episodes to success or to the end; nothing is learned. The env is left in that regime."""
+def judge(env: Any, policy: Any, regime: Regime, seeds: Iterable[int]) -> Judged:
+    """Play a regime's episodes to success, or to the end where it must last; nothing is learned.
+
+    policy: a `HeldLook`, or a `ResidualPolicy`. The env is left in the regime.
+    """
     env.world.apply_fault(fault_of(regime))
+    policy.join(env)
+    lasts = subject_of(env.task.name).lasts
     successes = falls = 0
     distances = []
     for seed in seeds:
         policy.begin(seed)
-        played = rollout(env, policy, seed=seed, keep=(), stop_on_success=True)
+        played = rollout(env, policy, seed=seed, keep=(), stop_on_success=not lasts)
         successes += played.success
         falls += bool(played.terminated[-1])
-        distances.append(float(env.privileged().get("distance", np.nan)))
-    return Judged(successes, falls, len(distances), float(np.median(distances)))
+        distances.append(env.privileged().get("distance"))
+    return Judged(successes, falls, len(distances), median_of(distances))
+
+
+def median_of(distances: Sequence[float | None]) -> float | None:
+    """m; None where the task has no distance."""
+    known = [distance for distance in distances if distance is not None]
+    return float(np.median(known)) if known else None

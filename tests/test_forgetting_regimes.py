@@ -49,7 +49,8 @@ def test_a_life_is_nominal_each_trouble_nominal_and_each_again() -> None:
 @pytest.mark.parametrize("task", REGIMES)
 def test_every_regime_is_a_fault_with_a_source(task: str) -> None:
     kinds = {"payload": Payload, "weak_motor": ActuatorFault, "actuator_bias": ActuatorFault}
-    kinds |= {"low_friction": LowFriction, "latency": AddedLatency}
+    kinds |= {"low_friction": LowFriction, "latency": AddedLatency, "twisted_hip": ActuatorFault}
+    kinds |= {"weak_legs": ActuatorFault}
     for regime in regimes_of(task)[1:]:
         found = fault_of(regime)
         assert found and all(isinstance(fault, kinds[regime.name]) for fault in found)
