@@ -111,6 +111,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a world model's folder")
     for name in ("samples", "iterations", "horizon", "hold", "execute"):
         parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--prefix", action="store_true", default=None, help="imagine in one pass, if the model can")
     parser.add_argument("--goal-steps", type=int, help="of 0.1 s from start to goal; 25, or 50 for the far ones")
     parser.add_argument("--budget-steps", type=int, help="of 0.1 s in which it has to be reached")
     parser.add_argument("--episodes", type=int)

@@ -4,6 +4,7 @@
     python benchmarks/planning.py --success --preset brief   # the main rows, 60 episodes each: about 1.5 h
     python benchmarks/planning.py --success                  # all rows, 200 episodes of the main ones: about 8 h
     python benchmarks/planning.py --ranks --adaptation       # order of plans, imagined and real; learning in the loop
+    python benchmarks/planning.py --equal-flops              # trains a patch-token model of each task, then plays both
     python benchmarks/planning.py --success --seeds 100 101 --tasks reach --controllers cem --episodes 10  # to choose
     python benchmarks/planning.py --preset tiny --success    # a minute or two, prints and reports nothing
 
@@ -11,9 +12,10 @@ World models are taken from runs/world_model_TASK/world_model (agents/train_worl
 task without one is left out and said so. Episodes are kept in --runs, so the same line goes on where it was stopped,
 and a full run begins with what a brief one has played. How long it will take is said first.
 
-The report (benchmarks/results/planning.json, RESULTS.md) is made of parts: speed, success, ranks, adaptation. What is
-measured takes the place of its own part, unless the report has a better one: full before brief, all tasks before some,
-an idle machine before a busy one. With --tasks, --controllers, --episodes or --seeds a run is printed and not reported.
+The report (benchmarks/results/planning.json, RESULTS.md) is made of parts: speed, success, ranks, equal FLOPs,
+adaptation. What is measured takes the place of its own part, unless the report has a better one: full before brief, all
+tasks before some, an idle machine before a busy one. With --tasks, --controllers, --episodes or --seeds a run is
+printed and not reported.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from planning_adaptation import ARMS, measure_adaptation
+from planning_equal_flops import PatchTraining, measure_equal_flops
 from planning_parts import PRESETS, QUIET, Part, parts_of, together, why_not
 from planning_ranks import measure_ranks
 from planning_speed import SPEED_PRESETS, cpu_share, measure_speed
@@ -81,6 +84,14 @@ def ranks(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
     return measure_ranks(models, args.runs, tuple(args.seeds or REPORT_SEEDS), problems, args.workers)
 
 
+def equal_flops(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
+    """Figures and rows of one token against many; the patch-token models are trained first."""
+    episodes = args.episodes or {"full": 50, "brief": 20, "tiny": 2}[args.preset]
+    training = PatchTraining(episodes=4, updates=20, readout_epochs=1) if args.preset == "tiny" else PatchTraining()
+    seeds = args.seeds or REPORT_SEEDS[:episodes]
+    return measure_equal_flops(models, args.runs, PLANS[args.preset].planning, seeds, episodes, args.workers, training)
+
+
 def adaptation(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
     """Figures and rows of learning in the loop; `--episodes` are shared out over the seeds' lives."""
     seeds = args.seeds or REPORT_SEEDS
@@ -94,6 +105,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace, Mapping[str, Path]], Measured]
     "speed": speed,
     "success": success,
     "ranks": ranks,
+    "equal_flops": equal_flops,
     "adaptation": adaptation,
 }
 
@@ -160,9 +172,10 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="full", help=f"one of {', '.join(PRESETS)}")
-    parser.add_argument("--speed", action="store_true", help="how fast plans are made; so without any of these four")
+    parser.add_argument("--speed", action="store_true", help="how fast plans are made; so without any of these")
     parser.add_argument("--success", action="store_true", help="play episodes")
     parser.add_argument("--ranks", action="store_true", help="correlate predicted and true costs of plans")
+    parser.add_argument("--equal-flops", action="store_true", help="train a patch-token model and play both")
     parser.add_argument("--adaptation", action="store_true", help=f"live with a model that learns: {', '.join(ARMS)}")
     parser.add_argument("--tasks", nargs="+", help=f"some of {', '.join(TASKS)}")
     parser.add_argument("--controllers", nargs="+", help=f"rows to play, of {', '.join(CONTROLLERS)}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 PRESETS: Final = ("tiny", "brief", "full")  # a part gives way to one of its own preset or of a later one
-NAMES: Final = ("speed", "success", "ranks", "adaptation")  # in the order of the table
+NAMES: Final = ("speed", "success", "ranks", "equal_flops", "adaptation")  # in the order of the table
 QUIET: Final = 0.9  # share of the processor that a measurement of time should have got
 
 

@@ -2,15 +2,17 @@
 
 Zhou et al. 2024 (arXiv 2411.04983): 196 patch tokens of 384 a frame (DINOv2 ViT-S/14 at 196 px), a causal ViT of 6
 layers with 16 heads of 64 and an MLP of 2048 over the newest 3 frames, the action added to every token of its frame.
-Ours has random weights: time and FLOPs do not depend on them, success would. It is rolled out as published, without a
-cache, one frame at a time.
+It is rolled out as published, without a cache, one frame at a time. Time and FLOPs do not depend on the weights, so the
+speed rows have random ones; for success a `PatchWorld` is trained (planning_equal_flops.py).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from neon_sim.world_model.lewm import LeWM
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,85 @@ class PatchTokenPredictor(nn.Module):
 
     def forward(self, frames: Tensor, actions: Tensor) -> Tensor:
         """(B, T, P, D) and (B, T, A), T up to the history -> the next frame's tokens (B, P, D)."""
+        return self.norm(self._hidden(frames, actions)[:, -1])
+
+    def following(self, frames: Tensor, actions: Tensor) -> Tensor:
+        """What follows each frame, told the truth up to it: the same inputs -> (B, T, P, D); for training."""
+        return self.norm(self._hidden(frames, actions))
+
+    def _hidden(self, frames: Tensor, actions: Tensor) -> Tensor:
         length, patches = frames.shape[1], self.config.patches
         x = (frames + self.embed_action(actions).unsqueeze(2) + self.places[:, :length]).flatten(1, 2)
         frame = torch.arange(length).repeat_interleave(patches)
         mask = frame[:, None] >= frame
         for block in self.blocks:
             x = block(x, mask)
-        return self.norm(x[:, -patches:])
+        return x.unflatten(1, (length, patches))
 
-    def rollout(self, frame: Tensor, actions: Tensor) -> Tensor:
-        """One frame's tokens (1, P, D) and candidate plans (1, N, H, A) -> the last frame's tokens (1, N, P, D)."""
+    def rollout(self, frames: Tensor, past: Tensor, actions: Tensor) -> Tensor:
+        """The newest frames (1, h, P, D), the actions between them (1, h - 1, A), candidate plans (1, N, H, A) -> the
+        tokens after each action, (1, N, H, P, D).
+        """
         count, horizon = actions.shape[1:3]
-        seen, taken = frame.expand(count, -1, -1)[:, None], actions[0]
-        for step in range(horizon):
-            begin = max(0, step + 1 - self.config.history)
-            following = self(seen[:, begin:], taken[:, begin : step + 1])
+        seen = frames.expand(count, -1, -1, -1)
+        taken = torch.cat([past.expand(count, -1, -1), actions[0]], dim=1)
+        known = seen.shape[1]
+        for last in range(known, known + horizon):
+            begin = max(0, last - self.config.history)
+            following = self(seen[:, begin:], taken[:, begin:last])
             seen = torch.cat([seen, following[:, None]], dim=1)
-        return seen[None, :, -1]
+        return seen[None, :, known:]
+
+
+class PatchWorld(nn.Module):
+    """A patch-token world model that plans in the place of a LeWM: to a controller its latent is all tokens of a frame
+    in a row.
+
+    What it sees are the patch tokens of a trained LeWM's own encoder before its last layer, which serves the class
+    token alone, and the token of what is felt; both frozen and normalised, as DINO-WM's are. Its predictor has the LeWM
+    predictor's width, depth and history. So the two differ in how many tokens they imagine, and not in what they saw.
+    """
+
+    def __init__(self, lewm: LeWM) -> None:
+        """Raises ValueError for an encoder of one layer, which has no patch tokens to give."""
+        super().__init__()
+        old = lewm.config
+        if old.encoder_layers < 2:
+            raise ValueError("A patch world wants an encoder of two layers or more: the last one has one token only.")
+        patches = (old.image_size // old.patch_size) ** 2 + bool(old.proprio_dim)
+        self.tokens = PatchTokenPredictor(
+            PatchTokenConfig(
+                patches, old.dim, old.predictor_layers, old.predictor_heads, old.head_dim, old.predictor_mlp,
+                old.history, old.action_dim,
+            )
+        )  # fmt: skip
+        self.lewm = lewm.requires_grad_(False)
+        self.config = replace(old, dim=patches * old.dim)
+
+    @property
+    def predictor(self) -> "PatchWorld":
+        """Itself: what a controller rolls out."""
+        return self
+
+    @torch.no_grad()
+    def encode(self, frames: Tensor, proprio: Tensor | None = None) -> Tensor:
+        """Frames (B, T, S, S, 3) uint8 and proprioception (B, T, P) or None -> latents (B, T, D), see `LeWM.encode`."""
+        caught: list[Tensor] = []
+        hook = self.lewm.encoder.blocks[-2].register_forward_hook(lambda block, given, made: caught.append(made))
+        self.lewm.encoder(frames.flatten(0, 1))
+        hook.remove()
+        seen = caught[0][:, 1:].unflatten(0, frames.shape[:2])  # without the class token
+        if self.lewm.config.proprio_dim:
+            felt = self.lewm.proprio(proprio, tuple(frames.shape[:2]))
+            seen = torch.cat([seen, felt.unsqueeze(2)], dim=2)
+        return F.layer_norm(seen, seen.shape[-1:]).flatten(2)
+
+    def split(self, latents: Tensor) -> Tensor:
+        """Latents (..., D) as tokens (..., P, d)."""
+        return latents.unflatten(-1, (self.tokens.config.patches, self.tokens.config.dim))
+
+    def rollout(self, latents: Tensor, past: Tensor, actions: Tensor, prefix: bool = False) -> Tensor:
+        """See `Predictor.rollout`, for one problem. Raises ValueError for `prefix`, which it does not know."""
+        if prefix:
+            raise ValueError("A patch-token world model does not predict from prefixes.")
+        return self.tokens.rollout(self.split(latents), past, actions).flatten(-2)

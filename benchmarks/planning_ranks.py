@@ -2,38 +2,47 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from planning_success import Plan
 
 from neon_sim.training.workers import parallel_map
-from neon_sim.world_model.judging import NO_PROBLEM, RankJob, run_rank_job
+from neon_sim.world_model.judging import DRAWN_BY, NO_PROBLEM, RankJob, run_rank_job
+
+OF_WHOM: Final = {"random": "random plans", "cem": "plans that CEM asks about"}
 
 
 def measure_ranks(
     models: Mapping[str, Path], folder: Path, seeds: tuple[int, ...], problems: int, workers: int
 ) -> tuple[dict[str, Any], list[list[str]]]:
-    """Spearman's rho between predicted and true cost of 64 random plans, at the start of `problems` problems a task.
+    """Spearman's rho between predicted and true cost of 64 plans, at the start of `problems` problems a task: of random
+    plans, and of those that CEM asks about there, which are what it has to tell apart.
 
     A problem whose plans all cost the same in the world (a box that none of them touches) has none: those are counted.
     """
     each = -(-problems // len(seeds))
     config = Plan().planning
-    jobs = [
-        RankJob(str(folder / f"{task}-ranks" / f"seed{seed}.json"), str(model), config, seed=seed, count=each)
+    jobs = {
+        (task, whose): [
+            RankJob(
+                str(folder / f"{task}-ranks-{whose}" / f"seed{seed}.json"), str(model), config, RankJob.plans, whose,
+                seed, count=each,
+            )
+            for seed in seeds
+        ]
         for task, model in models.items()
-        for seed in seeds
-    ]
-    played = list(zip(jobs, parallel_map(run_rank_job, jobs, workers, "ranks"), strict=True))
-    figures, rows = {}, []
-    for task, model in models.items():
-        figures[f"rank_{task}"] = found = rank_figures(
-            [row for job, r in played if job.model == str(model) for row in r]
-        )
-        median = "none" if found["median"] is None else f"{found['median']:.2f}, quartiles {found['quartiles']}"
-        label = f"{task}, rank correlation of predicted and true cost of {RankJob.plans} random plans, median"
-        rows.append([label, f"{median}, {found['problems']} problems", f"{found['undefined']} undefined", "", ""])
+        for whose in DRAWN_BY
+    }  # fmt: skip
+    found = iter(list(parallel_map(run_rank_job, [job for part in jobs.values() for job in part], workers, "ranks")))
+    figures: dict[str, Any] = {}
+    rows = []
+    for (task, whose), part in jobs.items():
+        name = f"rank_{task}" if whose == "random" else f"rank_{whose}_{task}"
+        figures[name] = got = rank_figures([row for _ in part for row in next(found)])
+        median = "none" if got["median"] is None else f"{got['median']:.2f}, quartiles {got['quartiles']}"
+        label = f"{task}, rank correlation of predicted and true cost of {RankJob.plans} {OF_WHOM[whose]}, median"
+        rows.append([label, f"{median}, {got['problems']} problems", f"{got['undefined']} undefined", "", ""])
     return figures, rows
 
 

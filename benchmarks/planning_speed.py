@@ -36,7 +36,7 @@ from neon_sim.world_model.worlds import Moment
 
 BF16_FLAGS: Final = ("avx512_bf16", "amx_bf16")
 TARGETS: Final = {"ratio": 48.0, "of_flops": 0.6, "exact": 1.9, "bf16": 4.5, "replan_ms": 50.0, "head_ms": 1.0}
-NOT_DONE: Final = "not done: the patch-token model has no training here"
+NOT_DONE: Final = "not measured: python benchmarks/planning.py --equal-flops"
 Rows = list[list[str]]
 
 
@@ -114,10 +114,10 @@ def one_against_many(preset: SpeedPreset) -> dict[str, float]:
     action_dim = preset.one_token.action_dim
     plans = candidates(preset.patch_samples, preset.horizon, action_dim)
     z, past = torch.randn(1, 1, preset.one_token.dim), torch.zeros(1, 0, action_dim)
-    tokens = torch.randn(1, preset.patch.patches, preset.patch.dim)
+    tokens = torch.randn(1, 1, preset.patch.patches, preset.patch.dim)
     calls: dict[str, Callable[[], Tensor]] = {
         "one": lambda: rollout_plain(lewm.predictor, z, past, plans),
-        "many": lambda: many.rollout(tokens, plans),
+        "many": lambda: many.rollout(tokens, past, plans),
     }
     spent = {name: float(np.median(ms)) for name, ms in in_turns(calls, preset.patch_repeats).items()}
     flops = {name: flops_of(call) for name, call in calls.items()}

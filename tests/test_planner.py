@@ -17,7 +17,7 @@ from neon_sim.world_model.amortised import (
     hindsight_pairs,
     imitation_loss,
 )
-from neon_sim.world_model.plan import Box, Cost, Plan, colored_noise, held, shifted
+from neon_sim.world_model.plan import Box, Cost, Plan, colored_noise, held, shifted, smoothed
 from neon_sim.world_model.planner import CEM, MPPI, GradientPlanner, Planner, icem
 
 PLANNERS: dict[str, Planner] = {
@@ -210,6 +210,14 @@ def test_shifted_plans_and_held_actions() -> None:
     seen: list[Tensor] = []
     held(lambda c: seen.append(c) or c.sum((-1, -2)), 2)(plan[:, None])  # type: ignore[func-returns-value]
     assert seen[0].flatten().tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+def test_a_change_costs_its_square() -> None:
+    plan = torch.tensor([[1.0, 0.0], [1.0, 2.0], [0.0, 2.0]]).view(1, 1, 3, 2)  # changes by 2, then by 1: 4 + 1
+    nothing: Cost = lambda c: torch.zeros(c.shape[:2])  # noqa: E731
+    assert smoothed(nothing, 0.1)(plan).item() == pytest.approx(0.5)
+    assert smoothed(nothing, 0.1, torch.tensor([[4.0, 0.0]]))(plan).item() == pytest.approx(0.5 + 0.9)
+    assert smoothed(lambda c: c.sum((-1, -2)), 0.0, torch.ones(1, 2))(plan).item() == pytest.approx(6.0)
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 5, 8])

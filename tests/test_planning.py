@@ -16,9 +16,25 @@ from neon_sim.world_model.amortised import AmortisedConfig, AmortisedHead
 from neon_sim.world_model.bundle import Bundle, save_bundle
 from neon_sim.world_model.command_space import command_space
 from neon_sim.world_model.config import lewm_config
-from neon_sim.world_model.controllers import HeadController, LatentController, PlanningConfig, Search, make_planner
+from neon_sim.world_model.controllers import (
+    HeadController,
+    LatentController,
+    PlanningConfig,
+    Search,
+    encode_moment,
+    make_planner,
+    make_planners,
+)
 from neon_sim.world_model.film import Memory, film_of
-from neon_sim.world_model.judging import TrialJob, each_problem, rank_of_plans, run_job, seconds_of, summary
+from neon_sim.world_model.judging import (
+    TrialJob,
+    asked_plans,
+    each_problem,
+    rank_of_plans,
+    run_job,
+    seconds_of,
+    summary,
+)
 from neon_sim.world_model.lewm import LeWM
 from neon_sim.world_model.plan import Box, Plan
 from neon_sim.world_model.problems import TRUE_POSE, Problem, find_problem, seen_from_base, worded
@@ -44,13 +60,19 @@ def problem(env: Any) -> Problem:
     return find_problem(env, SPACE, 1, 12)
 
 
+def _listening(**fields: Any) -> LeWM:
+    """A tiny model of reach, random, whose predictor listens to actions: a fresh one does not (adaLN-zero)."""
+    torch.manual_seed(0)
+    model = LeWM(lewm_config("tiny", action_dim=6, **fields)).eval()
+    for module in model.predictor.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+    return model
+
+
 @pytest.fixture(scope="module")
 def bundle() -> Bundle:
-    torch.manual_seed(0)
-    model = LeWM(lewm_config("tiny", action_dim=6)).eval()
-    for module in model.predictor.modules():
-        if isinstance(module, nn.Linear):  # a fresh predictor does not listen to actions yet (adaLN-zero)
-            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+    model = _listening()
     head = AmortisedHead(AmortisedConfig(dim=32, action_dim=6)).eval()
     return Bundle("reach", model, Readout.empty(32).eval(), cloned=head)
 
@@ -72,10 +94,70 @@ class Begun:
 )
 def test_a_search_begins_at_what_is_left_of_the_last_plan(execute: int, first: list[float]) -> None:
     planner = Begun()
-    search = Search(planner, 1, PlanningConfig(horizon=3, hold=2, execute=execute), 0)
+    search = Search((planner, planner), 1, PlanningConfig(horizon=3, hold=2, execute=execute), 0)
     for _ in first:
         search.find(lambda actions: actions.sum((-1, -2)))
     assert [start[0] for start in planner.starts] == pytest.approx(first)
+
+
+@pytest.mark.parametrize(("execute", "fresh"), [(2, 1), (6, 3)])  # 6 steps: all of 3 commands held for 2
+def test_a_search_with_nothing_left_of_its_plan_looks_far(execute: int, fresh: int) -> None:
+    first, warm = Begun(), Begun()
+    search = Search((first, warm), 1, PlanningConfig(horizon=3, hold=2, execute=execute), 0)
+    for _ in range(3):
+        search.find(lambda actions: actions.sum((-1, -2)))
+    assert (len(first.starts), len(warm.starts)) == (fresh, 3 - fresh)
+    config = PlanningConfig(sigma=0.6, warm_sigma=0.2, noise_beta=1.0)
+    for name in ("cem", "icem", "mppi", "gradient"):
+        assert [make_planner(name, config, told).sigma for told in (False, True)] == [0.6, 0.2]  # type: ignore[attr-defined]
+    assert make_planner("cem", config).noise_beta == 1.0  # type: ignore[attr-defined]
+
+
+def test_what_makes_no_difference_stays_as_it_is() -> None:
+    def last(actions: torch.Tensor) -> torch.Tensor:  # a hand that has forgotten the first command at the end
+        return 0.02 * (actions[:, :, -1] - 0.4).square().sum(-1)
+
+    moved = {}
+    for change in (0.0, PlanningConfig.change):
+        config = PlanningConfig(execute=2, change=change)
+        search = Search(make_planners("cem", config), 6, config, 0)
+        told = torch.stack([search.find(last)[0, 0] for _ in range(30)])[10:]
+        moved[change] = float(told.diff(dim=0).square().mean().sqrt())
+        assert float((told.mean(0) - 0.4).abs().max()) < 0.2 or not change
+    assert moved[PlanningConfig.change] < 0.6 * moved[0.0], moved
+
+
+def test_a_readout_that_errs_now_is_taken_to_err_as_much_later(bundle: Bundle, env: Any, problem: Problem) -> None:
+    readout = Readout.empty(32).requires_grad_(False)
+    readout.place.output_std.zero_()
+    readout.place.output_mean[:6] = 0.7  # m: it says so whatever it sees
+    controller = LatentController(replace(bundle, readout=readout.eval()), QUICK)
+    controller.begin(problem)
+    controller.see(problem.start, None)
+    off = float(np.square(problem.start.palms - problem.wanted.ravel()).sum())
+    with torch.no_grad():
+        found = float(controller.cost()(torch.zeros(1, 1, 2, 6)))
+    assert found == pytest.approx(off * (1.0 + QUICK.running), rel=1e-4)
+
+
+def test_a_plan_is_imagined_in_one_pass_by_a_model_that_learned_to(env: Any, bundle: Bundle, problem: Problem) -> None:
+    model = _listening(prefix=True)
+    config = replace(QUICK, prefix=True, execute=6)  # the whole plan: 3 commands, held for 2 steps
+    controller = LatentController(Bundle("reach", model, Readout.empty(32).eval()), config)
+    controller.begin(problem)
+    controller.see(problem.start, None)
+    plan = torch.from_numpy(controller.decide()).float()[None, None]
+    seen = encode_moment(controller.bundle, problem.start)[:, None], torch.zeros(1, 0, 6)
+    assert plan.shape == (1, 1, 6, 6) and controller.imagined is not None
+    with torch.no_grad():
+        torch.testing.assert_close(controller.imagined, model.predictor.rollout(*seen, plan, prefix=True)[0, 0])
+        step_by_step = model.predictor.rollout(*seen, plan)[0, 0]
+    assert not torch.allclose(controller.imagined[1:], step_by_step[1:], atol=1e-3)
+    blind = LatentController(bundle, config)
+    blind.begin(problem)
+    blind.see(problem.start, None)
+    with pytest.raises(ValueError, match="did not learn prefixes"):
+        blind.decide()
 
 
 def test_a_problem_is_far_enough_the_same_again_and_left_at_its_start(env: Any, problem: Problem) -> None:
@@ -207,7 +289,7 @@ def test_every_planner_has_the_same_budget(name: str, samples: int, iterations: 
         return candidates.square().sum((-1, -2))
 
     box = Box.unit(3)
-    planner = make_planner(name, samples, iterations)
+    planner = make_planner(name, PlanningConfig(samples=samples, iterations=iterations))
     planner.plan(cost, box, box.center(1, 5), torch.Generator().manual_seed(0))
     counted = sum(asked) if name != "gradient" else 3 * sum(asked[:-1]) + asked[-1]  # no gradient of the last ones
     assert counted == pytest.approx(samples * iterations, rel=0.1)
@@ -309,8 +391,11 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         PlanningConfig(goal="imge")
     with pytest.raises(ValueError, match="execute within the plan"):
         PlanningConfig(horizon=2, hold=2, execute=5)
+    for wrong in ({"warm_sigma": 0.0}, {"change": -1e-3}):
+        with pytest.raises(ValueError, match="sigmas above 0"):
+            PlanningConfig(**wrong)
     with pytest.raises(ValueError, match="Unknown planner"):
-        make_planner("dijkstra", 8, 2)
+        make_planner("dijkstra", QUICK)
 
 
 def test_episodes_are_kept_and_not_played_twice(bundle: Bundle, tmp_path: Path) -> None:
@@ -360,9 +445,22 @@ def test_a_summary_by_hand() -> None:
 
 
 def test_the_rank_of_plans_is_a_correlation(env: Any, bundle: Bundle, problem: Problem) -> None:
-    rho = rank_of_plans(env, bundle, problem, replace(QUICK, goal="image"), plans=5, seed=0)
-    assert -1.0 <= rho <= 1.0
+    for drawn_by in ("random", "cem"):
+        rho = rank_of_plans(env, bundle, problem, replace(QUICK, goal="image"), plans=5, seed=0, drawn_by=drawn_by)
+        assert -1.0 <= rho <= 1.0
+    with pytest.raises(ValueError, match="Unknown source of plans 'cme'. Did you mean 'cem'"):
+        rank_of_plans(env, bundle, problem, QUICK, plans=5, seed=0, drawn_by="cme")
     assert np.array_equal(outcome(SPACE, moment(env, problem.obs)), outcome(SPACE, problem.start))
+
+
+def test_the_plans_that_cem_asks_about_close_in(bundle: Bundle, problem: Problem) -> None:
+    config = replace(QUICK, samples=32, iterations=6, change=0.0)
+    latent = LatentController(bundle, replace(config, goal="observation"))
+    latent.begin(problem)
+    latent.see(problem.start, None)
+    found = asked_plans(latent, config, 64, 0)
+    assert found.shape == (1, 64, 3, 6) and float(found.abs().max()) <= 1.0
+    assert float(found[0, :16].std(0).mean()) > 2.0 * float(found[0, -16:].std(0).mean())
 
 
 def test_what_is_imagined_is_shown_as_the_nearest_picture(env: Any, bundle: Bundle, problem: Problem) -> None:

@@ -1,4 +1,4 @@
-"""The planning benchmark's parts: FLOPs by hand, a causal patch-token model, cells and shards, figures by name."""
+"""The planning benchmark's parts: FLOPs by hand, cells and shards, figures by name."""
 
 import json
 import sys
@@ -19,7 +19,6 @@ import planning_parts as report_parts
 import planning_ranks as ranks
 import planning_speed as speed
 import planning_success as success
-from planning_patch_tokens import PatchTokenConfig, PatchTokenPredictor
 
 from neon_sim.world_model.bundle import Bundle, save_bundle
 from neon_sim.world_model.config import lewm_config
@@ -29,30 +28,11 @@ from neon_sim.world_model.readout import Readout
 
 ROW = {"success": True, "passed": True, "start_distance": 0.3, "nearest": 0.02, "final": 0.04, "fell": False,
        "decide_ms": [20.0]}  # fmt: skip
-SMALL = PatchTokenConfig(patches=4, dim=8, layers=2, heads=2, head_dim=4, mlp=16, action_dim=3)
 
 
 def test_flops_of_a_product_by_hand() -> None:
     a, b = torch.randn(3, 5), torch.randn(5, 7)
     assert speed.flops_of(lambda: a @ b) == 2 * 3 * 5 * 7
-
-
-def test_patch_tokens_see_no_future_and_roll_out_as_they_predict() -> None:
-    torch.manual_seed(0)
-    model = PatchTokenPredictor(SMALL).eval()
-    frames, actions = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 3)
-    with torch.no_grad():
-        plans = torch.randn(1, 5, 4, 3)
-        rolled = model.rollout(frames[:1, 0], plans)
-        assert rolled.shape == (1, 5, 4, 8)
-        seen = frames[:1, 0].expand(5, -1, -1)[:, None]
-        for step in range(4):  # the window holds three frames
-            begin = max(0, step - 2)
-            seen = torch.cat([seen, model(seen[:, begin:], plans[0, :, begin : step + 1])[:, None]], dim=1)
-        torch.testing.assert_close(rolled[0], seen[:, -1])
-        changed = actions.clone()
-        changed[:, -1] += 1.0
-        assert not torch.allclose(model(frames, actions), model(frames, changed))  # the newest action counts
 
 
 def test_the_exact_path_is_the_eager_one() -> None:

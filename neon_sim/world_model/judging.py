@@ -11,12 +11,14 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from neon_sim.eval.statistics import format_rate
+from neon_sim.names import nearest
 from neon_sim.shipped import asset_path
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.world_model.bundle import DESCRIPTION_FILE, PARTS_FILE, Bundle, load_bundle
-from neon_sim.world_model.controllers import LatentController, PlanningConfig
+from neon_sim.world_model.controllers import LatentController, PlanningConfig, Search, make_planners
 from neon_sim.world_model.lewm import WEIGHTS_FILE
 from neon_sim.world_model.plan import held
 from neon_sim.world_model.probe import rank_correlation
@@ -29,6 +31,7 @@ FIRST_SEED: Final = 11_000_000  # of problems, see `find_problem`
 _PER_SEED: Final = 100_000  # episodes that one --seed has room for
 _SHORT: Final = ("success", "passed", "steps", "start_distance", "nearest", "final", "fell", "decide_ms")
 _WHERE: Final = ("path", "model")  # of a job: where things lie says nothing about how it was played
+DRAWN_BY: Final = ("random", "cem")  # whose plans are put in order: chance's, or those that CEM asks about
 NO_PROBLEM: Final = "no_problem"  # key of a row that says why an episode was not played
 
 
@@ -53,12 +56,13 @@ class TrialJob:
 
 @dataclass(frozen=True)
 class RankJob:
-    """Some problems at whose start random plans are put in order, and the file that keeps the correlations."""
+    """Some problems at whose start plans are put in order, and the file that keeps the correlations."""
 
     path: str
     model: str
     planning: PlanningConfig = field(default_factory=PlanningConfig)
     plans: int = 64
+    drawn_by: str = "random"  # one of DRAWN_BY
     seed: int = 0
     first: int = 0  # episode
     count: int = 5
@@ -117,7 +121,7 @@ def run_rank_job(job: RankJob) -> list[dict[str, Any]]:
         env = _opened(bundle.task, bundle.model.config.image_size, "nominal", 0)
 
         def rank(problem: Problem) -> dict[str, Any]:
-            rho = rank_of_plans(env, bundle, problem, job.planning, job.plans, problem.seed)
+            rho = rank_of_plans(env, bundle, problem, job.planning, job.plans, problem.seed, job.drawn_by)
             return {"rho": rho if np.isfinite(rho) else None}
 
         return each_problem(env, bundle, job.planning, job.seed, job.episodes, rank)
@@ -243,21 +247,51 @@ def summary_of_trials(trials: Sequence[Trial]) -> dict[str, Any]:
     return summary([row_of(trial) for trial in trials])
 
 
-def rank_of_plans(env: Any, bundle: Bundle, problem: Problem, config: PlanningConfig, plans: int, seed: int) -> float:
-    """Spearman's rho between what the world model and the world say that random plans cost, at the problem's start.
+def rank_of_plans(
+    env: Any,
+    bundle: Bundle,
+    problem: Problem,
+    config: PlanningConfig,
+    plans: int,
+    seed: int,
+    drawn_by: str = "random",
+) -> float:
+    """Spearman's rho between what the world model and the world say that plans cost, at the problem's start.
 
-    Costs the world `plans` rollouts. NaN if all cost the same. The env is left at the start.
+    Costs the world `plans` rollouts. NaN if all cost the same. The env is left at the start. Raises ValueError for
+    plans of nobody (DRAWN_BY).
     """
+    if drawn_by not in DRAWN_BY:
+        raise nearest("source of plans", drawn_by, DRAWN_BY)
     latent = LatentController(bundle, config)
     oracle = OracleController(env, bundle.space, config)
     for controller in (latent, oracle):
         controller.begin(problem)
         controller.see(problem.start, None)
     env.set_state(problem.state)
-    generator = torch.Generator().manual_seed(seed)
-    drawn = 2.0 * torch.rand(1, plans, config.horizon, bundle.space.dim, generator=generator) - 1.0
+    if drawn_by == "cem":
+        drawn = asked_plans(latent, config, plans, seed)
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = 2.0 * torch.rand(1, plans, config.horizon, bundle.space.dim, generator=generator) - 1.0
     with torch.no_grad():
         predicted = held(latent.cost(), config.hold)(drawn)
     truth = held(oracle.cost(), config.hold)(drawn)
     env.set_state(problem.state)
     return float(rank_correlation(predicted.numpy().astype(np.float64), truth.numpy().astype(np.float64))[0])
+
+
+def asked_plans(latent: LatentController, config: PlanningConfig, plans: int, seed: int) -> Tensor:
+    """Plans (1, `plans`, H, A) of those that CEM asks the world model about from here, evenly out of all iterations: so
+    the late ones, which differ by little, are among them.
+    """
+    cost = latent.cost()
+    asked: list[Tensor] = []
+
+    def noted(candidates: Tensor) -> Tensor:
+        asked.append(candidates[:, :, :: config.hold])
+        return cost(candidates)
+
+    Search(make_planners("cem", config), latent.bundle.space.dim, config, seed).find(noted)
+    every = torch.cat(asked, dim=1)
+    return every[:, torch.linspace(0, every.shape[1] - 1, plans).round().long()]

@@ -67,6 +67,21 @@ def held(cost: Cost, steps: int) -> Cost:
     return lambda candidates: cost(candidates.repeat_interleave(steps, dim=2))
 
 
+def smoothed(cost: Cost, weight: float, before: Tensor | None = None) -> Cost:
+    """The cost, and weight x the squared change from each action to the next: what makes no difference stays as it is.
+
+    before: (B, A) what is done now, so that the first action of a plan is a change as well; None: nothing yet.
+    """
+
+    def smooth(candidates: Tensor) -> Tensor:
+        changes = candidates.diff(dim=2).square().sum((-1, -2))
+        if before is not None:
+            changes = changes + (candidates[:, :, 0] - before[:, None].to(candidates)).square().sum(-1)
+        return cost(candidates) + weight * changes
+
+    return smooth
+
+
 def colored_noise(shape: tuple[int, ...], beta: float, generator: torch.Generator) -> Tensor:
     """Unit Gaussian noise (..., H, A) whose power falls with frequency to the `beta` along H; 0 is white.
 

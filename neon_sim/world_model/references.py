@@ -20,7 +20,7 @@ from neon_sim.world_model.controllers import (
     LatentController,
     PlanningConfig,
     Search,
-    make_planner,
+    make_planners,
 )
 from neon_sim.world_model.plan import Cost
 from neon_sim.world_model.problems import Problem, scripted_command
@@ -38,12 +38,12 @@ class OracleController:
         self, env: Any, space: CommandSpace, config: PlanningConfig, planner: str = "cem", seed: int = 0
     ) -> None:
         self.env, self.space, self.config, self._seed = env, space, config, seed
-        self._planner = make_planner(planner, config.samples, config.iterations)
+        self._planners = make_planners(planner, config)
 
     def begin(self, problem: Problem) -> None:
         """See `Controller`."""
         self._problem = problem
-        self._search = Search(self._planner, self.space.dim, self.config, self._seed + problem.seed)
+        self._search = Search(self._planners, self.space.dim, self.config, self._seed + problem.seed)
         self._obs: dict[str, np.ndarray] = dict(problem.obs)
 
     def see(self, seen: Moment, command: np.ndarray | None) -> None:
