@@ -41,11 +41,12 @@ from forgetting_tasks import subject_of
 from forgetting_world import Looks, look
 from report import ROOT, table, write_report
 
-from neon_sim.eval.regimes import REGIMES, regimes_of
+from neon_sim.eval.regimes import CALIBRATED, REGIMES, regimes_of
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.names import nearest
-from neon_sim.shipped import asset_path
+from neon_sim.shipped import asset_digest, asset_path
 from neon_sim.training.workers import cpu_count, parallel_map
+from neon_sim.walker import WEIGHTS as WALKER
 
 BLOCK = 60  # seeds that are looked at in one go
 
@@ -84,7 +85,8 @@ def settings_of(job: ShardJob) -> str:
     preset = {name: value for name, value in asdict(job.preset).items() if name not in ("arms", "seeds", "written")}
     arms = {name: asdict(arm) for name, arm in ARMS.items()}
     regimes = [asdict(regime) for regime in job.regimes]
-    everything = {"task": job.task, "policy": digest.hexdigest(), "preset": preset, "arms": arms, "regimes": regimes}
+    everything = {"task": job.task, "policy": digest.hexdigest(), "walker": asset_digest(WALKER), "preset": preset}
+    everything |= {"arms": arms, "regimes": regimes}
     return json.dumps(everything, indent=1, default=str) + "\n"
 
 
@@ -118,14 +120,17 @@ def report(jobs: Sequence[ShardJob], name: str) -> str:
     job, shards = jobs[0], gather(jobs)
     figures = {"task": job.task, "preset": name, **figures_of(shards, job.preset.steps, job.preset.window)}
     figures |= {"seed_numbers": list(job.preset.seeds), "judged_per_cell": job.preset.judged * len(job.preset.seeds)}
+    figures["lived_at"] = sorted({shard["commit"] for found in shards.values() for shard in found})  # commits
     rows = arm_rows(figures)
     text = table(HEADER, rows) + "\n\n" + "\n".join(regime_lines(figures, shards, job.regimes)) + "\n"
     (job.out / "figures.json").write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
     (job.out / "table.md").write_text(text)
     pictures = plot_all(figures, shards, job.preset.window, job.out)
     written = "forgetting" if job.task == "reach" else f"forgetting_{job.task}"
-    whole = job.preset.written and job.preset == preset_of(name, job.task)
-    if whole and seeds_written(ROOT / "benchmarks" / "results" / f"{written}.json") <= len(job.preset.seeds):
+    whole = job.preset.written and job.preset == preset_of(name, job.task) and job.own
+    if whole and job.task not in CALIBRATED:
+        print(f"RESULTS.md has no room for {job.task} yet: its regimes are not calibrated (neon_sim/eval/regimes.py).")
+    elif whole and seeds_written(ROOT / "benchmarks" / "results" / f"{written}.json") <= len(job.preset.seeds):
         write_report(written, figures, HEADER, rows, datetime.date.today().isoformat())
         for picture in pictures:
             shutil.copyfile(picture, ROOT / "docs" / picture.name.replace("forgetting", written, 1))
@@ -137,12 +142,14 @@ def seeds_written(path: Path) -> int:
     return int(json.loads(path.read_text())["figures"]["seeds"]) if path.exists() else 0
 
 
-def make_jobs(preset: Preset, task: str, policy: Path, out: Path) -> list[ShardJob]:
-    """One for each arm and seed, the longest first, so that no worker is left alone with one at the end."""
+def make_jobs(preset: Preset, task: str, policy: Path, out: Path, own: bool = True) -> list[ShardJob]:
+    """One for each arm and seed, the longest first, so that no worker is left alone with one at the end.
+
+    own: the policy is the task's own, and not one that somebody tries; only its figures go into RESULTS.md.
+    """
     regimes = regimes_of(task)
-    jobs = [
-        ShardJob(arm, seed, task, regimes, preset, str(policy), out) for seed in preset.seeds for arm in preset.arms
-    ]
+    lives = [(arm, seed) for seed in preset.seeds for arm in preset.arms]
+    jobs = [ShardJob(arm, seed, task, regimes, preset, str(policy), out, own) for arm, seed in lives]
     return sorted(jobs, key=lambda job: -expected_seconds(job, PROPORTIONS))
 
 
@@ -227,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.calibrate:
             print(json.dumps(calibrate(args.task, policy, args.episodes), indent=1))
             return
-        run(make_jobs(preset, args.task, policy, out), args.preset, args.workers)
+        run(make_jobs(preset, args.task, policy, out, args.policy is None), args.preset, args.workers)
     except ValueError as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:

@@ -28,7 +28,8 @@ LIFE_SEED: Final = 5_000_000  # demonstrations have 3 million and on, judged epi
 LIFE_ROOM: Final = 10_000  # episodes between two lives' first seeds
 DEFAULT_ARM: Final = "online_ewc"
 # Of EWC's springs on the legs. The heads' 1e6 held the residual where the first regime had left it: unlike theirs, none
-# of its weights is idle on a healthy robot. Tried on seed 100, not tuned beyond that.
+# of its weights is idle on a healthy robot. Tried on seed 100, not tuned beyond that; L2 and replay keep what they have
+# on the heads, and were not tried otherwise.
 LEG_STRENGTH: Final = 30.0
 
 

@@ -116,8 +116,8 @@ def record_gesture(env: Any, look: NeonPolicy, eyes: Any, teaching: GestureTeach
         rows.append({**held, **senses, "expert": expert, "executed": executed, "episode": np.int64(seed)})
         for action in executed:
             obs, _, terminated, truncated, _ = env.step(action)
-        if terminated or truncated:
-            break
+            if terminated or truncated:
+                return rows
     return rows
 
 

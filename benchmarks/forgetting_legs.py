@@ -21,6 +21,7 @@ from torch import Tensor
 from neon_sim.g1.joints import JOINT_NAMES
 from neon_sim.locomotion.residual import OWN_JOINTS, Window
 from neon_sim.rollout import rollout
+from neon_sim.shipped import asset_digest
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.fisher import Batch
 from neon_sim.training.residual_learner import (
@@ -40,6 +41,7 @@ from neon_sim.training.residual_model import (
 from neon_sim.training.residual_policy import ResidualPolicy
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import parallel_map
+from neon_sim.walker import WEIGHTS as WALKER
 
 BABBLE_SEED: Final = 8_000_000  # beyond rivals (7 million) and below what is judged (10 million)
 BLOCK: Final = 20  # episodes in one file
@@ -100,7 +102,8 @@ def begin_residual(task: str, folder: Path, babbling: Babbling, workers: int) ->
         ValueError: the folder was begun with other settings.
     """
     policy = folder / "policy"
-    claim_folder(folder, asdict(babbling) | {"task": task, "env": dict(subject_of(task).options)})
+    begun = {"task": task, "env": dict(subject_of(task).options), "walker": asset_digest(WALKER)}
+    claim_folder(folder, asdict(babbling) | begun)
     if (policy / FILE).exists():
         return policy
     blocks = range(0, babbling.episodes, BLOCK)
@@ -159,7 +162,8 @@ def residual_learner(
 def train_legs_rival(folder: str, task: str, config: RivalConfig, path: Path) -> None:
     """Train the arm `randomised` on episodes with a motor of the legs at fault, unless it is there.
 
-    It learns as the learners do, from all of its episodes at once, and then never again.
+    It learns as the learners do, from all of its episodes at once, and then never again; nobody shows it what to do, as
+    reach's rival is shown.
     """
     if path.exists():
         return

@@ -22,6 +22,7 @@ from forgetting_randomised import HistoryPolicy, load_rival, train_rival
 from forgetting_reward import RewardedLearner, reward_of
 from forgetting_tasks import subject_of
 from forgetting_world import HeldLook, Judged, Looks, arrived, fault_of, open_env
+from report import BEGUN_AT
 from tqdm import tqdm
 
 from neon_sim.eval.regimes import Regime
@@ -46,6 +47,7 @@ class ShardJob:
     preset: Preset
     policy: str  # folder of the checkpoint that every arm begins with
     out: Path
+    own: bool = True  # the policy is the task's own, see `forgetting.make_jobs`
 
     @property
     def path(self) -> Path:
@@ -207,6 +209,7 @@ def live_shard(job: ShardJob) -> Path:
     shard = {
         "arm": job.arm,
         "seed": job.seed,
+        "commit": BEGUN_AT,
         "regimes": [regime.name for regime in job.regimes],
         "stages": records,
     }

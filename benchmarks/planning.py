@@ -32,7 +32,7 @@ from planning_parts import PRESETS, QUIET, Part, parts_of, together, why_not
 from planning_ranks import measure_ranks
 from planning_speed import SPEED_PRESETS, cpu_share, measure_speed
 from planning_success import PLANS, REPORT_SEEDS, TASKS, budgets, cells, play, success_figures, table_rows
-from report import ROOT, commit, table, write_report
+from report import BEGUN_AT, ROOT, table, write_report
 
 from neon_sim.names import nearest
 from neon_sim.training.workers import cpu_count
@@ -141,7 +141,7 @@ def measure(args: argparse.Namespace) -> dict[str, Part]:
             print(f"This machine is busy: {100 * got:.0f} % of the processor were to be had. Times will be too long.")
         figures, rows = MEASURES[name](args, models)
         tasks = () if name == "speed" else tuple(models)
-        parts[name] = Part(args.preset, tasks, _today(), commit(ROOT), figures, rows, _notes(name, args), got)
+        parts[name] = Part(args.preset, tasks, _today(), BEGUN_AT, figures, rows, _notes(name, args), got)
     return parts
 
 

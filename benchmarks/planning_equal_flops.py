@@ -5,6 +5,7 @@ patch world sees with the LeWM's own frozen encoder (see `PatchWorld`); it plans
 FLOPs a plan as the LeWM's CEM has, which leaves it a handful of candidates, so the best one asked is carried out.
 """
 
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -225,6 +226,12 @@ def run_flops_job(job: FlopsJob) -> list[dict[str, Any]]:
     return played_once(job, play)
 
 
+def folder_of(runs: Path, task: str, training: PatchTraining) -> Path:
+    """Where a patch world lies: each training has its own folder."""
+    digest = hashlib.blake2b(repr(training).encode(), digest_size=4).hexdigest()
+    return runs / f"{task}-patch-world-{digest}"
+
+
 def measure_equal_flops(
     models: Mapping[str, Path],
     runs: Path,
@@ -238,7 +245,7 @@ def measure_equal_flops(
     figures: dict[str, Any] = {}
     rows = []
     for task, model in models.items():
-        folder = runs / f"{task}-patch-world"
+        folder = folder_of(runs, task, training)
         error = prepare(model, training, folder, workers)
         bundles = (load_bundle(model), patch_bundle(model, training, folder))
         one, many = (flops_per_candidate(bundle, planning) for bundle in bundles)
@@ -249,7 +256,8 @@ def measure_equal_flops(
         figures[task] = {"flop_ratio_of_a_candidate": many / one, "share_of_flops": share, "patch_error": error}
         figures[task] |= {"patch_candidates": asked, "training": asdict(training)} | found
         for kind in KINDS:
-            label = f"{task}, {kind}, about equal FLOPs a plan"
+            taught = f" ({training.episodes} episodes, {training.updates} updates of {training.batch})"
+            label = f"{task}, {kind}{' (as shipped)' if kind == 'one token' else taught}, about equal FLOPs a plan"
             count = planning.samples * planning.iterations if kind == "one token" else asked
             taken = 1.0 if kind == "one token" else share
             got = found[kind]

@@ -36,7 +36,6 @@ from neon_sim.world_model.worlds import Moment
 
 BF16_FLAGS: Final = ("avx512_bf16", "amx_bf16")
 TARGETS: Final = {"ratio": 48.0, "of_flops": 0.6, "exact": 1.9, "bf16": 4.5, "replan_ms": 50.0, "head_ms": 1.0}
-NOT_DONE: Final = "not measured: python benchmarks/planning.py --equal-flops"
 Rows = list[list[str]]
 
 
@@ -262,7 +261,7 @@ def measure_speed(preset: SpeedPreset, threads: int, trained: LeWM | None = None
     exact = {size: exact_against_eager(preset, model) for size, model in models.items()}
     exact[small]["weights"] = "random" if trained is None else "trained"
     one = alone(replan, preset, small, threads)
-    figures: dict[str, Any] = {**many, "exact": exact, "threads": threads, "success_at_equal_flops": NOT_DONE}
+    figures: dict[str, Any] = {**many, "exact": exact, "threads": threads}
     figures |= {f"amortised_{name}_ms": one[f"amortised_{name}_ms"] for name in ("p50", "p99")}
     figures |= {f"replan_xs_{name}_ms": one[f"replan_{name}_ms"] for name in ("p50", "p99", "cpu")}
     figures |= {f"replan_xs_live_{name}_ms": one[f"live_{name}_ms"] for name in ("p50", "p99", "cpu")}
@@ -270,7 +269,6 @@ def measure_speed(preset: SpeedPreset, threads: int, trained: LeWM | None = None
     rows = [
         ["patch tokens over one token, time", f"{many['ratio_patch_token_over_lewm']:.0f}x", "48x"],
         ["the same over its FLOP ratio", f"{many['share_of_flop_ratio']:.2f} of {many['flop_ratio']:.0f}x", "0.6"],
-        ["success at equal FLOPs", NOT_DONE, ""],
         [f"replan {small}, 5 model steps, p50", f"{one['replan_p50_ms']:.1f} ms", "50 ms"],
         [f"replan {small} as agents/plan.py makes it, 10 model steps, p50", f"{one['live_p50_ms']:.1f} ms", "100 ms"],
         [

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from report import ROOT, table, write_report
+from report import BEGUN_AT, ROOT, table, write_report
 
 from neon_sim.cells import TASKS
 from neon_sim.g1.action_space import ControlMode
@@ -32,7 +32,7 @@ _TEST: Final = "tests/test_soak.py::test_a_world_stands_everything"
 
 def soak(steps: int, folder: Path, workers: int) -> int:
     """Run the worlds that are not done yet; pytest's exit status."""
-    kept = {"NEON_SOAK_STEPS": str(steps), "NEON_SOAK_OUT": str(folder.resolve())}
+    kept = {"NEON_SOAK_STEPS": str(steps), "NEON_SOAK_OUT": str(folder.resolve()), "NEON_SOAK_COMMIT": BEGUN_AT}
     spread = ["-n", str(workers)] if workers > 1 else []
     command = [sys.executable, "-m", "pytest", "-v", "-m", "soak", *spread, _TEST]
     return subprocess.run(command, cwd=ROOT, env=os.environ | kept, check=False).returncode
@@ -83,6 +83,9 @@ def main() -> None:
     if sum(record["steps"] for record in records.values()) < FULL:
         print(f"RESULTS.md is written for {FULL} steps, not for this trial.")
         return
+    commits = sorted({record["commit"] for record in records.values()})
+    if commits != [BEGUN_AT]:
+        raise SystemExit(f"{args.out} has worlds of {', '.join(commits)}, this is {BEGUN_AT}. Choose another --out.")
     figures = {"worlds": list(records.values()), "steps": sum(record["steps"] for record in records.values())}
     write_report("soak", figures, HEADER, rows, datetime.date.today().isoformat())
 

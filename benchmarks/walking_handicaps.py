@@ -65,7 +65,7 @@ class Misread:
         residual: np.ndarray | None = None,
     ) -> np.ndarray:
         """The angles (29,) rad at which encoders would read what the walker wants."""
-        read = replace(state, joint_pos=state.joint_pos + self.offset)
+        read = replace(state, joint_pos=state.joint_pos + self.offset, joint_target=state.joint_target + self.offset)
         return self.walker.step(read, command, owned_mask, external_targets, residual) - self.offset
 
     def reset(self) -> None:

@@ -108,7 +108,7 @@ def settings_of(walker: str, config: TourConfig) -> dict[str, Any]:
     weights = weights_of(walker)
     digest = "none" if weights is None else weights.sha256
     kept = sorted(RunResult.__dataclass_fields__)
-    return {"walker": walker, "weights": digest, "config": asdict(config), "kept": kept}
+    return {"walker": walker, "weights": digest, "commit": BEGUN_AT, "config": asdict(config), "kept": kept}
 
 
 def keep_file(walker: str, config: TourConfig, folder: Path, resume: bool) -> Path:

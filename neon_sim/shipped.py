@@ -1,5 +1,7 @@
 """Where the assets are: beside the package in a checkout, inside it in a wheel."""
 
+import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[0]
@@ -23,3 +25,13 @@ def asset_path(relative: str, package_dir: Path = _PACKAGE) -> Path:
         f"No asset '{relative}'. Looked in {places[0]} (a checkout) and {places[1]} (a wheel). "
         "Install neon_sim again, or run the command of assets/g1/PROVENANCE.md that makes this file."
     )
+
+
+@lru_cache
+def asset_digest(relative: str) -> str:
+    """First 12 hex digits of the SHA-256 of one asset's file: which one a figure was made with.
+
+    Raises:
+        FileNotFoundError: as `asset_path`.
+    """
+    return hashlib.sha256(asset_path(relative).read_bytes()).hexdigest()[:12]

@@ -17,6 +17,7 @@ from neon_sim.locomotion.alike import Number, numbers
 from neon_sim.locomotion.balance import CONTROL_DT, Balance
 from neon_sim.locomotion.network import WalkerWeights, load_weights
 from neon_sim.locomotion.posture import HEIGHT_RANGE, crouch
+from neon_sim.locomotion.residual import own_part
 from neon_sim.locomotion.stepper import ACTION_SIZE, OWN, Stepper
 from neon_sim.robot import RobotState
 from neon_sim.shipped import asset_path
@@ -39,6 +40,8 @@ REST_WIDTH: Final = 0.15  # m between the feet at least
 REST_OFFSET: Final = 0.075  # m, how far from between the feet the body may come to rest if nothing is done
 FALLING_S: Final = 0.28  # s, sqrt(height of the centre of mass / gravity): how far ahead that looks
 _BEYOND: Final = 1.3  # rad that a target may lie outside the joint's range, to press against a load
+# A command that jumps makes the walker jump: it goes there at 2 m/s^2 and 4 rad/s^2, per step.
+RAMP: Final = (2.0 * CONTROL_DT, 2.0 * CONTROL_DT, 4.0 * CONTROL_DT)
 FADE: Final = 0.85  # per step: how the jump from one controller's targets to the other's wears off
 LOWEST, HIGHEST = joints.LOWER[OWN] - _BEYOND, joints.UPPER[OWN] + _BEYOND
 
@@ -63,7 +66,7 @@ class Walker:
         self.weights = weights if isinstance(weights, WalkerWeights) else load_weights(weights)
         self._policy, self._stands = policy, stands
         self._balance, self._stepper = Balance(), Stepper(1, self.weights.gains)
-        self._wanted, self._answer = [0.0, 0.0, 0.0], self.weights.ask(np.zeros(3))
+        self._wanted, self._answer = [0.0, 0.0, 0.0], self.weights.ask(np.zeros(3)).tolist()
         self.reset()
 
     def reset(self) -> None:
@@ -73,6 +76,7 @@ class Walker:
         self._stepping = not self._stands
         self._was_stepping = self._stepping
         self._quiet = 0  # steps since something last moved
+        self._command = [0.0, 0.0, 0.0]  # m/s, m/s, rad/s, on its way to what is asked for
         self._speed = np.zeros(2)  # m/s, filtered, while standing
         self._targets: np.ndarray | None = None  # (15,) of the step before
         self._offset = np.zeros(15)  # rad, what is left of the last jump
@@ -84,6 +88,7 @@ class Walker:
             "stepper": self._stepper.get_state(),
             "stepping": (self._stepping, self._was_stepping),
             "quiet": self._quiet,
+            "command": list(self._command),
             "speed": self._speed.copy(),
             "targets": self._targets,
             "offset": self._offset.copy(),
@@ -94,6 +99,7 @@ class Walker:
         self._balance.set_state(state["balance"])
         self._stepper.set_state(state["stepper"])
         (self._stepping, self._was_stepping), self._quiet = state["stepping"], state["quiet"]
+        self._command = list(state["command"])
         self._speed, self._targets, self._offset = state["speed"].copy(), state["targets"], state["offset"].copy()
 
     def step(
@@ -108,16 +114,16 @@ class Walker:
 
         Args:
             state: what the robot senses; joint_pos, joint_vel, quat_wxyz, gyro and gravity_b are read.
-            command: (4,) vx, vy m/s, yaw rate rad/s, pelvis height m; limited to what it reaches.
+            command: (4,) vx, vy m/s, yaw rate rad/s, pelvis height m; limited to what it reaches, gone to at `RAMP`.
             owned_mask: (29,) bool; True = the caller commands the joint, its external target passes through.
             external_targets: (29,) rad.
-            residual: (29,) rad, added to the targets of the joints that the walker owns.
+            residual: (29,) rad, added to the targets of the joints that the walker owns, `residual.LIMIT` at most.
         """
         targets, free = np.array(external_targets, dtype=np.float64), ~owned_mask[OWN]
         if not np.count_nonzero(free):
             return targets
         command = np.array(command, dtype=np.float64)
-        command[:3] = self._asked(command[:3])
+        command[:3] = self._ramped(command[:3])
         before = self._stepping
         if self._stepping:
             own = self._walk(state, command, owned_mask)
@@ -127,16 +133,21 @@ class Walker:
             self._choose(state, command)
         own = self._faded(own, before)
         if residual is not None:
-            own = own + residual[OWN]
+            own = own + own_part(residual)
         np.copyto(targets[OWN], own.clip(LOWEST, HIGHEST), where=free)
         return targets
 
-    def _asked(self, velocity: np.ndarray) -> np.ndarray:
-        """What to command (3,) for a velocity (3,) to be reached; most steps want what the one before wanted."""
+    def _ramped(self, velocity: np.ndarray) -> list[float]:
+        """What to command (3,) now for a velocity (3,) to be reached in the end; what is no number changes nothing."""
         wanted = velocity.tolist()
-        if wanted != self._wanted:
-            self._wanted, self._answer = wanted, self.weights.ask(velocity)
-        return self._answer
+        if wanted != self._wanted:  # most steps want what the one before wanted
+            self._wanted, self._answer = wanted, self.weights.ask(velocity).tolist()
+        gap = [to - now for to, now in zip(self._answer, self._command, strict=True)]
+        self._command = [
+            now + min(max(far, -most), most) if far == far else now
+            for now, far, most in zip(self._command, gap, RAMP, strict=True)
+        ]
+        return self._command
 
     def _walk(self, state: RobotState, command: np.ndarray, owned_mask: np.ndarray) -> np.ndarray:
         """Targets (15,) of the stepper and its network."""

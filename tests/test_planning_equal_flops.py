@@ -82,10 +82,11 @@ class _Killed(Exception):
 
 
 def test_one_token_against_many_is_trained_and_played_once(tmp_path: Path) -> None:
-    world, folder = tmp_path / "world", tmp_path / "runs" / "reach-patch-world"
+    world = tmp_path / "world"
     torch.manual_seed(0)
     save_bundle(Bundle("reach", LeWM(lewm_config("tiny", action_dim=6)), Readout.empty(32)), world)
     training = flops.PatchTraining(episodes=2, updates=5, batch=2, readout_epochs=1, checkpoint_every=2)
+    folder = flops.folder_of(tmp_path / "runs", "reach", training)
     quick = PlanningConfig(samples=32, iterations=2, horizon=2, execute=2, goal_steps=12, budget_steps=2)
     arguments: Any = ({"reach": world}, tmp_path / "runs", quick, (100,), 1, 1, training)
     figures, rows = flops.measure_equal_flops(*arguments)

@@ -44,6 +44,7 @@ pytestmark = pytest.mark.soak
 WORLDS = [(task, str(mode)) for task in TASKS for mode in ControlMode]
 STEPS = int(os.environ.get("NEON_SOAK_STEPS", "1000000"))
 OUT = os.environ.get("NEON_SOAK_OUT")  # a folder for what each world came to; None = nothing is kept
+COMMIT = os.environ.get("NEON_SOAK_COMMIT", "")  # that the files of OUT are of
 WARM_UP = 0.25  # of a world's steps: what is built on first use is built by then
 MOST_GROWN = 1.05  # of the resident set
 BURST = 40  # steps that one kind of action lasts, at most
@@ -180,7 +181,8 @@ def test_a_world_stands_everything(task: str, mode: str) -> None:
     assert end_mb <= MOST_GROWN * warm_mb, f"{task} in {mode} grew from {warm_mb:.0f} to {end_mb:.0f} MB"
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        record = {"task": task, "mode": mode, "steps": steps, **found, "cpu_s": time.process_time() - start_s}
+        record = {"task": task, "mode": mode, "commit": COMMIT, "steps": steps, **found}
+        record["cpu_s"] = time.process_time() - start_s
         path.write_text(json.dumps(record) + "\n")
 
 

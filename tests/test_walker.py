@@ -11,6 +11,7 @@ import pytest
 from neon_sim.g1 import joints
 from neon_sim.g1.geometry import gravity_in_body, normalize_quat, quat_to_euler
 from neon_sim.locomotion.balance import Balance
+from neon_sim.locomotion.residual import LIMIT
 from neon_sim.robot import RobotCommand, RobotState
 from neon_sim.sim.model import build_spec
 from neon_sim.sim.noise import SensorNoise
@@ -190,6 +191,30 @@ def test_residual_is_added_where_the_walker_commands(order):
     np.testing.assert_allclose(difference, np.where(ARMS_OWNED, 0.0, 0.01), atol=1e-12)
 
 
+@pytest.mark.parametrize("order", [STAND, WALK])
+def test_a_residual_is_cut_at_its_limit_and_must_be_a_number(order):
+    plain, moved = walking(), walking()
+    far = np.where(np.arange(29) % 2, 3.0, -3.0)
+    difference = act(moved, random_state(5), order, residual=far) - act(plain, random_state(5), order)
+    np.testing.assert_allclose(difference, np.where(ARMS_OWNED, 0.0, np.sign(far) * LIMIT), atol=1e-12)
+    with pytest.raises(ValueError, match="29 finite numbers"):
+        act(plain, random_state(5), order, residual=np.where(np.arange(29) == 3, np.nan, 0.0))
+
+
+def test_a_command_is_gone_to_at_2_metres_and_4_radians_per_second_squared():
+    walker = Walker()
+    asked = walker.weights.ask(np.array([0.4, -0.2, 0.5]))
+    for step in range(1, 40):
+        act(walker, random_state(1, 0.01), np.array([0.4, -0.2, 0.5, 0.75]))
+        expected = np.sign(asked) * np.minimum(np.abs(asked), np.array([0.04, 0.04, 0.08]) * step)
+        np.testing.assert_allclose(walker.get_state()["command"], expected, atol=1e-12)
+    before = walker.get_state()["command"]
+    act(walker, random_state(1, 0.01), np.array([np.nan, -0.2, 0.5, 0.75]))
+    assert walker.get_state()["command"] == before
+    walker.reset()
+    assert walker.get_state()["command"] == [0.0, 0.0, 0.0]
+
+
 def test_walks_while_someone_else_moves_the_waist(robot):
     robot.reset(np.random.default_rng(6))
     mask = ARMS_OWNED | np.isin(np.arange(29), WAIST)
@@ -228,7 +253,7 @@ def test_targets_do_not_jump_where_one_controller_follows_the_other():
         stepping.append(robot.walker.get_state()["stepping"][0])
     changes = np.abs(np.diff(targets, axis=0)).max(axis=1)
     begin, end = np.flatnonzero(np.diff(stepping))  # the step after each is the other controller's first
-    assert begin == 49 and 150 < end < 250
+    assert begin == 50 and 150 < end < 250  # the first 20 ms ask for less than a step is worth
     assert changes[begin : begin + 3].max() < 0.25 and changes[end : end + 3].max() < 0.25
 
 

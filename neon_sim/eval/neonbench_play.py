@@ -22,9 +22,11 @@ from neon_sim.inference.sb3_policy import POLICY_FILE, find_run, load_model
 from neon_sim.model.backbones.trained import TRAINED_FILES
 from neon_sim.names import nearest
 from neon_sim.rollout import rollout
+from neon_sim.shipped import asset_digest
 from neon_sim.training.run_folder import MARKER
+from neon_sim.walker import WEIGHTS
 
-VERSION: Final = 2  # of the episodes: another one wherever what is played changes, so that old files are not taken up
+VERSION: Final = 3  # of the episodes: another one wherever what is played changes, so that old files are not taken up
 FIRST_SEED: Final = 30_000_000  # episode i of every task and cell has the seed FIRST_SEED + i; no script trains on them
 SHARD_EPISODES: Final = 20  # in one file
 ROOM_EPISODES: Final = 5  # in a row that share an unseen room
@@ -147,7 +149,8 @@ class Shard:
         player = self.player
         who = (player.mark, player.reads, player.control_mode, player.action_center)
         world = sorted(cell_options(self.cell, player.reads).items())
-        return hashlib.sha256(repr((VERSION, who, self.task, world, self.first)).encode()).hexdigest()[:16]
+        played = (VERSION, asset_digest(WEIGHTS), who, self.task, world, self.first)
+        return hashlib.sha256(repr(played).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from neon_sim.g1 import joints
 from neon_sim.g1.kinematics import GRAVITY, TOTAL_MASS, Stance, stance, stance_of
 from neon_sim.locomotion.alike import Vector, clip, cross, dot, plus, scaled, turned
 from neon_sim.locomotion.posture import HEIGHT_RANGE, crouch, crouched
+from neon_sim.locomotion.residual import own_part
 from neon_sim.robot import RobotState
 
 CONTROL_DT: Final = 0.02  # s; stepped at 50 Hz in simulation as on the robot
@@ -151,12 +152,12 @@ class Balance:
             command: (4,) vx, vy m/s, yaw rate rad/s, pelvis height m. Only the height is followed, in `HEIGHT_RANGE`.
             owned_mask: (29,) bool; True = the caller commands the joint, its external target passes through.
             external_targets: (29,) rad.
-            residual: (29,) rad, added to the targets of the joints that the walker owns.
+            residual: (29,) rad, added to the targets of the joints that the walker owns, `residual.LIMIT` at most.
         """
         targets, free = np.array(external_targets, dtype=np.float64), ~owned_mask[_OWN]
         if np.count_nonzero(free):
             own = self.own_targets(state, float(command[3]))
-            np.copyto(targets[_OWN], own if residual is None else own + residual[_OWN], where=free)
+            np.copyto(targets[_OWN], own if residual is None else own + own_part(residual), where=free)
         return targets
 
     def own_targets(self, state: RobotState, height: float) -> np.ndarray:

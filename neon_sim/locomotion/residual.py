@@ -16,7 +16,20 @@ from neon_sim.locomotion.stepper import CONTROL_DT, OWN
 from neon_sim.robot import RobotState
 
 OWN_JOINTS: Final = 15  # legs and waist
+LIMIT: Final = 0.5  # rad either way that a controller lets anybody add: a tenth of a hip's range; ours
 OUTCOME: Final = ("vx", "vy", "turn", "lean_x", "lean_y", "height")  # m/s, m/s, rad/s, sine, sine, m
+
+
+def own_part(residual: np.ndarray) -> np.ndarray:
+    """What legs and waist (15,) rad take of a residual (29,): `LIMIT` at most.
+
+    Raises:
+        ValueError: something in it is not a finite number.
+    """
+    own = residual[OWN]
+    if not np.isfinite(own).all():
+        raise ValueError(f"A residual wants 29 finite numbers of rad, got {own} for legs and waist.")
+    return own.clip(-LIMIT, LIMIT)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class WalkerBatch:
         self._stepping = np.zeros(count, dtype=bool)
         self._was_stepping = np.zeros(count, dtype=bool)
         self._quiet = np.zeros(count, dtype=np.intp)
+        self._command = np.zeros((count, 3))  # m/s, m/s, rad/s, on its way to what is asked for
         self._speed = np.zeros((count, 2))  # m/s
         self._targets = np.full((count, 15), np.nan)  # rad, of the step before; NaN where there was none
         self._offset = np.zeros((count, 15))  # rad
@@ -66,7 +67,7 @@ class WalkerBatch:
         for name, value in state["stepper"].items():
             self._memory[name][row] = value[0]
         (self._stepping[row], self._was_stepping[row]), self._quiet[row] = state["stepping"], state["quiet"]
-        self._speed[row], self._offset[row] = state["speed"], state["offset"]
+        self._command[row], self._speed[row], self._offset[row] = state["command"], state["speed"], state["offset"]
         self._targets[row] = np.nan if state["targets"] is None else state["targets"]
 
     def state_of(self, row: int) -> dict[str, Any]:
@@ -77,6 +78,7 @@ class WalkerBatch:
             "stepper": {name: value[row : row + 1].copy() for name, value in self._memory.items()},
             "stepping": (bool(self._stepping[row]), bool(self._was_stepping[row])),
             "quiet": int(self._quiet[row]),
+            "command": self._command[row].tolist(),
             "speed": self._speed[row].copy(),
             "targets": None if np.isnan(self._targets[row, 0]) else self._targets[row].copy(),
             "offset": self._offset[row].copy(),
@@ -95,8 +97,7 @@ class WalkerBatch:
         if self._owned.all() or len(rows) == 0:
             return targets
         command = command.copy()
-        for entry in range(3):  # as `WalkerWeights.ask`
-            command[:, entry] = np.interp(command[:, entry], self.weights.reached[entry], self.weights.asked[entry])
+        command[:, :3] = self._ramped(rows, command[:, :3])
         before = self._stepping[rows]
         own = np.empty((len(rows), 15))
         walks, stands = np.flatnonzero(before), np.flatnonzero(~before)
@@ -107,6 +108,15 @@ class WalkerBatch:
         own = self._faded(rows, own, before)
         targets[:, OWN] = np.where(self._owned, targets[:, OWN], own.clip(single.LOWEST, single.HIGHEST))
         return targets
+
+    def _ramped(self, rows: np.ndarray, velocity: np.ndarray) -> np.ndarray:
+        """What to command (R, 3) now, as `Walker._ramped`."""
+        asked = [np.interp(velocity[:, i], self.weights.reached[i], self.weights.asked[i]) for i in range(3)]
+        now, most = self._command[rows], np.array(single.RAMP)
+        gap = np.stack(asked, axis=1) - now
+        now += np.where(np.isnan(gap), 0.0, gap.clip(-most, most))
+        self._command[rows] = now
+        return now
 
     def _stand(self, rows: np.ndarray, sensed: SensedRows, command: np.ndarray) -> np.ndarray:
         """Targets (R, 15) of those that stand, and who of them begins to step."""

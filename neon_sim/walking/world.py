@@ -289,10 +289,10 @@ class WalkWorld:
         """(B,) bool: too low over the lower foot, too far from upright, faster than anything real, or no number."""
         upright = -step.gravity_b[:, 2]
         height = step.truth.pos_w[:, 2] - step.truth.foot_pos_w[..., 2].min(axis=1).clip(max=0.3)
-        low = (height < self.config.fall_height) | (upright < self.config.fall_cosine) | ~np.isfinite(upright)
+        fallen = (height < self.config.fall_height) | (upright < self.config.fall_cosine) | ~np.isfinite(upright)
         for name, limit in _BROKEN.items():
-            low |= ~(np.abs(getattr(step.truth, name)).max(axis=1) <= limit)
-        return low
+            fallen |= ~(np.abs(getattr(step.truth, name)).max(axis=1) <= limit)
+        return fallen
 
     def _count(self, terms: Mapping[str, np.ndarray], fell: np.ndarray) -> None:
         tally = self.tally
@@ -300,7 +300,7 @@ class WalkWorld:
         tally.falls += int(fell.sum())
         tally.punched_falls += int((fell & (self.blows.since_punch < _BLAMED_S)).sum())
         for name, term in terms.items():
-            tally.terms[name] = tally.terms.get(name, 0.0) + float(np.nan_to_num(term).mean())
+            tally.terms[name] = tally.terms.get(name, 0.0) + float(np.nan_to_num(term, posinf=0.0, neginf=0.0).mean())
 
 
 def _copies(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -116,7 +116,7 @@ class Search:
         config, last = self.config, self._last
         start, seeds, before, warm = self.box.center(1, config.horizon), None, None, False
         if last is not None:
-            before = last.actions[:, (self._behind + config.execute - 1) // config.hold]
+            before = last.actions[:, (config.execute - 1) // config.hold]  # each plan is carried out from its beginning
             gone, self._behind = divmod(self._behind + config.execute, config.hold)
             start, seeds = shifted(last.actions, gone), shifted(last.elites[:, :4], gone)
             warm = gone < config.horizon

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from neon_sim.eval.statistics import format_rate
 from neon_sim.names import nearest
-from neon_sim.shipped import asset_path
+from neon_sim.shipped import asset_digest, asset_path
 from neon_sim.training.atomic_file import replace_bytes
+from neon_sim.walker import WEIGHTS as WALKER
 from neon_sim.world_model.bundle import DESCRIPTION_FILE, PARTS_FILE, Bundle, load_bundle
 from neon_sim.world_model.controllers import LatentController, PlanningConfig, Search, make_planners
 from neon_sim.world_model.lewm import WEIGHTS_FILE
@@ -159,7 +160,7 @@ def played_once(job: Any, play: Callable[[Bundle], list[dict[str, Any]]]) -> lis
     """
     path, folder = Path(job.path), Path(job.model)
     settings = {name: value for name, value in asdict(job).items() if name not in _WHERE}
-    described = json.loads(json.dumps(settings)) | {"weights": fingerprint(folder)}
+    described = json.loads(json.dumps(settings)) | {"weights": fingerprint(folder), "walker": asset_digest(WALKER)}
     if path.exists():
         saved = json.loads(path.read_text(encoding="utf-8"))
         if saved["job"] != described:
