@@ -38,7 +38,7 @@ class NeonG1Config:
     task_options: Mapping[str, Any] = field(default_factory=dict)  # of the task's own config: {"wording": "test"}
     instruct: str = "text"  # how the instruction comes: "text", "speech" (its bytes are then zeros) or "both"
     variant: str = "29dof"  # which G1, of `sim.model.VARIANTS`; the spaces stay those of 29 joints
-    scene: Scene = FLAT  # or a `RoomConfig`, or the path of an MJCF file that is put around the robot
+    scene: Scene = FLAT  # or a `RoomConfig`, a `TerrainConfig`, or the path of an MJCF file
     control_mode: str = "arms_only"
     action_center: str = "home"
     sensors: tuple[str, ...] = SENSORS

@@ -4,9 +4,11 @@ import mujoco
 import numpy as np
 import pytest
 
+from neon_sim.env import NeonG1Env
 from neon_sim.g1 import joints
 from neon_sim.sim.model import SCENE_GROUP, build_model, build_spec
-from neon_sim.sim.terrain import add_rough, add_slope, add_steps
+from neon_sim.sim.scene import build_scene
+from neon_sim.sim.terrain import TERRAINS, TerrainConfig, add_rough, add_slope, add_steps
 
 SOLES = [f"{side}_foot_{i}" for side in ("left", "right") for i in range(4)]  # spheres of 5 mm
 
@@ -138,3 +140,42 @@ def test_a_ball_rests_on_a_plateau() -> None:
     data = mujoco.MjData(model)
     mujoco.mj_step(model, data, nstep=600)
     assert data.body("ball").xpos[2] == pytest.approx(0.07, abs=0.001)
+
+
+@pytest.mark.parametrize("kind", TERRAINS)
+def test_a_terrain_is_a_scene_of_its_own(kind: str) -> None:
+    config = TerrainConfig(kind, height=0.03, seed=4, reach=3.0, clear=0.8)
+    ground, again, other = (
+        Ground(build_scene(scene)) for scene in (config, config, TerrainConfig(kind, 0.03, 5, 3.0, 0.8))
+    )
+    heights = ground.heights(places(2.5))
+    assert 0.015 < np.ptp(heights) <= 0.03 + 1e-9
+    np.testing.assert_array_equal(heights, again.heights(places(2.5)))
+    assert (heights != other.heights(places(2.5))).mean() > 0.3
+    np.testing.assert_allclose(ground.heights(places(0.75)), 0.0, atol=1e-9)
+
+
+def test_the_robot_walks_over_it() -> None:
+    scene = TerrainConfig("rough", height=0.02, seed=1)
+    env = NeonG1Env(task="walk", sensors=("proprio",), physics_dt=0.005, scene=scene)
+    env.reset(seed=0)
+    action = np.zeros(env.action_space.shape)
+    action[-3] = 1.0  # straight ahead, as fast as it goes
+    for _ in range(200):
+        _, _, terminated, _, _ = env.step(action)
+        assert not terminated
+    assert np.hypot(*env.world.object_pose("pelvis")[0][:2]) > 1.5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"kind": "roug"}, "Did you mean 'rough'"),
+        ({"height": 0.0}, "height in"),
+        ({"clear": 7.0}, "clear < reach"),
+        ({"seed": -1}, "a seed of at least 0"),
+    ],
+)
+def test_a_terrain_that_makes_no_sense_is_refused(wrong: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TerrainConfig(**wrong)

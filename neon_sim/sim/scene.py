@@ -10,17 +10,18 @@ from neon_sim.g1 import joints
 from neon_sim.sim.joint_map import JointMap
 from neon_sim.sim.model import FLOOR, ROBOT_GROUP, build_spec
 from neon_sim.sim.rooms import RoomConfig, add_room
+from neon_sim.sim.terrain import TerrainConfig, add_terrain
 
 FLAT: Final = "flat"
 PREFIX: Final = "scene/"  # before every name of the user's scene, so that none clashes with the robot's
 _LEVEL: Final = 0.01  # m that the ground under the robot may be off 0
 _SUNK: Final = 0.02  # m of our floor below a scene's own
 
-Scene = str | Path | RoomConfig
+Scene = str | Path | RoomConfig | TerrainConfig
 
 
 def build_scene(scene: Scene = FLAT, variant: str = "29dof") -> mujoco.MjSpec:
-    """The robot in its surroundings, open to a task's edits: "flat", a `RoomConfig`, or the path of an MJCF file.
+    """The robot in its surroundings, open to a task's edits: "flat", a room, a terrain, or the path of an MJCF file.
 
     variant: which robot, one of `model.VARIANTS`.
 
@@ -31,6 +32,8 @@ def build_scene(scene: Scene = FLAT, variant: str = "29dof") -> mujoco.MjSpec:
     spec = build_spec(variant)
     if isinstance(scene, RoomConfig):
         add_room(spec, scene)
+    elif isinstance(scene, TerrainConfig):
+        add_terrain(spec, scene)
     elif str(scene) != FLAT:
         attach_scene(spec, Path(scene))
     return spec
@@ -47,7 +50,9 @@ def attach_scene(spec: mujoco.MjSpec, path: Path) -> None:
             where the robot starts.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"No MJCF scene at {path}. Give the path of an .xml file, {FLAT!r}, or a RoomConfig.")
+        raise FileNotFoundError(
+            f"No MJCF scene at {path}. Give the path of an .xml file, {FLAT!r}, a RoomConfig or a TerrainConfig."
+        )
     try:
         scene = mujoco.MjSpec.from_file(str(path))
         scene.compile()

@@ -4,6 +4,7 @@ Steps and rough ground leave the place where the robot starts level; a slope com
 touch the ground with four small spheres each, so an edge that passes between them is not felt until a sphere meets it.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 import mujoco
@@ -12,12 +13,52 @@ import numpy as np
 from neon_sim.g1 import joints
 from neon_sim.g1.geometry import matrix_to_quat
 from neon_sim.g1.kinematics import Stance, stance
+from neon_sim.names import nearest
 from neon_sim.sim.model import FLOOR, SCENE_GROUP
 
 _BURIED: Final = 0.05  # m of every box that is under the floor
 _SUNK: Final = 0.01  # m of the flat floor below the lowest point of rough ground: no sole meets both
 _CROUCH: Final = 0.04  # m below home in which a slope is met: the lower leg needs the length
 _FEW_NEWTON_STEPS: Final = 30
+
+
+TERRAINS: Final = ("rough", "steps")
+
+
+@dataclass(frozen=True)
+class TerrainConfig:
+    """Uneven ground under the robot, for tasks that walk: `scene=TerrainConfig("rough")`. Equal configs, equal ground.
+
+    kind: one of `TERRAINS`. height: m from the lowest to the highest point. seed: of the heights. reach: m from the
+    origin to the end of the field. clear: m around the origin that stay level for the start. What a task puts on the
+    floor stands at height 0, as on a flat one.
+
+    Raises ValueError for an unknown kind and a number out of its range.
+    """
+
+    kind: str = "rough"
+    height: float = 0.04
+    seed: int = 0
+    reach: float = 6.0
+    clear: float = 0.6
+
+    def __post_init__(self) -> None:
+        if self.kind not in TERRAINS:
+            raise nearest("terrain", self.kind, TERRAINS)
+        if not (0.0 < self.height <= 0.5 and 0.4 <= self.clear < self.reach <= 50.0 and self.seed >= 0):
+            raise ValueError(
+                "A terrain wants a height in (0, 0.5] m, 0.4 m <= clear < reach <= 50 m and a seed of at least 0, got"
+                f" {self}."
+            )
+
+
+def add_terrain(spec: mujoco.MjSpec, config: TerrainConfig) -> None:
+    """Put uneven ground under the robot, before the spec is compiled."""
+    rng = np.random.default_rng([TERRAINS.index(config.kind), config.seed])
+    if config.kind == "rough":
+        add_rough(spec, rng, config.height, reach=config.reach, clear=config.clear)
+    else:
+        add_steps(spec, rng, config.height, reach=config.reach, clear=config.clear)
 
 
 def add_steps(
