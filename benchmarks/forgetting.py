@@ -44,9 +44,8 @@ from report import ROOT, table, write_report
 from neon_sim.eval.regimes import CALIBRATED, REGIMES, regimes_of
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.names import nearest
-from neon_sim.shipped import asset_digest, asset_path
+from neon_sim.shipped import WALKER, asset_digest, asset_path
 from neon_sim.training.workers import cpu_count, parallel_map
-from neon_sim.walker import WEIGHTS as WALKER
 
 BLOCK = 60  # seeds that are looked at in one go
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from neon_sim.g1.joints import JOINT_NAMES
 from neon_sim.locomotion.residual import OWN_JOINTS, Window
 from neon_sim.rollout import rollout
-from neon_sim.shipped import asset_digest
+from neon_sim.shipped import WALKER, asset_digest
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.fisher import Batch
 from neon_sim.training.residual_learner import (
@@ -41,7 +41,6 @@ from neon_sim.training.residual_model import (
 from neon_sim.training.residual_policy import ResidualPolicy
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import parallel_map
-from neon_sim.walker import WEIGHTS as WALKER
 
 BABBLE_SEED: Final = 8_000_000  # beyond rivals (7 million) and below what is judged (10 million)
 BLOCK: Final = 20  # episodes in one file

@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from neon_sim.locomotion.balance import Balance
 from neon_sim.names import nearest
-from neon_sim.shipped import asset_path
-from neon_sim.walker import WEIGHTS, Walker
+from neon_sim.shipped import WALKER, asset_path
+from neon_sim.walker import Walker
 
 WALKERS: Final[dict[str, Callable[[], Any]]] = {
     "shipped": Walker,
@@ -53,5 +53,5 @@ def weights_of(name: str) -> Weights | None:
     walker = make_walker(name)
     if not isinstance(walker, Walker):
         return None
-    path = Path(name) if name.endswith(".npz") else asset_path(WEIGHTS)
+    path = Path(name) if name.endswith(".npz") else asset_path(WALKER)
     return Weights(hashlib.sha256(path.read_bytes()).hexdigest()[:12], walker.weights.note)

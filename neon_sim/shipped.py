@@ -3,7 +3,9 @@
 import hashlib
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
+WALKER: Final = "g1/walker/walker.npz"  # the walker's weights
 _PACKAGE = Path(__file__).resolve().parents[0]
 
 

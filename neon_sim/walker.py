@@ -20,11 +20,9 @@ from neon_sim.locomotion.posture import HEIGHT_RANGE, crouch
 from neon_sim.locomotion.residual import own_part
 from neon_sim.locomotion.stepper import ACTION_SIZE, OWN, Stepper
 from neon_sim.robot import RobotState
-from neon_sim.shipped import asset_path
+from neon_sim.shipped import WALKER, asset_path
 
 __all__ = ["CONTROL_DT", "HEIGHT_RANGE", "Walker", "crouch"]
-
-WEIGHTS: Final = "g1/walker/walker.npz"  # under assets/
 
 # Who has the robot. It steps when one of these is exceeded, and stands again as soon as all of the second set hold.
 STEP_COMMAND: Final = 0.05  # m/s, rad/s; less is nobody's wish to go anywhere
@@ -63,7 +61,7 @@ class Walker:
 
     def __init__(self, weights: WalkerWeights | Path | None = None, policy: bool = True, stands: bool = True) -> None:
         if weights is None:
-            weights = asset_path(WEIGHTS)
+            weights = asset_path(WALKER)
         self.weights = weights if isinstance(weights, WalkerWeights) else load_weights(weights)
         self._policy, self._stands = policy, stands
         self._balance, self._stepper = Balance(), Stepper(1, self.weights.gains)

@@ -14,11 +14,10 @@ from neon_sim.g1 import joints
 from neon_sim.g1.geometry import euler_to_quat
 from neon_sim.g1.kinematics import GRAVITY, TOTAL_MASS, stance
 from neon_sim.locomotion.balance import Balance
-from neon_sim.shipped import asset_path
+from neon_sim.shipped import WALKER, asset_path
 from neon_sim.sim.model import build_model, build_spec
 from neon_sim.sim.randomize import NOMINAL, UNSEEN
 from neon_sim.sim.sim_robot import SimRobot
-from neon_sim.walker import WEIGHTS
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
 
@@ -437,7 +436,7 @@ def test_transfer_says_whether_it_lost_more_than_it_may() -> None:
 def test_only_the_judged_settings_are_reported() -> None:
     assert walking.judged(walking.parse([]))
     trials = (["--height", "0.7"], ["--seed", "100"], ["--preset", "tiny"], ["--episodes", "drift=3"])
-    for trial in (*trials, ["--walker", "standing"], ["--walker", str(asset_path(WEIGHTS))]):
+    for trial in (*trials, ["--walker", "standing"], ["--walker", str(asset_path(WALKER))]):
         assert not walking.judged(walking.parse(trial))
 
 

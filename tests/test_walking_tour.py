@@ -26,8 +26,7 @@ from neon_sim.g1.kinematics import palm_poses
 from neon_sim.locomotion.balance import Balance
 from neon_sim.locomotion.network import load_weights, save_weights
 from neon_sim.robot import RobotState
-from neon_sim.shipped import asset_path
-from neon_sim.walker import WEIGHTS
+from neon_sim.shipped import WALKER, asset_path
 
 CONFIG = HARSH
 GENTLE = replace(CONFIG, punch_max=0.0)
@@ -475,8 +474,8 @@ def test_a_report_keeps_the_other_walkers(tmp_path: Path) -> None:
     }
     assert figures["published"]["HOMIE"]["survival_s"] == 78.3
     weights = figures["walkers"]["base_gait, published"]["weights"]
-    assert weights["sha256"] == hashlib.sha256(asset_path(WEIGHTS).read_bytes()).hexdigest()[:12]
-    assert weights["note"] == load_weights(asset_path(WEIGHTS)).note
+    assert weights["sha256"] == hashlib.sha256(asset_path(WALKER).read_bytes()).hexdigest()[:12]
+    assert weights["note"] == load_weights(asset_path(WALKER)).note
     assert figures["walkers"]["standing, published"]["weights"] is None
     text = (tmp_path / "RESULTS.md").read_text()
     assert text.count("| ours: ") == 2 and text.index("ours: base_gait") < text.index("ours: standing")
@@ -519,7 +518,7 @@ def test_a_trial_prints_and_leaves_the_report_alone(monkeypatch: Any, capsys: An
 def test_files_of_weights_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     path = tmp_path / "mine" / "walker.npz"
-    save_weights(path, replace(load_weights(asset_path(WEIGHTS)), note="of a test"))
+    save_weights(path, replace(load_weights(asset_path(WALKER)), note="of a test"))
     assert walking_tour.label_of(str(path)) == "mine-walker" and walking_tour.label_of("standing") == "standing"
     found = walking_tour.weights_of(str(path))
     assert found.note == "of a test" and found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from neon_sim.eval.statistics import format_rate
 from neon_sim.names import nearest
-from neon_sim.shipped import asset_digest, asset_path
+from neon_sim.shipped import WALKER, asset_digest, asset_path
 from neon_sim.training.atomic_file import replace_bytes
-from neon_sim.walker import WEIGHTS as WALKER
 from neon_sim.world_model.bundle import DESCRIPTION_FILE, PARTS_FILE, Bundle, load_bundle
 from neon_sim.world_model.controllers import LatentController, PlanningConfig, Search, make_planners
 from neon_sim.world_model.lewm import WEIGHTS_FILE
