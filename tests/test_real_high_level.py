@@ -27,6 +27,7 @@ from neon_sim.real.motion_switcher import MotionMode, serve_motion_switcher
 from neon_sim.real.robot_config import RobotConfig
 from neon_sim.real.robot_services import RobotServices
 from neon_sim.real.rpc import RpcServer
+from neon_sim.real.rpc_errors import UnknownFsmError
 from neon_sim.real.safety_stop import Phase
 from neon_sim.real.sport import Api, Fsm, SportClient, serve_sport
 from neon_sim.real.transport import Link, LinkConfig, Reader
@@ -305,5 +306,11 @@ def stand_up(seen: Witness) -> None:
     """What a person does with the remote control."""
     sport = SportClient(seen.link, PATIENT_S)
     sport.set_fsm_id(Fsm.STAND_UP)
-    time.sleep(2.1)
-    sport.set_fsm_id(Fsm.WALK)
+    deadline_s = time.monotonic() + PATIENT_S
+    while True:  # it takes 2 s of the robot's own time, which a busy machine makes longer
+        time.sleep(0.3)
+        try:
+            return sport.set_fsm_id(Fsm.WALK)
+        except UnknownFsmError:
+            if time.monotonic() > deadline_s:
+                raise
