@@ -84,7 +84,12 @@ def settings_of(job: ShardJob) -> str:
     preset = {name: value for name, value in asdict(job.preset).items() if name not in ("arms", "seeds", "written")}
     arms = {name: asdict(arm) for name, arm in ARMS.items()}
     regimes = [asdict(regime) for regime in job.regimes]
-    everything = {"task": job.task, "policy": digest.hexdigest(), "walker": asset_digest(WALKER), "preset": preset}
+    everything: dict[str, Any] = {
+        "task": job.task,
+        "policy": digest.hexdigest(),
+        "walker": asset_digest(WALKER),
+        "preset": preset,
+    }
     everything |= {"arms": arms, "regimes": regimes}
     return json.dumps(everything, indent=1, default=str) + "\n"
 
