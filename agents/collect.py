@@ -11,8 +11,11 @@
     python agents/collect.py --ray auto --episodes 100000 --out /shared/reach   # needs pip install 'neon-sim[cluster]'
     python agents/collect.py --task stand --control-mode whole_body --sensors proprio camera \
         --episodes 500 --out runs/data/stand_whole_body             # what compact_wholebody learns from
+    python agents/collect.py --task reach --policy cem --as-judged --sensors state proprio camera --episodes 300 \
+        --out runs/planned/reach        # a planner, distilled by pretrain.py --preset multitask_state --tasks reach
 
-Policies: expert, noisy_expert (its own wish is kept as info.expert_action), random, zero, or a checkpoint's folder.
+Policies: expert, noisy_expert (its own wish is kept as info.expert_action), random, zero, a checkpoint's folder, or a
+planner (cem, icem, mppi, gradient) in the task's world model: runs/world_model_TASK, or else the shipped one.
 Stop with Ctrl-C, or lose the machine: the same line goes on, and a larger --episodes adds to what is there. An episode
 depends on its seed alone, so the data set is the same for any number of workers. In whole_body, where no walker keeps
 the robot up, the expert balances as well. With --ray, OUT is on a disk that every machine of the cluster sees.
@@ -51,6 +54,7 @@ from neon_sim.data.lerobot.whole_file import whole_lines
 from neon_sim.env import ALL_SENSORS
 from neon_sim.eval.evaluate import EVALUATION_SEED
 from neon_sim.eval.statistics import format_rate
+from neon_sim.inference.planner_policy import world_model_of
 from neon_sim.inference.references import REFERENCES
 from neon_sim.inference.teleop import TeleopPolicy, gamepad, key_by_key, keyboard, typed_keys, velocity_limit
 from neon_sim.names import nearest
@@ -69,6 +73,8 @@ from neon_sim.training.recording import (
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import cpu_count, parallel_map
 from neon_sim.walker import HEIGHT_RANGE
+from neon_sim.world_model.controllers import PLANNERS
+from neon_sim.world_model.judging import fingerprint
 
 FIRST_SEED, SEED_STEP = 4_000_000, 100_000  # no other script trains or is judged on seeds from here to 10 million
 SHARD = 4  # episodes; how finely work is shared out, and never what is recorded
@@ -219,7 +225,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="default", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument("--task", nargs="+", help=f"some of {', '.join(TASKS)}, or one of {', '.join(MANY)}")
-    parser.add_argument("--policy", help="expert, noisy_expert, random, zero, teleop, or a folder")
+    parser.add_argument("--policy", help="expert, noisy_expert, random, zero, teleop, cem (or icem ...), or a folder")
     parser.add_argument("--episodes", type=int)
     parser.add_argument("--seconds", type=float, help="of an episode at most")
     parser.add_argument("--sensors", nargs="+", help=f"some of {', '.join(ALL_SENSORS)}")
@@ -254,7 +260,7 @@ def settings(args: argparse.Namespace) -> tuple[list[Collecting], int]:
     episodes = episodes if args.episodes is None else args.episodes
     if args.version not in VERSIONS:
         raise nearest("version", args.version, VERSIONS)
-    known = [*REFERENCES, "noisy_expert", TELEOP]
+    known = [*REFERENCES, "noisy_expert", TELEOP, *PLANNERS]
     if config.policy not in known:
         if not Path(config.policy).is_dir():
             raise nearest("policy (nor is it a folder)", config.policy, known)
@@ -300,6 +306,8 @@ def record_task(config: Collecting, episodes: int, out: Path, args: argparse.Nam
     chosen = asdict(config)
     if not config.full_lidar:
         del chosen["full_lidar"]  # so that runs begun before there was this choice go on
+    if config.policy in PLANNERS:
+        chosen["world_model"] = fingerprint(world_model_of(config.task))
     claim_folder(out, chosen)
     dataset = collect(config, episodes, out, args, driver)
     print(f"{config.task}: {success_line(dataset)}")

@@ -7,6 +7,7 @@
     python agents/pretrain.py --preset compact_reach   # one of them; scripts/train_neon.py has more flags
     python agents/pretrain.py --preset multitask_state               # one policy for all tasks without walking
     python agents/pretrain.py --preset multitask_state --tasks reach   # one for one of them, to compare with
+    python agents/pretrain.py --preset multitask_state --tasks reach --data runs/planned   # a planner, into a head
     python agents/pretrain.py --preset compact_tasks --soup mixture.json --skip-bad   # other data than the preset's
     python agents/pretrain.py --preset compact_reach --teacher runs/large/best        # distillation
 

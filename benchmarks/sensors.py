@@ -24,7 +24,7 @@ from neon_sim.sensors.camera import CameraConfig, shared_renderer
 from neon_sim.sensors.camera_randomization import CameraRandomization
 from neon_sim.sensors.gl_renderer import GLRenderer
 from neon_sim.sensors.lidar import Lidar, LidarConfig, ScanPattern
-from neon_sim.sensors.ray_renderer import VISIBLE_GROUPS, Shell
+from neon_sim.sensors.ray_renderer import VISIBLE_GROUPS, RayRenderer, Shell, camera_rays
 from neon_sim.sim.sim_robot import SimRobot
 
 Call = Callable[[], object]
@@ -64,6 +64,42 @@ def picture_cases(robot: SimRobot) -> dict[str, Case]:
     }
 
 
+def ray_cases(robot: SimRobot) -> dict[str, Case]:
+    """The same pictures where there is no OpenGL: one ray a pixel, beside `mj_multiRay` on those rays."""
+    data, model, camera = robot.data, robot.model, "task"
+    rays, index = RayRenderer(model, 128, 128), model.camera("task").id
+    directions = camera_rays(model, index, 128, 128).reshape(-1, 3)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    rays_w = directions @ data.cam_xmat[index].reshape(3, 3).T
+    origin_w, body = data.cam_xpos[index].copy(), int(model.cam_bodyid[index])
+    far_m = float(model.vis.map.zfar * model.stat.extent)
+    return {
+        "camera 128x128, rays": Case(
+            lambda: rays.rgb(data, camera), _multi_ray(robot, origin_w, rays_w, body, far_m, normals=True)
+        ),
+        "depth 128x128, rays": Case(
+            lambda: rays.depth(data, camera), _multi_ray(robot, origin_w, rays_w, body, far_m, normals=False)
+        ),
+    }
+
+
+def _multi_ray(
+    robot: SimRobot, origin_w: np.ndarray, rays_w: np.ndarray, body: int, far_m: float, normals: bool
+) -> Call:
+    """`mj_multiRay` alone, into arrays that are there already; a sensor looks out of its own housing on a body."""
+    data, model, count = robot.data, robot.model, len(rays_w)
+    rays, shell = np.ascontiguousarray(rays_w).reshape(-1), Shell(model, body)
+    geom, distance, normal = np.empty(count, np.int32), np.empty(count), np.empty(3 * count) if normals else None
+
+    def call() -> None:
+        with shell.hidden(data, origin_w):
+            mujoco.mj_multiRay(
+                model, data, origin_w, rays, VISIBLE_GROUPS, True, -1, geom, distance, normal, count, far_m
+            )
+
+    return call
+
+
 def _with(draw: Callable[[str], None] | None, camera: str) -> Call | None:
     return None if draw is None else lambda: draw(camera)
 
@@ -97,21 +133,12 @@ def lidar_cases(robot: SimRobot) -> dict[str, Case]:
 
 
 def bare_rays(robot: SimRobot, config: LidarConfig, count: int) -> Call:
-    """`mj_multiRay` alone, into arrays that are there already."""
-    data, model = robot.data, robot.model
-    site = model.site(config.site).id
+    """`mj_multiRay` alone, on some of the LiDAR's rays."""
+    data, site = robot.data, robot.model.site(config.site).id
     rays, turn = ScanPattern(config).rays(0, count)
-    rays_w = np.ascontiguousarray(rays @ (data.site_xmat[site].reshape(3, 3) @ turn).T).reshape(-1)
-    origin_w, shell = data.site_xpos[site].copy(), Shell(model, int(model.site_bodyid[site]))
-    geom, distance = np.empty(count, np.int32), np.empty(count)
-
-    def call() -> None:
-        with shell.hidden(data, origin_w):
-            mujoco.mj_multiRay(
-                model, data, origin_w, rays_w, VISIBLE_GROUPS, True, -1, geom, distance, None, count, config.max_range_m
-            )
-
-    return call
+    rays_w = rays @ (data.site_xmat[site].reshape(3, 3) @ turn).T
+    body = int(robot.model.site_bodyid[site])
+    return _multi_ray(robot, data.site_xpos[site].copy(), rays_w, body, config.max_range_m, normals=False)
 
 
 def vector_cases(env: NeonG1Env, robot: SimRobot) -> dict[str, Case]:
@@ -172,7 +199,7 @@ def main() -> None:
     env.reset(seed=0)
     robot = env.robot
     assert isinstance(robot, SimRobot)
-    cases = picture_cases(robot) | lidar_cases(robot) | vector_cases(env, robot)
+    cases = picture_cases(robot) | ray_cases(robot) | lidar_cases(robot) | vector_cases(env, robot)
     times = measure(cases, args.rounds)
     rows = [row(name, *times[name], case.most_ms) for name, case in cases.items()]
     for name, ours, bare, overhead, target in rows:

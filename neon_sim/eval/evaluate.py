@@ -18,7 +18,7 @@ class EvaluationJob:
     """One policy on some seeds."""
 
     label: str
-    policy: str  # folder of a checkpoint or of agents/train_ppo.py, or "expert", "random", "zero"
+    policy: str  # folder of a checkpoint or of agents/train_ppo.py, or "expert", "random", "zero", or a planner's name
     seeds: tuple[int, ...]
     fault: Any = None
     blank_camera: bool = False
@@ -67,7 +67,7 @@ def other_words(env: Any, seed: int) -> str:
 
 
 def build_policy(job: EvaluationJob, env: Any) -> Any:
-    """A checkpoint's policy, a run's of agents/train_ppo.py, or one of the references by name."""
+    """A checkpoint's policy, a run's of agents/train_ppo.py, or by name one of the references or a planner."""
     from neon_sim.inference.references import REFERENCES
     from neon_sim.inference.sb3_policy import Sb3Policy, find_run
 
@@ -80,9 +80,13 @@ def build_policy(job: EvaluationJob, env: Any) -> Any:
 
     from neon_sim.inference.blind_policy import BlindPolicy
     from neon_sim.inference.neon_policy import NeonPolicy
+    from neon_sim.inference.planner_policy import open_planner
     from neon_sim.model.neon_vla import NeonVLA
+    from neon_sim.world_model.controllers import PLANNERS
 
     torch.set_num_threads(1)
+    if job.policy in PLANNERS:
+        return open_planner(job.policy, env)
     model = NeonVLA.from_pretrained(Path(job.policy), device=None if job.engine == "eager" else "auto")
     return (BlindPolicy if "state" in model.senses else NeonPolicy)(model, job.blank_camera, engine=job.engine)
 
