@@ -4,7 +4,7 @@
     python agents/self_learn.py --preset tiny        # under two minutes
     python agents/self_learn.py --preset full        # three seeds, 100 episodes a cell: the table in RESULTS.md
     python agents/self_learn.py --preset benchmark   # the long life of benchmarks/forgetting.py; goes on where it was
-    python agents/self_learn.py --resume             # go on after Ctrl-C
+    python agents/self_learn.py --resume             # go on after Ctrl-C; without it a run begins anew, in OUT's place
     python agents/self_learn.py --fault-joint left_elbow_joint --fault-bias 0.3
     python agents/self_learn.py --explain            # and say in words what was learned, protected and rolled back
     python agents/self_learn.py --page               # and show robot, camera, LiDAR and plots on http://127.0.0.1:8080
@@ -14,7 +14,7 @@
 Arms: frozen (never learns), naive (learns, no protection), ewc (learns, protected by EWC), lr0 (the whole cycle with
 learning rate 0: must show no gain), and the ceiling (trained with labels on both robots together).
 Each life is a row that moves on a terminal, and a line for each phase elsewhere. Writes OUT/table.md,
-OUT/results.json, OUT/self_learn.png and OUT/self_learn.mp4.
+OUT/results.json, OUT/self_learn.png and OUT/self_learn.mp4; OUT is runs/self_learn, or runs/self_learn_PRESET.
 """
 
 import argparse
@@ -235,7 +235,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="default", help=f"one of {', '.join((*PRESETS, BENCHMARK))}")
     parser.add_argument("--policy", default=str(asset_path("g1/demo_heads")))
-    parser.add_argument("--out", type=Path, help="default: runs/self_learn, or as benchmarks/forgetting.py has it")
+    parser.add_argument("--out", type=Path, help="default: as above, or as benchmarks/forgetting.py has it")
     parser.add_argument("--fault-joint", default=FAULT.joint)
     parser.add_argument("--fault-strength", type=float, default=FAULT.strength, help="share of the motor that is left")
     parser.add_argument("--fault-bias", type=float, default=FAULT.bias, help="rad beside every target")
@@ -275,12 +275,12 @@ def main() -> None:
     if args.preset == BENCHMARK:
         raise SystemExit(subprocess.run(benchmark_command(args), check=False).returncode)
     preset = chosen_preset(args)
-    args.out = args.out or Path("runs/self_learn")
+    args.out = args.out or Path("runs") / ("self_learn" if args.preset == "default" else f"self_learn_{args.preset}")
     settings = {"preset": args.preset, "policy": args.policy, "fault": asdict(preset.life.fault)}
     settings |= {"drift": args.drift, "adoption": args.adoption}
-    prepare(args.out, args.resume, json.dumps(settings) + "\n")
     try:
         with serve_page(args.page, f"ewc, seed {preset.seeds[0]}") as served:
+            prepare(args.out, args.resume, json.dumps(settings) + "\n")  # clears nothing if there can be no page
             run(preset, args.policy, args.out, args.workers, served)
             if args.explain:
                 print(explain_all(preset, args.out))

@@ -1,7 +1,7 @@
 """Data: samples/s of one worker beside bare parquet and PyAV decoding, and episodes/minute beside bare env stepping.
 
     python benchmarks/data.py                 # about two minutes
-    python benchmarks/data.py --episodes 2 --rounds 1
+    python benchmarks/data.py --episodes 2 --rounds 1 --print-only
 
 Everything is CPU time of one process. What is compared takes turns, so that a busy moment hits both sides alike, and
 each side counts at its best round. A sample is one control step with all that was recorded of it.
@@ -115,6 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=4, help="ten-second episodes of each kind")
     parser.add_argument("--rounds", type=int, default=3, help="each counts at its best of these")
+    parser.add_argument("--print-only", action="store_true", help="leave RESULTS.md and the JSON file as they are")
     args = parser.parse_args()
     if args.episodes < 1 or args.rounds < 1:
         parser.error(f"--episodes and --rounds must be at least 1, got {args.episodes} and {args.rounds}")
@@ -127,7 +128,8 @@ def main() -> None:
     for row in rows:
         print("  ".join(f"{title}: {cell}" for title, cell in zip(header, row, strict=True)))
     figures["settings"] = {"episodes": args.episodes, "rounds": args.rounds, "seconds": 10.0}
-    write_report("data", figures, header, rows, datetime.date.today().isoformat())
+    if not args.print_only:
+        write_report("data", figures, header, rows, datetime.date.today().isoformat())
 
 
 def cells(found: dict[str, float]) -> list[str]:

@@ -1,7 +1,7 @@
 """How long a user waits: importing neon_sim, and a cold Python up to the first step.
 
     python benchmarks/startup.py            # 9 runs each, about half a minute
-    python benchmarks/startup.py --runs 3   # a quick look
+    python benchmarks/startup.py --runs 3 --print-only   # a quick look
 
 Every run is a fresh interpreter; what is compared takes turns, so that a busy moment hits both sides.
 """
@@ -58,7 +58,9 @@ def main() -> None:
     """Measure, print and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=9, help="fresh interpreters per figure")
-    runs = parser.parse_args().runs
+    parser.add_argument("--print-only", action="store_true", help="leave RESULTS.md and the JSON file as they are")
+    args = parser.parse_args()
+    runs = args.runs
     if runs < 1:
         parser.error(f"--runs must be at least 1, got {runs}")
     seconds = measure(runs)
@@ -72,7 +74,8 @@ def main() -> None:
         print(f"{label:26s} {ours} against {base}: {ratio} x")
     figures = {"runs": runs, **seconds, "import_ratio": import_ratio, "first_step_ratio": step_ratio}
     header = ["median of fresh interpreters", "gymnasium + mujoco, Humanoid-v5", "neon_sim, NeonG1-v0", "ratio"]
-    write_report("startup", figures, header, rows, datetime.date.today().isoformat())
+    if not args.print_only:
+        write_report("startup", figures, header, rows, datetime.date.today().isoformat())
 
 
 def row(label: str, seconds: dict[str, float], ratio: float) -> list[str]:

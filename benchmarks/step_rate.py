@@ -1,7 +1,7 @@
 """Steps per CPU-second of one core: NeonG1-v0 beside its floor, beside Humanoid-v5, and with all senses on.
 
     python benchmarks/step_rate.py            # 10 rounds, about a minute
-    python benchmarks/step_rate.py --rounds 2 --episodes 1
+    python benchmarks/step_rate.py --rounds 2 --episodes 1 --print-only
 
 The floor is what the physics alone costs: the same compiled model with its native actuators, the same commands, the
 same walker call and one `mj_step(nstep)` per control step; no limits, no observation, no reward. It replays what the
@@ -164,6 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=10, help="each episode counts at its best of these")
     parser.add_argument("--episodes", type=int, default=5, help="per run and round")
+    parser.add_argument("--print-only", action="store_true", help="leave RESULTS.md and the JSON file as they are")
     args = parser.parse_args()
     if args.rounds < 1 or args.episodes < 1:
         parser.error(f"--rounds and --episodes must be at least 1, got {args.rounds} and {args.episodes}")
@@ -179,7 +180,8 @@ def main() -> None:
         print(f"{name:30s} {rate:>6s} steps/CPU-s   floor {floor:>4s}   Humanoid-v5 {peer:>4s}")
     figures = {"rounds": args.rounds, "episodes": args.episodes, "steps_per_cpu_s": rates}
     header = ["env, physics step", "steps/CPU-s", "of its floor", "of Humanoid-v5"]
-    write_report("step_rate", figures, header, rows, datetime.date.today().isoformat())
+    if not args.print_only:
+        write_report("step_rate", figures, header, rows, datetime.date.today().isoformat())
 
 
 def ratios(name: str, rates: dict[str, float]) -> tuple[str, str]:

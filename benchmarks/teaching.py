@@ -3,15 +3,15 @@
 The shipped heads reach every ball with a healthy robot, so it is taught where they fail: with a broken shoulder, that
 of benchmarks/self_learning.py. The world model knows healthy bodies only.
 
-    python benchmarks/teaching.py                    # goes on where it was stopped; needs a world model of reach
+    python benchmarks/teaching.py                    # goes on where it was stopped
     python benchmarks/teaching.py --arms taught_ewc  # that one alone
     python benchmarks/teaching.py --preset tiny --model runs/tiny_world/world_model   # minutes, writes no report
 
 Arms: before (the shipped heads), taught_ewc and taught_naive (the planner acts, the heads learn from it, with and
 without EWC), own_ewc (as many episodes, but the heads act themselves), taught_lr0 (learning rate 0: must show no gain).
-The world model is runs/world_model_reach/world_model (agents/train_world_model.py --task reach), or --model. Courses
-belong to its weights, not to its place: after another training choose another --out. With some of the arms only, the
-table is printed and no report is written.
+The world model is --model, else runs/world_model_reach/world_model (agents/train_world_model.py), else the shipped one.
+Courses belong to its weights, not to its place: after another training choose another --out. With some of the arms
+only, the table is printed and no report is written.
 """
 
 import argparse
