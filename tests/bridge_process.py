@@ -104,6 +104,17 @@ class BridgeProcess:
         wait_until(there)
         return there()[0]
 
+    def silenced(self) -> dict[str, Any]:
+        """Wait until it hears no commands; the watchdog's newest event, which may be older than the call: on a busy
+        machine whoever commands may have been silent for a moment before it was silenced.
+        """
+
+        def turns() -> list[dict[str, Any]]:
+            return [event for event in list(self.events) if event["event"] in ("watchdog", "commands_again")]
+
+        wait_until(lambda: (heard := turns()) and heard[-1]["event"] == "watchdog")
+        return self.named("watchdog")[-1]
+
     def _hear(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:

@@ -65,6 +65,10 @@ def run(robot: UnitreeRobot) -> None:
             robot.reset(np.random.default_rng(0))
         except NotArmedError:  # a state grew old meanwhile, or discovery has not seen a writer leave
             return False
+        except ControlProcessError:
+            if robot._client.process.poll() is not None:
+                raise
+            return False  # it got no processor for half a second
         drive(robot, 5)
         return robot.phase is Phase.RUNNING
 

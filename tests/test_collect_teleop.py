@@ -35,7 +35,7 @@ SCRIPT = Path(__file__).resolve().parents[1] / "agents" / "collect.py"
 LIMIT = np.array([0.5, 0.3, 1.0])
 HEIGHTS = (0.6, 0.76)
 REST = np.array([0.0, 0.0, 0.0, 0.75])
-DRIVE = ("--policy", "teleop", "--task", "walk", "--seconds", "1", "--episodes", "1")
+DRIVE = ("--policy", "teleop", "--task", "walk", "--seconds", "3", "--episodes", "1")
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_typed_keys_become_an_episode_and_x_keeps_what_is_whole(terminal: tuple[
     assert b"vx +0.2 m/s   vy +0.0 m/s   turn +0.2 rad/s" in said and b"1 new episodes" in said
     reader = LeRobotReader(out / "dataset")
     episode = reader.episode(0)
-    assert len(reader) == 1 and len(episode) == 50  # 1 s
+    assert len(reader) == 1 and len(episode) == 150  # 3 s
     velocity = G1ActionSpace("arms_only").decode(episode.actions)[1]
     np.testing.assert_allclose(velocity[:5], 0.0, atol=1e-6)  # the first look at the keys found none
     np.testing.assert_allclose(velocity[-1], (0.2, 0.0, 0.2), atol=1e-6)

@@ -1,6 +1,7 @@
 """One writer at a time, on systems with and without fcntl."""
 
 import fcntl
+import gc
 import os
 import subprocess
 import sys
@@ -54,6 +55,7 @@ def test_reader_writer_and_merge_are_imported_without_fcntl() -> None:
 
 def test_the_second_writer_is_refused_until_the_first_ends(system: str, tmp_path: Path) -> None:
     first = take_lock(tmp_path, 0.0)
+    gc.collect()  # what earlier tests left behind is closed now and not between the counts
     open_files = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
     begun = time.monotonic()
     with pytest.raises(ValueError, match="Another process is writing to"):

@@ -50,12 +50,9 @@ LOCK_STEP = BridgeConfig(
 def test_the_command_line_is_the_config():
     given = ["--domain", "3", "--lock-step", "--lock-step-s", "0.02", "--start", "released", "--senses", "audio"]
     config = parse(given)
-    assert (
-        config
-        == replace(BridgeConfig(), domain=3, mode="lock_step", lock_step_s=0.02, start="released", senses=("audio",))
-        or config.lidar == BridgeConfig().lidar
-    )
-    assert (config.domain, config.mode, config.lock_step_s, config.start) == (3, "lock_step", 0.02, "released")
+    told = {"domain": 3, "mode": "lock_step", "lock_step_s": 0.02, "start": "released", "senses": ("audio",)}
+    assert {name: getattr(config, name) for name in told} == told
+    assert config.lidar == BridgeConfig().lidar
     assert parse([]).mode == "real_time" and parse([]).interface == "lo" and not parse([]).allow_network
 
 
@@ -204,8 +201,9 @@ CLIENT = """
     link = Link(LinkConfig(domain=int(sys.argv[1])))
     writer, command = link.writer("rt/lowcmd", LowCmd), LowCmdWriter(5)
     while True:
+        begun_s = time.monotonic()  # before it is heard: what follows is not shorter than the watchdog's time
         writer.write(command.encode())
-        print(time.monotonic(), flush=True)
+        print(begun_s, flush=True)
         time.sleep(0.01)
 """
 
@@ -237,7 +235,7 @@ def test_a_killed_client_is_followed_by_damping(judged):
         late_s = bridge.event("lateness")["max_us"] * 1e-6
         took_s = event["at_s"] - last_s
         print(f"last command to damping {1e3 * took_s:.0f} ms, the bridge was up to {1e3 * late_s:.0f} ms late")
-        assert 0.095 < took_s < (0.12 + late_s if judged else PATIENT_S)
+        assert 0.1 < took_s < (0.12 + late_s if judged else PATIENT_S)
         assert bridge.stop() == 0
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -33,7 +32,7 @@ from neon_sim.real.errors import ControlProcessError, NotArmedError
 from neon_sim.real.g1_robot import UnitreeRobot
 from neon_sim.real.safety_stop import Phase
 
-AGE_S = 1.0  # of a state; 0.05 on a robot
+AGE_S = 2.0  # of a state; 0.05 on a robot
 SILENCE_S = 2.0  # of an env; 0.2 on a robot
 WORDS = {
     "nan": "not a number",
@@ -124,17 +123,15 @@ def test_processes_that_die(tmp_path):
         assert when["running"] < when["holding"] < when["lowering"] < when["damping"]
         assert when["lowering"] - when["holding"] >= 0.29 and when["damping"] - when["lowering"] >= 0.29
         assert process_is_alive(control)  # it damps on, without anybody to ask
-        killed_s = time.monotonic()
         os.kill(control, signal.SIGKILL)
-        assert bridge.event("watchdog", after_s=killed_s)["silence_s"] > 0.1
+        assert bridge.silenced()["silence_s"] > 0.1
 
 
 def test_a_robot_that_dies_under_its_control_and_a_control_that_dies_under_its_env():
     with bridge_process("--start", "released", "--gantry") as bridge:
         with running(bridge.domain) as robot:
-            killed_s = time.monotonic()
             robot._client.process.kill()
-            bridge.event("watchdog", after_s=killed_s)
+            assert bridge.silenced()["silence_s"] > 0.1
             with pytest.raises(ControlProcessError, match="ended"):
                 drive(robot, 10_000)
         with running(bridge.domain) as robot:

@@ -113,7 +113,7 @@ def test_a_service_that_hangs_delays_neither_a_velocity_nor_damping(link):
     """motion_switcher is there and never answers: each question takes its half second, and orders go on beside it."""
     controller = Controller()
     silent = serve_motion_switcher(link, controller)  # never polled
-    asked = link.reader("rt/api/motion_switcher/request", Request, 8, reliable=True)
+    asked = link.reader("rt/api/motion_switcher/request", Request, 64, reliable=True)
     with served(serve_sport(link, controller)), asking(link) as services:
         services.wish(np.array([0.25, 0.0, 0.0]), damp=False)
         wait_until(lambda: services.mode_error)  # the first question was given up
@@ -136,6 +136,7 @@ def test_damping_is_repeated_until_the_robot_says_that_it_is_damped(link):
         assert services.fsm is None  # what was known a moment ago does not count
         wait_until(lambda: services.fsm == Fsm.DAMP)
         assert controller.orders[:4] == [1, 1, 1, 1]
+        time.sleep(0.3)  # three times the pause between orders: none is on its way any more
         controller.state = int(Fsm.WALK)  # a person stands it up by the remote control: that is not fought
         sent = len(controller.orders)
         wait_until(lambda: services.fsm == Fsm.WALK)
@@ -212,16 +213,21 @@ WALKING_ENV = """
     from pathlib import Path
     import numpy as np
     sys.path.insert(0, sys.argv[3])
+    from neon_sim.real.errors import ControlProcessError
     from robot_processes import command, run
     from test_real_high_level import high_level
     from neon_sim.real.g1_robot import UnitreeRobot
-    config = high_level(int(sys.argv[1]), Path(sys.argv[2]), silence_s=0.5, lower_after_s=0.3, lower_s=0.3)
+    config = high_level(int(sys.argv[1]), Path(sys.argv[2]), silence_s=3.0, lower_after_s=0.3, lower_s=0.3)
     with closing(UnitreeRobot(config)) as robot:
         run(robot)
         print(robot._client.process.pid, flush=True)
         while True:
             robot.write(replace(command(0.4), velocity=np.array([0.3, 0.0, 0.0])))
-            robot.advance()
+            try:
+                robot.advance()
+            except ControlProcessError:  # it got no processor for half a second
+                if robot._client.process.poll() is not None:
+                    raise
 """
 
 

@@ -38,7 +38,7 @@ def cut(log: Path) -> dict[str, object]:
         cut_s = time.monotonic()
         switch_loopback(False)
         wait_until(lambda: robot.phase is Phase.DAMPING)
-        bite = bridge.event("watchdog", after_s=cut_s)
+        bite = bridge.silenced()
         late_s, reasons = lateness_s(robot), robot.reasons
         bridge.tell(lateness=True)
         bridge_late_s = bridge.event("lateness")["max_us"] * 1e-6
@@ -47,6 +47,7 @@ def cut(log: Path) -> dict[str, object]:
         return {
             "control_s": phases(log)["damping"] - cut_s,
             "robot_s": bite["at_s"] - cut_s,
+            "silence_s": bite["silence_s"],
             "late_s": late_s,
             "robot_late_s": bridge_late_s,
             "reasons": reasons,
@@ -78,13 +79,18 @@ def main(log: str) -> None:
 
 @pytest.mark.parametrize("judged", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_network_that_goes_away_damps_on_both_sides(tmp_path, judged):
-    """Judged: the state's age here, the bridge's watchdog of 0.1 s there, ten ticks and each side's own lateness."""
+    """Judged: the state's age here, the bridge's watchdog of 0.1 s there, ten ticks and each side's own lateness.
+
+    Not judged: a machine may have let the control wait before the cut, so the bridge's own count is what is looked at.
+    """
     found = in_a_namespace(tmp_path)
     print(found)
     assert str(found["reasons"][0]).startswith("state age")
     assert found["phase_when_mended"] == "DAMPING"
-    assert 0.0 < found["control_s"] < (AGE_S + 0.02 + found["late_s"] if judged else PATIENT_S)
-    assert 0.09 < found["robot_s"] < (0.12 + found["robot_late_s"] if judged else PATIENT_S)
+    assert found["silence_s"] > 0.1 and found["control_s"] < PATIENT_S and found["robot_s"] < PATIENT_S
+    if judged:
+        assert 0.0 < found["control_s"] < AGE_S + 0.02 + found["late_s"]
+        assert 0.09 < found["robot_s"] < 0.12 + found["robot_late_s"]
 
 
 # ---- what benchmarks/dds_loop.py reports of it

@@ -151,6 +151,8 @@ OTHER_PROCESS = """
     with Link(LinkConfig(domain=int(sys.argv[1]))) as link:
         writer, command = link.writer("rt/arm_sdk", LowCmd), LowCmdWriter(5)
         assert link.reader("rt/go", LowCmd).wait(60.0)
+        while not writer.readers():
+            time.sleep(0.002)
         for step in range(100):
             command.q[:] = step
             writer.write(command.encode())
@@ -167,7 +169,9 @@ def test_another_process_is_heard(link):
         go.write(LowCmdWriter(5).encode())
         time.sleep(0.01)
     assert other.returncode == 0
-    commands = [layout(LowCmd).decode(sample) for sample in reader.take()]
+    heard: list[bytes] = []
+    assert wait_for(lambda: heard.extend(reader.take()) or len(heard) >= 100, PATIENT_S)
+    commands = [layout(LowCmd).decode(sample) for sample in heard]
     np.testing.assert_array_equal([c["motor_cmd"]["q"][28] for c in commands], np.arange(100))
 
 
