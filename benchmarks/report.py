@@ -82,8 +82,12 @@ def commit(root: Path) -> str:
 
 
 def git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """One git command in the checkout; the caller looks at the exit status."""
-    return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=False)
+    """One git command in the checkout; the caller looks at the exit status, 127 where there is no git."""
+    command = ["git", "-C", str(root), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return subprocess.CompletedProcess(command, 127, "", "")
 
 
 def machine() -> dict[str, Any]:
