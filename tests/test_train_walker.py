@@ -152,8 +152,8 @@ def test_falls_are_counted_by_the_minute() -> None:
 
 def test_the_end_of_a_training_explores_less_and_steps_more_carefully() -> None:
     config = script.PRESETS["default"]
-    assert script.ppo_at(config, 25.0) is config.ppo
-    half, end = script.ppo_at(config, 43.5), script.ppo_at(config, 62.0)
+    assert script.ppo_at(config, 55.0) is config.ppo
+    half, end = script.ppo_at(config, 67.5), script.ppo_at(config, 80.0)
     assert (half.entropy, end.entropy) == (config.ppo.entropy / 2, 0.0)
     assert half.std_range == (0.12, pytest.approx(0.3 * 0.5**0.5)) and end.std_range == (0.12, pytest.approx(0.15))
     assert end.target_kl == pytest.approx(config.ppo.target_kl / 3)
