@@ -77,7 +77,8 @@ def commit(root: Path) -> str:
     hashed = git(root, "rev-parse", "--short", "HEAD")
     if hashed.returncode != 0:
         return "uncommitted"
-    same = git(root, "diff", "--quiet", "HEAD", "--", ".", ":!RESULTS.md", ":!benchmarks/results").returncode == 0
+    outputs = (":!RESULTS.md", ":!benchmarks/results", ":!docs/*.png", ":!docs/*.mp4")  # what benchmarks write
+    same = git(root, "diff", "--quiet", "HEAD", "--", ".", *outputs).returncode == 0
     return hashed.stdout.strip() + ("" if same else "-dirty")
 
 
