@@ -69,8 +69,9 @@ def _numbers(memory: bytearray) -> Numbers:
 class StateLimits:
     """Beyond these the robot is damped; only below `charge` it is lowered, since nothing is wrong with it yet.
 
-    leg_speed: rad/s for the twelve leg joints, None = joint_speed; the walker's joints have swung at 54 rad/s after
-    punches in simulation, so a simulated robot may need more, and a real one must not get it (`RobotConfig` refuses).
+    leg_speed: rad/s for the twelve leg joints, None = joint_speed; the walker's joints have swung at 85 rad/s in
+    punches and falls in simulation, so a simulated robot may need more, and a real one must not get it (`RobotConfig`
+    refuses).
     beyond_range: rad that an encoder may be outside its joint's range; our own choice, a calibration's error.
     clock_drift: s per s by which robot's and computer's clocks may differ; a simulation below real time needs more.
     """
