@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from neon_sim.blas import one_blas_thread
 from neon_sim.env_config import ALL_SENSORS, CONTROL_DT, HIGHEST, PRIVILEGED, SENSORS, NeonG1Config
 from neon_sim.g1 import joints
 from neon_sim.g1.action_space import G1ActionSpace
@@ -132,6 +133,7 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._depth = self._depth_for_info()
         self._closed = False
 
+    @one_blas_thread()
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -21,6 +21,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from neon_sim.blas import one_blas_thread
 from neon_sim.env import CONTROL_DT, NeonG1Config, NeonG1Env
 from neon_sim.safety import CUT, SafetyLimits, SafetyReport, all_finite, limit
 from neon_sim.sim.divergence import started_over
@@ -109,6 +110,7 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         self._fleet.watch()
         return self._envs
 
+    @one_blas_thread()
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -127,6 +129,7 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         self._started = True
         return self._observation(), infos
 
+    @one_blas_thread()
     def step(
         self, actions: np.ndarray
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
