@@ -51,7 +51,7 @@ from neon_sim.data.lerobot import LeRobotReader, merge
 from neon_sim.data.lerobot.episodes import EPISODES_V2
 from neon_sim.data.lerobot.info import VERSIONS
 from neon_sim.data.lerobot.whole_file import whole_lines
-from neon_sim.env import ALL_SENSORS
+from neon_sim.env_config import ALL_SENSORS, NeonG1Config
 from neon_sim.eval.evaluate import EVALUATION_SEED
 from neon_sim.eval.statistics import format_rate
 from neon_sim.inference.planner_policy import world_model_of
@@ -77,6 +77,7 @@ from neon_sim.world_model.controllers import PLANNERS
 from neon_sim.world_model.judging import fingerprint
 
 FIRST_SEED, SEED_STEP = 4_000_000, 100_000  # no other script trains or is judged on seeds from here to 10 million
+LONGEST = 10**6  # frames of an episode
 SHARD = 4  # episodes; how finely work is shared out, and never what is recorded
 MANY = {"standing": STANDING, "all": tuple(TASKS)}  # words for several tasks
 Driver = Callable[[Any], TeleopPolicy]  # who follows a person in an env
@@ -269,10 +270,12 @@ def settings(args: argparse.Namespace) -> tuple[list[Collecting], int]:
     check_lidar(config)
     check_whole_body(config)
     check_seeds(config.seed, episodes)
-    if episodes < 1 or config.seconds * RATE_HZ < 1 or args.workers < 1:
+    if episodes < 1 or not 1 <= config.seconds * RATE_HZ < LONGEST or args.workers < 1:
         raise ValueError(f"Episodes, seconds and workers must be positive, got {episodes}, {config.seconds}, "
                          f"{args.workers}.")  # fmt: skip
     configs = [replace(config, task=task) for task in tasks]
+    for one in configs:  # now, and not in a worker when a folder has been claimed
+        NeonG1Config(one.task, sensors=one.sensors, control_mode=one.control_mode, physics_dt=one.physics_dt)
     return [as_judged(one) for one in configs] if args.as_judged else configs, episodes
 
 

@@ -241,17 +241,18 @@ def main() -> None:
     try:
         real_time = parse_real_time(args.real_time, args.horizon, args.latency_ms, args.policy)
         options = {"task": args.task or "reach"} if args.teleop else world_options(args.policy, args.task)
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
-    options["render_mode"] = "human" if args.window else "rgb_array"
-    if args.teleop:
-        options["max_steps"] = 10**9  # until the driver has had enough
-    env: Any = gymnasium.make("NeonG1-v0", disable_env_checker=True, **options).unwrapped
-    with closing(Film(args.out)) as film, closing(env):
+        options["render_mode"] = "human" if args.window else "rgb_array"
         if args.teleop:
+            options["max_steps"] = 10**9  # until the driver has had enough
+        env: Any = gymnasium.make("NeonG1-v0", disable_env_checker=True, **options).unwrapped
+        player = None if args.teleop else build_player(args.policy, env, real_time)
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(str(error)) from None
+    with closing(Film(args.out)) as film, closing(env):
+        if player is None:
             teleoperate(env, args.keys, args.seed, film)
         else:
-            play(env, build_player(args.policy, env, real_time), args.seed, args.episodes, film)
+            play(env, player, args.seed, args.episodes, film)
 
 
 if __name__ == "__main__":

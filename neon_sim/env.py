@@ -209,6 +209,7 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         """Everything that the future of this episode depends on; simulation only."""
         self._running_state()
         return {
+            "of": self._made_of(),
             "robot": self._require_world().get_state(),
             "task": self.task.get_state(),
             "rng": self.np_random.bit_generator.state,
@@ -221,8 +222,16 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         """Go back to a state of `get_state`, also of another env of the same config: what follows is equal to the bit.
 
         No `reset` is needed before it.
+
+        Raises:
+            ValueError: a state of another task, of other options of it, or of other senses.
+            gymnasium.error.ClosedEnvironmentError: after `close`.
         """
         self._refuse_if_closed("set the state")
+        if state["of"] != self._made_of():
+            theirs, ours = state["of"], self._made_of()
+            other = {name: value for name, value in theirs.items() if value != ours.get(name)}
+            raise ValueError(f"This state is of another env, one of {other}. Set it in an env of the same config.")
         self._require_world().set_state(state["robot"])
         self.task.set_state(state["task"])
         self.np_random.bit_generator.state = state["rng"]
@@ -230,6 +239,11 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._steps = int(state["steps"])
         self._say(state["instruction"])
         self._state = self.robot.read()
+
+    def _made_of(self) -> dict[str, Any]:
+        """What a saved state's parts are made for."""
+        config = self.config
+        return {"task": config.task, "options": self.task.config, "variant": config.variant, "sensors": config.sensors}
 
     def _build_sim(self) -> SimRobot:
         spec = build_scene(self.config.scene, self.config.variant)
@@ -325,7 +339,8 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
             "time_s": state.time_s,
         }
         if self._depth is not None and isinstance(self.robot, SimRobot):
-            info["depth_m"] = self._depth.metres(self.robot.data)
+            metres = self._depth.metres(self.robot.data)
+            info["depth_m"] = np.zeros_like(metres) if "depth" in self.robot.lost_sensors else metres
         return info
 
     def expert_chunk(self, steps: int = 16) -> np.ndarray:

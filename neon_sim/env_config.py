@@ -1,12 +1,13 @@
 """NeonG1Config: everything that shapes NeonG1-v0."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 from neon_sim.g1 import joints
 from neon_sim.g1.action_space import ControlMode
-from neon_sim.names import nearest, require_counts, require_numbers
+from neon_sim.names import nearest, require_counts, require_kinds, require_numbers
 from neon_sim.safety import SafetyConfig
 from neon_sim.sensors.audio import AudioConfig
 from neon_sim.sensors.camera import CameraConfig
@@ -17,7 +18,10 @@ from neon_sim.sensors.voice import VoiceConfig
 from neon_sim.sim.domain import DomainRandomization
 from neon_sim.sim.model import require_variant
 from neon_sim.sim.noise import SensorNoise
+from neon_sim.sim.rooms import RoomConfig
 from neon_sim.sim.scene import FLAT, Scene
+from neon_sim.sim.sim_robot import substeps_of
+from neon_sim.sim.terrain import TerrainConfig
 from neon_sim.tasks.speaking import check_instruct
 
 SENSORS = ("proprio", "camera", "lidar", "audio")  # on by default
@@ -25,6 +29,18 @@ PRIVILEGED = "state"  # the truth, in simulation only
 ALL_SENSORS = (*SENSORS, *EXTRA_SENSORS, PRIVILEGED)
 CONTROL_DT = 0.02  # s
 HIGHEST = 2.0  # m that `command` can say
+_KINDS: Final[dict[str, type | tuple[type, ...]]] = {
+    "task_options": Mapping,
+    "scene": (str, Path, RoomConfig, TerrainConfig),
+    "safety": SafetyConfig,
+    "camera": CameraConfig,
+    "lidar": LidarConfig,
+    "audio": AudioConfig,
+    "voice": VoiceConfig,
+    "extra_senses": ExtraSenses,
+    "noise": (SensorNoise, type(None)),
+    "randomization": (DomainRandomization, type(None)),
+}
 
 
 @dataclass(frozen=True)
@@ -58,19 +74,21 @@ class NeonG1Config:
     randomization: DomainRandomization | None = None  # another robot in every episode; None = the nominal one
 
     def __post_init__(self) -> None:
-        if isinstance(self.sensors, str):
-            raise ValueError(f'sensors is a tuple of names, such as ("proprio",), got the string {self.sensors!r}.')
+        if isinstance(self.sensors, str) or not isinstance(self.sensors, Iterable):
+            raise ValueError(f'sensors is a tuple of names, such as ("proprio",), got {self.sensors!r}.')
         object.__setattr__(self, "sensors", tuple(self.sensors))
         for name in self.sensors:
             if name not in ALL_SENSORS:
                 raise nearest("sensor", name, ALL_SENSORS)
         if self.control_mode not in list(ControlMode):
             raise nearest("control_mode", self.control_mode, list(ControlMode))
+        require_kinds(self, **_KINDS)
         require_variant(self.variant)
         check_instruct(self.instruct, self.sensors)
         if self.max_steps is not None:
             require_counts(self, max_steps=(1, 10**12))
         require_numbers(self, settle_s=(0.0, 60.0), physics_dt=(1e-5, CONTROL_DT))
+        substeps_of(self.physics_dt, CONTROL_DT)
         require_numbers(self, fall_height=(-100.0, 100.0), fall_tilt=(0.0, 3.2), height=(0.0, HIGHEST))
 
     def sensor_configs(self) -> dict[str, SensorConfig]:

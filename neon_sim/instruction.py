@@ -29,6 +29,8 @@ def instruction_option(options: Mapping[str, Any]) -> str | None:
         if name != "instruction":
             raise nearest("reset option", name, ["instruction"])
     words = options.get("instruction")
+    if words is not None and not isinstance(words, str):
+        raise ValueError(f"The option instruction is a text, got {words!r}.")
     if words is not None:
         encode_instruction(words)
     return words

@@ -1,5 +1,6 @@
 """What to say when somebody asks for a thing that does not exist, or gives a config a value that cannot be."""
 
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 from numbers import Integral, Real
@@ -56,6 +57,25 @@ def require_vectors(config: object, size: int, **bounds: Bounds) -> None:
         value = getattr(config, name)
         if not _lie_in(value, size, least, most):
             raise ValueError(f"{_field(config, name)} must be {size} numbers {least:g} to {most:g}, got {value!r}.")
+
+
+def require_deviations(config: object, *names: str) -> None:
+    """The same for standard deviations: zero or more, and finite."""
+    for name in names:
+        value = getattr(config, name)
+        if not _lies_in(value, 0.0, sys.float_info.max):
+            wanted = f"{_field(config, name)} is a standard deviation, zero or more and finite"
+            raise ValueError(f"{wanted}, got {value!r}.")
+
+
+def require_kinds(config: object, **kinds: type | tuple[type, ...]) -> None:
+    """Refuse a config unless each named field is of its class, or of one of its classes: `camera=CameraConfig`."""
+    for name, kind in kinds.items():
+        value = getattr(config, name)
+        if not isinstance(value, kind):
+            wanted = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+            wanted = wanted.replace("NoneType", "None")
+            raise ValueError(f"{_field(config, name)} must be {wanted}, got {value!r}.")
 
 
 def require_corners(config: object, size: int, least: float, most: float) -> None:

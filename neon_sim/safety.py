@@ -14,7 +14,10 @@ import numpy as np
 from neon_sim.g1 import joints
 from neon_sim.g1.action_space import VELOCITY_NAMES, checked_max_velocity
 from neon_sim.g1.self_distance import keep_apart
+from neon_sim.names import require_numbers
 
+_SLOWEST, _FASTEST = 1e-6, 1000.0  # rad/s that a config may name
+_MOST_OF_ROOM: Final = 0.999  # of what the home pose leaves at the nearest end of a range
 MOST_SELF_DISTANCE: Final = 0.03  # m; in the home pose the upper arms hang 0.033 m from the chest
 
 
@@ -27,6 +30,8 @@ class SafetyConfig:
     max_velocity: m/s, m/s, rad/s that the walker may be asked for (the documents' 0.5 m/s and 1.0 rad/s).
     self_distance: m that targets keep between an arm and the rest of the robot (`g1.self_distance`), 0 = not watched.
     0.01 is what its shapes need in order to foresee every touch, and the default on the robot; it takes 0.3 ms a step.
+
+    Raises ValueError for speeds that are not positive, and for a margin that shuts the home pose out.
     """
 
     arm_speed: float = 2.0
@@ -36,17 +41,18 @@ class SafetyConfig:
     max_velocity: tuple[float, float, float] = (0.5, 0.5, 1.0)
     self_distance: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check(self)
+
 
 class SafetyLimits:
     """`SafetyConfig` laid out per joint, once, for the 50 Hz loop. All arrays are read-only.
 
     Attributes: lower, upper (29,) rad; speed (29,) rad/s; velocity and lowest_velocity (3,) m/s, m/s, rad/s.
-    Raises ValueError for speeds that are not positive, and for a margin that shuts the home pose out.
     """
 
     def __init__(self, config: SafetyConfig | None = None) -> None:
         config = config or SafetyConfig()
-        _check(config)
         speed = joints.SPEED.copy()
         for group, value in (("arms", config.arm_speed), ("waist", config.waist_speed), ("legs", config.leg_speed)):
             if value is not None:
@@ -177,14 +183,10 @@ def _named(mask: np.ndarray, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _check(config: SafetyConfig) -> None:
-    rates = {"arm_speed": config.arm_speed, "waist_speed": config.waist_speed, "leg_speed": config.leg_speed}
-    wrong = {name: value for name, value in rates.items() if value is not None and not 0.0 < value < np.inf}
-    if wrong:
-        raise ValueError(f"Safety speeds must be positive and finite, got {wrong}. To hold still, keep the target.")
-    if not 0.0 <= config.self_distance <= MOST_SELF_DISTANCE:
-        wanted = f"in [0, {MOST_SELF_DISTANCE}] m, so that the home pose stays free"
-        raise ValueError(f"self_distance must be {wanted}, got {config.self_distance}.")
+    checked_max_velocity(config.max_velocity)
+    rates = [name for name in ("arm_speed", "waist_speed", "leg_speed") if getattr(config, name) is not None]
+    # Above zero: to hold still, keep the target.
+    require_numbers(config, **{name: (_SLOWEST, _FASTEST) for name in rates})
     room = float(np.minimum(joints.HOME - joints.LOWER, joints.UPPER - joints.HOME).min())
-    if not 0.0 <= config.position_margin < room:
-        wanted = f"in [0, {room:.4f}) rad, so that the home pose stays inside"
-        raise ValueError(f"position_margin must be {wanted}, got {config.position_margin}.")
+    # The home pose stays free of the one and inside the other.
+    require_numbers(config, self_distance=(0.0, MOST_SELF_DISTANCE), position_margin=(0.0, _MOST_OF_ROOM * room))

@@ -229,6 +229,23 @@ def test_a_wrong_flag_is_answered_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--sensors", "camra"), "Unknown sensor 'camra'. Did you mean 'camera'"),
+        (("--control-mode", "arms"), "Unknown control_mode 'arms'"),
+        (("--physics-dt", "0.003"), "physics_dt must divide 0.02 s"),
+        (("--seconds", "nan"), "must be positive, got 100, nan"),
+    ],
+)
+def test_a_typo_costs_no_folder(
+    flags: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit, match=message):
+        run(monkeypatch, *SHORT, *flags, "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
 def test_ray_that_is_not_there_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"pip install 'neon-sim\[cluster\]'"):

@@ -170,10 +170,10 @@ def test_off_is_the_default_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "part"),
     [
-        ("action_latency_s", (0.0, 0.5), "<= 0.2, got (0.0, 0.5)"),
-        ("push_speed", (-0.1, 0.2), "0 <= low"),
-        ("push_interval_s", (0.0, 1.0), "0.1 <= low"),
-        ("encoder_offset", (0.02, -0.02), "low <= high"),
+        ("action_latency_s", (0.0, 0.5), "from 0 to 0.2, got (0.0, 0.5)"),
+        ("push_speed", (-0.1, 0.2), "from 0 to 5, got (-0.1, 0.2)"),
+        ("push_interval_s", (0.0, 1.0), "from 0.1 to 1000"),
+        ("encoder_offset", (0.02, -0.02), "(lowest, highest)"),
         ("noise_scale", (0.0, np.nan), "got (0.0, nan)"),
     ],
 )

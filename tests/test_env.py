@@ -36,7 +36,7 @@ from neon_sim.sensors.lidar import LidarConfig
 from neon_sim.sensors.proprio import PROPRIO_SLICES
 from neon_sim.sensors.senses import ExtraSenses
 from neon_sim.sensors.tactile import TactileConfig
-from neon_sim.sim.faults import ActuatorFault
+from neon_sim.sim.faults import ActuatorFault, LostSensor
 from neon_sim.sim.noise import SensorNoise
 
 FAST: dict[str, Any] = {"sensors": ("proprio",), "physics_dt": 0.005}
@@ -259,7 +259,7 @@ def test_wrong_settings_are_refused_with_the_nearest_right_one(options: dict[str
 
 
 def test_sensors_given_as_one_string_are_refused() -> None:
-    with pytest.raises(ValueError, match="tuple of names.*got the string 'proprio'"):
+    with pytest.raises(ValueError, match="tuple of names.*got 'proprio'"):
         make(sensors="proprio")
     assert make(sensors=["proprio"]).config == make(sensors=("proprio",)).config
 
@@ -525,9 +525,28 @@ def test_depth_in_metres_is_in_info_on_request() -> None:
         assert (metres[~seen] < 0.31).all()  # nearer than that, or nothing: 0
         obs, *_, info = env.step(np.zeros(17))
         obs, *_, info = env.step(np.zeros(17))  # 30 Hz: a new frame is due in the second step
+    assert env.world is not None
+    env.world.apply_fault(LostSensor("depth"))
+    obs, *_, info = env.step(np.zeros(17))
+    assert not obs["depth"].any() and not info["depth_m"].any()
 
 
 # Saved states
+
+
+def test_a_state_of_another_env_is_refused() -> None:
+    saved = make(task="press", sensors=("proprio",))
+    saved.reset(seed=0)
+    state = saved.get_state()
+    for wrong in ({"task": "stand"}, {"task_options": {"objects": "test"}}, {"sensors": ("proprio", "imu")}):
+        with pytest.raises(ValueError, match=r"This state is of another env.*Set it in an env of the same config"):
+            make(**{"task": "press", "sensors": ("proprio",), **wrong}).set_state(state)
+    make(task="press", sensors=("proprio",)).set_state(state)
+
+
+def test_an_instruction_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="instruction is a text, got 5"):
+        make(sensors=("proprio",)).reset(options={"instruction": 5})
 
 
 def episode(env: NeonG1Env, actions: np.ndarray) -> list[Any]:

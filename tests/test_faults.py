@@ -208,12 +208,12 @@ def test_the_env_breaks_in_mid_episode_and_heals() -> None:
     ("kind", "fields", "message"),
     [
         (StuckJoint, {"joint": "left_kne_joint"}, "Did you mean 'left_knee_joint'"),
-        (StuckJoint, {"joint": "left_knee_joint", "angle": 3.0}, r"must be in \[-0.087267, 2.8798\] rad, got 3.0"),
+        (StuckJoint, {"joint": "left_knee_joint", "angle": 3.0}, r"angle must be -0.087267 to 2.8798, got 3.0"),
         (Payload, {"body": "torzo"}, "Did you mean 'torso'"),
-        (Payload, {"mass": -1.0}, r"mass must be in \[0, 30\] kg, got -1.0"),
-        (LowFriction, {"friction": -0.1}, r"friction must be in \[0, 2\], got -0.1"),
-        (AddedLatency, {"action_s": 0.5}, r"action_s must be in \[0, 0.2\] s, got 0.5"),
-        (AddedLatency, {"sensing_s": np.nan}, "sensing_s must be in"),
+        (Payload, {"mass": -1.0}, r"mass must be 0 to 30, got -1.0"),
+        (LowFriction, {"friction": -0.1}, r"friction must be 0.01 to 2, got -0.1"),
+        (AddedLatency, {"action_s": 0.5}, r"action_s must be 0 to 0.2, got 0.5"),
+        (AddedLatency, {"sensing_s": np.nan}, "sensing_s must be .*, got nan"),
     ],
 )
 def test_faults_that_are_none_are_refused(kind: type, fields: dict[str, Any], message: str) -> None:
@@ -225,3 +225,18 @@ def test_faults_that_are_none_are_refused(kind: type, fields: dict[str, Any], me
 def test_what_is_no_fault_is_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="A fault is one of ActuatorFault, StuckJoint"):
         as_faults(wrong)
+
+
+@pytest.mark.parametrize("physics_dt", [0.002, 0.005])
+def test_the_most_slippery_floor_does_not_break_the_physics(physics_dt: float) -> None:
+    env = NeonG1Env(task="wave", sensors=("proprio",), physics_dt=physics_dt)
+    for seed in range(3):
+        env.reset(seed=seed)
+        assert env.world is not None
+        env.world.apply_fault(LowFriction(0.01))
+        over, steps = False, 0
+        while not over and steps < 100:
+            _, _, over, _, info = env.step(np.zeros(env.action_space.shape))
+            steps += 1
+            assert not info["diverged"]
+    env.close()

@@ -215,14 +215,23 @@ def test_blended_chunks_leave_safety_nothing_to_slow(
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        (("--task", "nope"), "Unknown task 'nope'"),
+        (("--task", "nope", "--teleop", "--keys", "w."), "Unknown task 'nope'"),
+        (("--policy", "runs/nowhere"), "runs/nowhere"),
         (("--real-time", "lineer"), "Unknown blend schedule 'lineer'. Did you mean 'linear'"),
         (("--latency-ms", "50"), "go with --real-time"),
         (("--real-time", "exp", "--latency-ms", "200"), "at most the chunk's 16 steps, got 20"),
     ],
 )
-def test_blending_that_cannot_be_is_said(
+def test_what_cannot_be_is_said_in_a_line(
     flags: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with pytest.raises(SystemExit, match=message):
-        run(monkeypatch, "--policy", "expert", *flags, "--out", str(tmp_path / "out"))
+        run(
+            monkeypatch,
+            *("--policy", "expert")[: 2 * ("--policy" not in flags)],
+            *flags,
+            "--out",
+            str(tmp_path / "out"),
+        )
     assert not (tmp_path / "out").exists()

@@ -200,6 +200,6 @@ def test_unseen_reaches_beyond_training_on_both_sides() -> None:
 
 @pytest.mark.parametrize("wrong", [{"friction": (1.0, 0.5)}, {"kp_scale": (-0.1, 1.0)}, {"damping": (0.0, np.inf)}])
 def test_ranges_are_checked(wrong) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+    with pytest.raises(ValueError, match=rf"{next(iter(wrong))} is \(lowest, highest\) from"):
         replace(NOMINAL, **wrong)
     assert replace(NOMINAL, torso_payload=(-1.0, 0.0)).torso_payload == (-1.0, 0.0)

@@ -136,7 +136,7 @@ def test_a_rough_patch_lies_where_it_was_put() -> None:
     [
         ({"family": "tests"}, "Unknown family of rooms 'tests'. Did you mean 'test'"),
         ({"grounds": ("step",)}, "Unknown ground 'step'. Did you mean 'steps'"),
-        ({"furniture": -1}, "at least 0, got 0 and -1"),
+        ({"furniture": -1}, r"furniture must be 0 to \d+, got -1"),
         ({"clear": (0.0, 4.0, -1.0, 1.0)}, "clear must reach 0.5 m"),
     ],
 )

@@ -83,7 +83,7 @@ def random_fault(rng: np.random.Generator) -> Fault | None:
         lambda: ActuatorFault(joint, float(rng.uniform(0, 1)), float(rng.uniform(-1, 1))),
         lambda: StuckJoint(joint),
         lambda: Payload(str(rng.choice(("torso", "left_hand", "right_hand"))), float(rng.uniform(0, 10))),
-        lambda: LowFriction(float(rng.uniform(0, 1))),
+        lambda: LowFriction(float(rng.uniform(0.01, 1))),
         lambda: AddedLatency(float(rng.uniform(0, 0.1)), float(rng.uniform(0, 0.1))),
         lambda: LostSensor(str(rng.choice(("camera", "lidar", "audio", "depth", "imu")))),
         lambda: ActuatorFault(joint, 0.0, 0.0),

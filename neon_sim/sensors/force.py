@@ -7,9 +7,9 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from neon_sim.names import require_numbers
+from neon_sim.names import require_deviations, require_numbers
 from neon_sim.sensors.sensor import LATENCY_S, RATE_HZ, find_id
-from neon_sim.sensors.vector_sensor import VectorSensor, require_spreads, vector_space
+from neon_sim.sensors.vector_sensor import VectorSensor, vector_space
 
 # Links beyond a measured joint, in the order of the observation.
 LINKS: Final = ("left_wrist_yaw_link", "right_wrist_yaw_link", "left_ankle_roll_link", "right_ankle_roll_link")
@@ -31,7 +31,7 @@ class ForceConfig:
 
     def __post_init__(self) -> None:
         require_numbers(self, rate_hz=RATE_HZ, latency_s=LATENCY_S)
-        require_spreads(("force_noise", "torque_noise"), self)
+        require_deviations(self, "force_noise", "torque_noise")
 
     def space(self) -> gymnasium.spaces.Box:
         """(24,) float32: for each of `LINKS` force N (3) and torque N m (3), in the link's frame and at its origin."""

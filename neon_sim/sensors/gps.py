@@ -8,9 +8,9 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from neon_sim.names import require_numbers
+from neon_sim.names import require_deviations, require_numbers
 from neon_sim.sensors.sensor import LATENCY_S, RATE_HZ, find_id
-from neon_sim.sensors.vector_sensor import VectorSensor, require_spreads, vector_space
+from neon_sim.sensors.vector_sensor import VectorSensor, vector_space
 
 POSITION_LIMIT: Final = 1000.0  # m from the world's origin
 
@@ -33,7 +33,7 @@ class GpsConfig:
     latency_s: float = 0.0  # from the instant a frame is taken to the computer; not measured on the robot
 
     def __post_init__(self) -> None:
-        require_spreads(("noise_m", "drift_m"), self)
+        require_deviations(self, "noise_m", "drift_m")
         require_numbers(self, drift_time_s=(0.001, 1e6), rate_hz=RATE_HZ, latency_s=LATENCY_S)
 
     def space(self) -> gymnasium.spaces.Box:

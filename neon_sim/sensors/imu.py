@@ -7,9 +7,9 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from neon_sim.names import nearest, require_numbers
+from neon_sim.names import nearest, require_deviations, require_numbers
 from neon_sim.sensors.sensor import LATENCY_S, RATE_HZ
-from neon_sim.sensors.vector_sensor import VectorSensor, require_spreads, vector_space
+from neon_sim.sensors.vector_sensor import VectorSensor, vector_space
 
 MOUNTS: Final = ("pelvis", "torso")
 GYRO_LIMIT, ACCELERATION_LIMIT = 34.9, 157.0  # rad/s, m/s^2: cutoffs of the official MJCF
@@ -39,7 +39,7 @@ class ImuConfig:
         if self.mount not in MOUNTS:
             raise nearest("IMU mount", self.mount, MOUNTS)
         require_numbers(self, rate_hz=RATE_HZ, latency_s=LATENCY_S)
-        require_spreads(("gyro_noise", "acceleration_noise", "gyro_bias", "acceleration_bias"), self)
+        require_deviations(self, "gyro_noise", "acceleration_noise", "gyro_bias", "acceleration_bias")
 
     def space(self) -> gymnasium.spaces.Box:
         """(6,) float32 in the mount's frame: gyro rad/s, then acceleration m/s^2, +9.81 upwards at rest."""

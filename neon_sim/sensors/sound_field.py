@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import mujoco
 import numpy as np
 
-from neon_sim.names import nearest
+from neon_sim.names import nearest, require_numbers, require_vectors
 from neon_sim.sensors.sensor import find_id
 
 SPEED_OF_SOUND: Final = 343.0  # m/s, dry air at 20 deg C
@@ -55,6 +55,18 @@ class SoundSource:
     level: float = 0.1
     start_s: float = 0.0
     loop: bool = False
+
+    def __post_init__(self) -> None:
+        require_numbers(self, level=(0.0, 1e6), start_s=(-1e9, 1e9))
+        if not isinstance(self.position, str):
+            require_vectors(self, 3, position=(-1e6, 1e6))
+        if not callable(self.waveform):
+            samples = np.asarray(self.waveform)
+            if samples.ndim != 1 or not samples.size or not np.isfinite(samples).all():
+                raise ValueError(
+                    f"SoundSource.waveform must be a function, or finite samples (N,), got shape {samples.shape}"
+                    f"{'' if np.isfinite(samples).all() else ' with NaN or infinity'}."
+                )
 
     def emit(self, time_s: np.ndarray, sample_rate_hz: int) -> np.ndarray:
         """What leaves the source at rising emission times (N,) s: values (N,), 0 before `start_s`."""

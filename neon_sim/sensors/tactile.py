@@ -7,9 +7,9 @@ import gymnasium
 import mujoco
 import numpy as np
 
-from neon_sim.names import require_counts, require_numbers
+from neon_sim.names import require_counts, require_deviations, require_numbers
 from neon_sim.sensors.sensor import LATENCY_S, RATE_HZ, find_id
-from neon_sim.sensors.vector_sensor import VectorSensor, require_spreads, vector_space
+from neon_sim.sensors.vector_sensor import VectorSensor, vector_space
 
 HANDS: Final = ("left_hand", "right_hand")  # geoms, boxes in their link's axes: x to the fingertips, z to the thumb
 _PALM_SIDE: Final = (-1.0, 1.0)  # along y: the palms face each other
@@ -32,7 +32,7 @@ class TactileConfig:
     def __post_init__(self) -> None:
         require_counts(self, rows=(1, 1000), columns=(1, 1000))
         require_numbers(self, rate_hz=RATE_HZ, latency_s=LATENCY_S)
-        require_spreads(("noise",), self)
+        require_deviations(self, "noise")
 
     def space(self) -> gymnasium.spaces.Box:
         """(2 * rows * columns,) float32 N, left palm first, rows by rows; noise may take a cell below zero."""

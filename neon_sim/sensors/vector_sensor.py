@@ -1,7 +1,7 @@
 """What senses of a few numbers share: white noise, a bias that lasts an episode, limits, and a saved state."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -13,13 +13,6 @@ def vector_space(limit: np.ndarray) -> gymnasium.spaces.Box:
     """(N,) float32 between -limit and limit."""
     limit = limit.astype(np.float32)
     return gymnasium.spaces.Box(-limit, limit, dtype=np.float32)
-
-
-def require_spreads(names: Sequence[str], config: Any) -> None:
-    """Raise ValueError if one of a config's named standard deviations is negative or not finite."""
-    for name in names:
-        if not 0.0 <= getattr(config, name) < np.inf:
-            raise ValueError(f"{name} is a standard deviation, zero or more and finite, got {getattr(config, name)}.")
 
 
 class VectorSensor(ABC):

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from neon_sim.g1 import joints
+from neon_sim.names import require_kinds, require_spans
 from neon_sim.sim.faults import LONGEST_LATENCY_S
 from neon_sim.sim.noise import SensorNoise
 from neon_sim.sim.randomize import TRAINING, ModelRandomization, Range, draw_model, draw_uniform
@@ -54,11 +55,8 @@ class DomainRandomization:
     noise_scale: Range = (0.5, 1.5)  # of the standard deviations of `noise`
 
     def __post_init__(self) -> None:
-        for name, (_, least, most) in _EXTRAS.items():
-            low, high = getattr(self, name)
-            if not least <= low <= high <= most:
-                wanted = f"{name} must be (low, high) with {least:g} <= low <= high <= {most:g}"
-                raise ValueError(f"{wanted}, got ({low}, {high}).")
+        require_kinds(self, model=ModelRandomization, noise=(SensorNoise, type(None)))
+        require_spans(self, **{name: (least, most) for name, (_, least, most) in _EXTRAS.items()})
 
 
 def draw_domain(rng: np.random.Generator, config: DomainRandomization) -> dict[str, np.ndarray]:

@@ -14,8 +14,8 @@ import numpy as np
 from neon_sim.g1 import joints
 from neon_sim.g1.joints import JOINT_INDEX
 from neon_sim.g1.links import PALM_OFFSET
-from neon_sim.names import nearest
-from neon_sim.sim.randomize import add_mass, set_friction
+from neon_sim.names import nearest, require_numbers
+from neon_sim.sim.randomize import FRICTIONS, add_mass, set_friction
 
 LONGEST_LATENCY_S: Final = 0.2
 PAYLOAD_BODIES: Final = {
@@ -24,6 +24,7 @@ PAYLOAD_BODIES: Final = {
     "right_hand": "right_wrist_yaw_link",
 }
 _HEAVIEST: Final = 30.0  # kg
+_MOST_BIAS: Final = 3.2  # rad, half a turn: motors told more than that shake the physics apart
 _SEIZED: Final = 0.99  # impedance of a seized joint; end stops have 0.9 and give five times as much, 0.999 rattles
 
 
@@ -41,10 +42,7 @@ class ActuatorFault:
     def __post_init__(self) -> None:
         if self.joint not in JOINT_INDEX:
             raise nearest("joint", self.joint, JOINT_INDEX)
-        if not 0.0 <= self.strength <= 1.0 or not np.isfinite(self.bias):
-            raise ValueError(
-                f"ActuatorFault wants strength in [0, 1] and a finite bias, got {self.strength} and {self.bias}."
-            )
+        require_numbers(self, strength=(0.0, 1.0), bias=(-_MOST_BIAS, _MOST_BIAS))
 
 
 @dataclass(frozen=True)
@@ -60,10 +58,9 @@ class StuckJoint:
     def __post_init__(self) -> None:
         if self.joint not in JOINT_INDEX:
             raise nearest("joint", self.joint, JOINT_INDEX)
-        index = JOINT_INDEX[self.joint]
-        if self.angle is not None and not joints.LOWER[index] <= self.angle <= joints.UPPER[index]:
-            low, high = joints.LOWER[index], joints.UPPER[index]
-            raise ValueError(f"StuckJoint angle of {self.joint} must be in [{low}, {high}] rad, got {self.angle}.")
+        if self.angle is not None:
+            index = JOINT_INDEX[self.joint]
+            require_numbers(self, angle=(float(joints.LOWER[index]), float(joints.UPPER[index])))
 
 
 @dataclass(frozen=True)
@@ -76,19 +73,17 @@ class Payload:
     def __post_init__(self) -> None:
         if self.body not in PAYLOAD_BODIES:
             raise nearest("payload body", self.body, PAYLOAD_BODIES)
-        if not 0.0 <= self.mass <= _HEAVIEST:
-            raise ValueError(f"Payload mass must be in [0, {_HEAVIEST:g}] kg, got {self.mass}.")
+        require_numbers(self, mass=(0.0, _HEAVIEST))
 
 
 @dataclass(frozen=True)
 class LowFriction:
-    """Something slippery under the soles; nominal is 0.6."""
+    """Something slippery under the soles; nominal is 0.6, and without any (below 0.01) the physics may diverge."""
 
     friction: float = 0.3  # sliding
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.friction <= 2.0:
-            raise ValueError(f"LowFriction friction must be in [0, 2], got {self.friction}.")
+        require_numbers(self, friction=FRICTIONS)
 
 
 @dataclass(frozen=True)
@@ -99,10 +94,7 @@ class AddedLatency:
     sensing_s: float = 0.0  # of encoders, torques and IMU
 
     def __post_init__(self) -> None:
-        for name in ("action_s", "sensing_s"):
-            if not 0.0 <= getattr(self, name) <= LONGEST_LATENCY_S:
-                wanted = f"AddedLatency {name} must be in [0, {LONGEST_LATENCY_S:g}] s"
-                raise ValueError(f"{wanted}, got {getattr(self, name)}.")
+        require_numbers(self, action_s=(0.0, LONGEST_LATENCY_S), sensing_s=(0.0, LONGEST_LATENCY_S))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from neon_sim.g1 import joints
+from neon_sim.names import require_deviations
 from neon_sim.robot import RobotState
 
 _POS = slice(0, joints.NUM_JOINTS)
@@ -31,9 +32,7 @@ class SensorNoise:
     gravity: float = 0.01  # per entry of the unit vector: rad of tilt
 
     def __post_init__(self) -> None:
-        wrong = {f.name: getattr(self, f.name) for f in fields(self) if not 0.0 <= getattr(self, f.name) < math.inf}
-        if wrong:
-            raise ValueError(f"Sensor noise is a standard deviation, zero or more and finite, got {wrong}.")
+        require_deviations(self, *(part.name for part in fields(self)))
 
     def scaled(self, factor: float) -> "SensorNoise":
         """All deviations times `factor`."""

@@ -8,7 +8,7 @@ that two variants share the same numbers.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Final
 
 import mujoco
@@ -17,6 +17,7 @@ import numpy as np
 from neon_sim.g1 import joints
 from neon_sim.g1.geometry import matrix_to_quat, quat_to_matrix
 from neon_sim.g1.links import LINKS, PALM_OFFSET
+from neon_sim.names import Bounds, require_spans
 from neon_sim.sim.model import SOLE_GROUP
 
 Range = tuple[float, float]  # low, high; drawn uniformly, ends included
@@ -24,7 +25,21 @@ Range = tuple[float, float]  # low, high; drawn uniformly, ends included
 _TORSO: Final = "torso_link"
 _HANDS: Final = ("left_wrist_yaw_link", "right_wrist_yaw_link")
 _BODIES: Final = tuple(link.name if link.name == "pelvis" else f"{link.name}_link" for link in LINKS)
-_SIGNED: Final = ("torso_payload", "torso_com")  # ranges that may reach below zero
+FRICTIONS: Final = 0.01, 2.0  # on less than that the physics may diverge
+# In which a range must lie: what a real G1 could be, with room; beyond them lie models that shake themselves apart.
+_BOUNDS: Final[dict[str, Bounds]] = {
+    "friction": FRICTIONS,
+    "torso_payload": (-4.0, 30.0),
+    "hand_payload": (0.0, 10.0),
+    "torso_com": (-0.2, 0.2),
+    "link_mass_scale": (0.5, 2.0),
+    "kp_scale": (0.1, 2.0),
+    "kd_scale": (0.1, 2.0),
+    "motor_strength": (0.0, 2.0),
+    "friction_loss": (0.0, 20.0),
+    "damping": (0.0, 20.0),
+    "armature_scale": (0.2, 5.0),
+}
 # How many numbers a robot has of each, in the order in which they are drawn: a seed's robot depends on it.
 _SIZES: Final[dict[str, int | None]] = {
     "friction": None,
@@ -62,11 +77,7 @@ class ModelRandomization:
     armature_scale: Range = (0.9, 1.1)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            low, high = getattr(self, field.name)
-            if not (np.isfinite(low) and np.isfinite(high) and low <= high and (low >= 0 or field.name in _SIGNED)):
-                sign = "" if field.name in _SIGNED else " of at least 0"
-                raise ValueError(f"{field.name} must be (low, high), low <= high, finite{sign}, got ({low}, {high}).")
+        require_spans(self, **_BOUNDS)
 
 
 TRAINING: Final = ModelRandomization()

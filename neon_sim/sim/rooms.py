@@ -11,13 +11,15 @@ from typing import Final
 import mujoco
 import numpy as np
 
-from neon_sim.names import nearest
+from neon_sim.names import nearest, require_counts, require_vectors
 from neon_sim.sim.model import FLOOR, SCENE_GROUP
 from neon_sim.sim.terrain import add_ramp, add_rough_patch, add_stairs
 
 FAMILIES: Final = ("train", "test")
 GROUNDS: Final = ("steps", "slope", "rough")
 _WALL: Final = 0.10  # m thick
+_MOST_PIECES: Final = 200  # of furniture
+_FARTHEST: Final = 1000.0  # m
 _GAP: Final = 0.10  # m between things
 _PATCH: Final = (1.2, 1.2)  # m, side lengths of a patch of uneven ground
 
@@ -89,7 +91,7 @@ class RoomConfig:
     the world, kept free for the robot, which starts at the origin facing x, and for its task; the default holds the
     ways of `walk` and the people of `look_at`, who go farthest.
 
-    Raises ValueError for unknown names, a negative count, and a clear area without the start.
+    Raises ValueError for unknown names, a count or place out of its range, and a clear area without the start.
     """
 
     family: str = "train"
@@ -104,8 +106,8 @@ class RoomConfig:
         for ground in self.grounds:
             if ground not in GROUNDS:
                 raise nearest("ground", ground, GROUNDS)
-        if self.furniture < 0 or self.seed < 0:
-            raise ValueError(f"seed and furniture are at least 0, got {self.seed} and {self.furniture}.")
+        require_counts(self, seed=(0, 2**63 - 1), furniture=(0, _MOST_PIECES))
+        require_vectors(self, 4, clear=(-_FARTHEST, _FARTHEST))
         x0, x1, y0, y1 = self.clear
         if max(x0, y0) > -0.5 or min(x1, y1) < 0.5:
             raise ValueError(f"clear must reach 0.5 m from the origin, where the robot starts, got {self.clear}.")

@@ -42,6 +42,14 @@ class _Order(NamedTuple):
     targets: np.ndarray  # (29,) rad
 
 
+def substeps_of(physics_dt: float, control_dt: float) -> int:
+    """Physics steps in a control period. Raises ValueError where they do not fill it exactly."""
+    substeps = round(control_dt / physics_dt) if physics_dt > 0.0 else 0
+    if substeps < 1 or abs(substeps * physics_dt - control_dt) > 1e-9:
+        raise ValueError(f"physics_dt must divide {control_dt} s (e.g. 0.002 or 0.005), got {physics_dt}.")
+    return substeps
+
+
 class SimRobot:
     """Robot and World in one: PD control by native actuators, one `mj_step` call per control period.
 
@@ -72,10 +80,7 @@ class SimRobot:
         randomization: DomainRandomization | None = None,
         round_to_float32: bool = False,
     ) -> None:
-        self.substeps = round(control_dt / physics_dt) if physics_dt > 0.0 else 0
-        if self.substeps < 1 or abs(self.substeps * physics_dt - control_dt) > 1e-9:
-            raise ValueError(f"physics_dt must divide {control_dt} s (e.g. 0.002 or 0.005), got {physics_dt}.")
-        self.dt = control_dt
+        self.substeps, self.dt = substeps_of(physics_dt, control_dt), control_dt
         self.model = build_model(spec, physics_dt) if isinstance(spec, mujoco.MjSpec) else spec
         if self.model.opt.timestep != physics_dt:
             raise ValueError(f"The compiled model steps {self.model.opt.timestep} s, physics_dt is {physics_dt}.")
@@ -241,6 +246,11 @@ class SimRobot:
         self._embodiment.become(self._embodiment.values, faults)
         self._frames.lost = lost_sensors(faults)
         self._follow_latency()
+
+    @property
+    def lost_sensors(self) -> frozenset[str]:
+        """Names of the sensors that give zeros."""
+        return self._frames.lost
 
     @property
     def _noisy(self) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from neon_sim.g1 import joints
 from neon_sim.g1.geometry import matrix_to_quat
 from neon_sim.g1.kinematics import Stance, stance
-from neon_sim.names import nearest
+from neon_sim.names import nearest, require_counts, require_numbers
 from neon_sim.sim.model import FLOOR, SCENE_GROUP
 
 _BURIED: Final = 0.05  # m of every box that is under the floor
@@ -45,11 +45,10 @@ class TerrainConfig:
     def __post_init__(self) -> None:
         if self.kind not in TERRAINS:
             raise nearest("terrain", self.kind, TERRAINS)
-        if not (0.0 < self.height <= 0.5 and 0.4 <= self.clear < self.reach <= 50.0 and self.seed >= 0):
-            raise ValueError(
-                "A terrain wants a height in (0, 0.5] m, 0.4 m <= clear < reach <= 50 m and a seed of at least 0, got"
-                f" {self}."
-            )
+        require_counts(self, seed=(0, 2**63 - 1))
+        require_numbers(self, height=(0.001, 0.5), reach=(0.5, 50.0), clear=(0.4, 49.0))
+        if not self.clear < self.reach:
+            raise ValueError(f"TerrainConfig wants clear < reach, got {self.clear} and {self.reach}.")
 
 
 def add_terrain(spec: mujoco.MjSpec, config: TerrainConfig) -> None:

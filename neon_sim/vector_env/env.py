@@ -13,6 +13,8 @@ put together env by env: ask for it with `full_infos=True`, or of one env with `
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
+from numbers import Integral
 from typing import Any, Final
 
 import gymnasium
@@ -23,6 +25,7 @@ from gymnasium.vector.utils import batch_space
 
 from neon_sim.blas import one_blas_thread
 from neon_sim.env import CONTROL_DT, NeonG1Config, NeonG1Env
+from neon_sim.names import nearest
 from neon_sim.safety import CUT, SafetyLimits, SafetyReport, all_finite, limit
 from neon_sim.sim.divergence import started_over
 from neon_sim.sim.model import lacking_joints
@@ -73,8 +76,11 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         **overrides: Any,
     ) -> None:
         threads = threads if threads is not None else min(_cores(), num_envs)
-        if num_envs < 1 or threads < 1:
-            raise ValueError(f"num_envs and threads must be at least 1, got {num_envs} and {threads}.")
+        for name, count in (("num_envs", num_envs), ("threads", threads)):
+            if not isinstance(count, Integral) or count < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}.")
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise nearest("render_mode", render_mode, self.metadata["render_modes"])
         self.num_envs, self.autoreset_mode = num_envs, AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = render_mode
@@ -266,10 +272,14 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         return reward, terminated, truncated, infos
 
     def _keep_last(self, over: np.ndarray, infos: dict[str, Any]) -> None:
-        """`final_obs` and `final_info` of the episodes that are over."""
+        """`final_obs` and `final_info` of the episodes that are over, whose own rows become free for the next ones."""
+        last = {}
         for row in over.tolist():
             obs = {name: value[row].copy() for name, value in self._obs.items()}
-            self._add_info(infos, {"final_obs": obs, "final_info": _row_of(infos, row)}, row)
+            last[row] = {"final_obs": obs, "final_info": _row_of(infos, row)}
+        _forget(infos, over)
+        for row, info in last.items():
+            self._add_info(infos, info, row)
 
     def _observation(self) -> dict[str, np.ndarray]:
         return {name: value.copy() for name, value in self._obs.items()}
@@ -324,12 +334,27 @@ def _masked(mask: Any, count: int) -> np.ndarray:
 
 
 def _row_of(infos: dict[str, Any], row: int) -> dict[str, Any]:
-    """One env's info out of gymnasium's vector infos."""
+    """One env's info out of gymnasium's vector infos, in values of its own."""
     return {
-        name: _row_of(value, row) if isinstance(value, dict) else value[row]
+        name: _row_of(value, row) if isinstance(value, dict) else _own(value[row])
         for name, value in infos.items()
         if not name.startswith("_") and infos[f"_{name}"][row]
     }
+
+
+def _own(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else deepcopy(value)
+
+
+def _forget(infos: dict[str, Any], rows: np.ndarray) -> None:
+    """Make vector infos as if nothing had been said of these rows."""
+    for name in [name for name in infos if not name.startswith("_")]:
+        value = infos[name]
+        if isinstance(value, dict):
+            _forget(value, rows)
+        else:
+            value[rows] = None if value.dtype == object else np.zeros((), value.dtype)
+        infos[f"_{name}"][rows] = False
 
 
 @contextmanager

@@ -23,8 +23,8 @@ class ActionChunks(gymnasium.Wrapper[dict[str, np.ndarray], np.ndarray, dict[str
 
     def __init__(self, env: gymnasium.Env[dict[str, np.ndarray], np.ndarray], length: int = 16) -> None:
         super().__init__(env)
-        if length < 1:
-            raise ValueError(f"A chunk has at least 1 action, got length={length}.")
+        if not isinstance(length, int) or length < 1:
+            raise ValueError(f"A chunk has at least 1 action, a whole number of them, got length={length!r}.")
         self.length = length
         one: Any = env.action_space
         self.action_space = spaces.Box(

@@ -26,6 +26,8 @@ class FlatObservation(gymnasium.ObservationWrapper[np.ndarray, np.ndarray, dict[
         super().__init__(env)
         observed: Any = env.observation_space
         boxes = []
+        if not keys:
+            raise ValueError(f"FlatObservation joins at least one key of {', '.join(observed.spaces)}; got none.")
         for key in keys:
             if key not in observed.spaces:
                 raise nearest("observation key", key, observed.spaces)
