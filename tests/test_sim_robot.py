@@ -514,3 +514,17 @@ def test_a_saved_state_holds_fault_gains_and_targets() -> None:
     walk_on(other, 20, **gains)
     for name, value in vars(expected).items():
         np.testing.assert_array_equal(getattr(other.read(), name), value, err_msg=name)
+
+
+@pytest.mark.parametrize("settle_s", [0.4, 0.02])
+def test_physics_that_breaks_while_it_settles_begins_where_the_robot_was_put(settle_s: float) -> None:
+    robot, sound = (robot_with(settle_s=settle_s) for _ in range(2))
+    robot.model.dof_damping[:] = -1e4  # every motion feeds itself
+    robot.reset(np.random.default_rng(3))
+    rng = np.random.default_rng(3)
+    np.testing.assert_array_equal(robot.data.qpos[:7], [0.0, 0.0, joints.HOME_HEIGHT, 1.0, 0.0, 0.0, 0.0])
+    put = joints.HOME + rng.uniform(-0.02, 0.02, joints.NUM_JOINTS)
+    np.testing.assert_array_equal(robot.read().joint_pos, put)
+    assert robot.data.time == 0.0 and not any(warning.number for warning in robot.data.warning)
+    sound.reset(np.random.default_rng(3))
+    assert not np.array_equal(sound.read().joint_pos, put)  # it has settled

@@ -11,6 +11,7 @@ from neon_sim.g1 import joints
 from neon_sim.g1.geometry import gravity_in_body
 from neon_sim.robot import RobotCommand, RobotState
 from neon_sim.sensors.sensor import Sensor, SensorConfig
+from neon_sim.sim.divergence import started_over
 from neon_sim.sim.domain import DomainRandomization, as_info, draw_domain
 from neon_sim.sim.embodiment import Embodiment
 from neon_sim.sim.faults import (
@@ -108,10 +109,12 @@ class SimRobot:
         self._noise_draw = np.zeros(DRAW_SIZE)
 
     def reset(self, rng: np.random.Generator) -> RobotState:
-        """Stand up in the home pose with up to 0.02 rad of joint noise, and let it settle."""
+        """Stand up in the home pose with up to 0.02 rad of joint noise, and let it settle.
+
+        Where faults break the physics meanwhile, the episode begins unsettled, as the robot was put.
+        """
         self._randomize(rng)
         mujoco.mj_resetData(self.model, self.data)
-        self._state, self._order = None, None
         self.data.qpos[2] = joints.HOME_HEIGHT
         self.joint_map.place(self.data, joints.HOME + rng.uniform(-0.02, 0.02, joints.NUM_JOINTS))
         if self.noise is not None:  # without noise nothing is drawn: those episodes stay what they were
@@ -120,21 +123,31 @@ class SimRobot:
         for fault in self._embodiment.faults:
             if isinstance(fault, StuckJoint):
                 self.data.joint(fault.joint).qpos[:] = fault.angle
-        self._target = joints.HOME.copy()
-        self._set_gains(joints.KP, joints.KD)
-        self._latency = None
-        self._follow_latency()
+        start = self.data.qpos.copy()
         pushes, self._pushes = self._pushes, None  # nobody pushes while it settles
-        self.walker.reset()
-        mujoco.mj_kinematics(self.model, self.data)
+        self._begin(start)
         hold = self._hold_command()
         for _ in range(self._settle_steps):
             self.write(hold)
             self.advance()
+        if started_over((self._settle_steps - 1) * self.dt, self.data.time, self.dt):
+            self._begin(start)
         self.data.time = 0.0
         self._pushes = pushes
         self._frames.reset(rng)
         return self.read()
+
+    def _begin(self, qpos: np.ndarray) -> None:
+        """Be at rest in a pose, with motors and walker as they start."""
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[:] = qpos
+        self._state, self._order = None, None
+        self._target = joints.HOME.copy()
+        self._set_gains(joints.KP, joints.KD)
+        self._latency = None
+        self._follow_latency()
+        self.walker.reset()
+        mujoco.mj_kinematics(self.model, self.data)
 
     def write(self, command: RobotCommand) -> RobotCommand:
         """Let the walker fill the joints it owns, hand all 29 targets to the motors, return what was sent."""
