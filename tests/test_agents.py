@@ -66,7 +66,7 @@ def test_an_unknown_preset_names_the_nearest_before_anything_is_written(
 
 
 def test_an_unknown_task_names_the_nearest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="Unknown task 'recah'. Did you mean 'reach'"):
+    with pytest.raises(SystemExit, match="Unknown task 'recah'. Did you mean 'reach'"):
         _run(monkeypatch, "play.py", "--policy", "zero", "--task", "recah", "--out", str(tmp_path / "out"))
 
 
