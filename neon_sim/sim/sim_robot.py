@@ -114,33 +114,31 @@ class SimRobot:
         Where faults break the physics meanwhile, the episode begins unsettled, as the robot was put.
         """
         self._randomize(rng)
-        mujoco.mj_resetData(self.model, self.data)
-        self.data.qpos[2] = joints.HOME_HEIGHT
-        self.joint_map.place(self.data, joints.HOME + rng.uniform(-0.02, 0.02, joints.NUM_JOINTS))
+        pose = joints.HOME + rng.uniform(-0.02, 0.02, joints.NUM_JOINTS)
         if self.noise is not None:  # without noise nothing is drawn: those episodes stay what they were
             self._noise_rng = np.random.default_rng(rng.integers(1 << 63))
             self._noise_draw = self.noise.draw(self._noise_rng)
-        for fault in self._embodiment.faults:
-            if isinstance(fault, StuckJoint):
-                self.data.joint(fault.joint).qpos[:] = fault.angle
-        start = self.data.qpos.copy()
         pushes, self._pushes = self._pushes, None  # nobody pushes while it settles
-        self._begin(start)
+        self._begin(pose)
         hold = self._hold_command()
         for _ in range(self._settle_steps):
             self.write(hold)
             self.advance()
         if started_over((self._settle_steps - 1) * self.dt, self.data.time, self.dt):
-            self._begin(start)
+            self._begin(pose)
         self.data.time = 0.0
         self._pushes = pushes
         self._frames.reset(rng)
         return self.read()
 
-    def _begin(self, qpos: np.ndarray) -> None:
-        """Be at rest in a pose, with motors and walker as they start."""
+    def _begin(self, pose: np.ndarray) -> None:
+        """Be put up at rest with these joint angles (29,) rad, with motors and walker as they start."""
         mujoco.mj_resetData(self.model, self.data)
-        self.data.qpos[:] = qpos
+        self.data.qpos[2] = joints.HOME_HEIGHT
+        self.joint_map.place(self.data, pose)
+        for fault in self._embodiment.faults:
+            if isinstance(fault, StuckJoint):
+                self.data.joint(fault.joint).qpos[:] = fault.angle
         self._state, self._order = None, None
         self._target = joints.HOME.copy()
         self._set_gains(joints.KP, joints.KD)
