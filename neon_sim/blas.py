@@ -5,21 +5,31 @@ milliseconds, waiting for the next one. An env's products gain nothing from that
 core to it.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, Final
+
+_WITHIN: Final = threading.Lock()
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Products of matrices within take one thread (15 us for the switch); also a decorator.
 
-    What the process had set before holds again afterwards. Of several threads that are within at a time the first one
-    decides. Accelerate, numpy's BLAS on some Macs, has no such switch and goes on as it likes.
+    What the process had set before holds again afterwards. The setting is the whole process's: whoever comes while
+    somebody is within, in the same thread or another, leaves it to the first one, or two would put back each other's.
+    Accelerate, numpy's BLAS on some Macs, has no such switch and goes on as it likes.
     """
-    with _libraries().limit(limits=1, user_api="blas"):
+    if not _WITHIN.acquire(blocking=False):
         yield
+        return
+    try:
+        with _libraries().limit(limits=1, user_api="blas"):
+            yield
+    finally:
+        _WITHIN.release()
 
 
 @cache

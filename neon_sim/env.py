@@ -228,9 +228,9 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
             gymnasium.error.ClosedEnvironmentError: after `close`.
         """
         self._refuse_if_closed("set the state")
-        if state["of"] != self._made_of():
-            theirs, ours = state["of"], self._made_of()
-            other = {name: value for name, value in theirs.items() if value != ours.get(name)}
+        theirs, ours = state.get("of", {}), self._made_of()
+        if theirs != ours:
+            other = {name: theirs.get(name) for name, value in ours.items() if value != theirs.get(name)}
             raise ValueError(f"This state is of another env, one of {other}. Set it in an env of the same config.")
         self._require_world().set_state(state["robot"])
         self.task.set_state(state["task"])
@@ -243,7 +243,8 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
     def _made_of(self) -> dict[str, Any]:
         """What a saved state's parts are made for."""
         config = self.config
-        return {"task": config.task, "options": self.task.config, "variant": config.variant, "sensors": config.sensors}
+        made_of = {"task": config.task, "options": self.task.config, "variant": config.variant}
+        return made_of | {"sensors": tuple(sorted(config.sensors))}
 
     def _build_sim(self) -> SimRobot:
         spec = build_scene(self.config.scene, self.config.variant)

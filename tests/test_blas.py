@@ -1,5 +1,6 @@
 """Products of matrices keep to one thread where physics threads want the cores, and nowhere else."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -47,6 +48,33 @@ def test_within_it_is_one_and_then_what_it_was() -> None:
 def test_an_error_gives_the_threads_back() -> None:
     with pytest.raises(ZeroDivisionError), one_blas_thread():
         1 / 0  # noqa: B018
+    assert threads_of_numpy() == 2
+
+
+def test_two_threads_that_overlap_leave_what_was_set() -> None:
+    first_is_in, second_is_in, first_is_out = (threading.Event() for _ in range(3))
+
+    def second() -> None:
+        first_is_in.wait(10)
+        with one_blas_thread():
+            second_is_in.set()
+            first_is_out.wait(10)
+
+    other = threading.Thread(target=second)
+    other.start()
+    with one_blas_thread():
+        first_is_in.set()
+        assert second_is_in.wait(10)
+    first_is_out.set()
+    other.join()
+    assert threads_of_numpy() == 2
+
+
+def test_within_itself_it_changes_nothing() -> None:
+    with one_blas_thread():
+        with one_blas_thread():
+            assert threads_of_numpy() == 1
+        assert threads_of_numpy() == 1
     assert threads_of_numpy() == 2
 
 

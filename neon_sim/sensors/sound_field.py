@@ -58,6 +58,8 @@ class SoundSource:
 
     def __post_init__(self) -> None:
         require_numbers(self, level=(0.0, 1e6), start_s=(-1e9, 1e9))
+        if isinstance(self.position, np.ndarray):
+            object.__setattr__(self, "position", tuple(self.position.tolist()))
         if not isinstance(self.position, str):
             require_vectors(self, 3, position=(-1e6, 1e6))
         if not callable(self.waveform):

@@ -75,12 +75,12 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         full_infos: bool = False,
         **overrides: Any,
     ) -> None:
-        threads = threads if threads is not None else min(_cores(), num_envs)
-        for name, count in (("num_envs", num_envs), ("threads", threads)):
+        for name, count in (("num_envs", num_envs), ("threads", 1 if threads is None else threads)):
             if not isinstance(count, Integral) or count < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {count!r}.")
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise nearest("render_mode", render_mode, self.metadata["render_modes"])
+        threads = threads if threads is not None else min(_cores(), num_envs)
         self.num_envs, self.autoreset_mode = num_envs, AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = render_mode

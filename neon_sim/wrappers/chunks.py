@@ -1,5 +1,6 @@
 """ActionChunks: one step of this env is a chunk of actions, for policies that think in chunks."""
 
+from numbers import Integral
 from typing import Any
 
 import gymnasium
@@ -23,7 +24,7 @@ class ActionChunks(gymnasium.Wrapper[dict[str, np.ndarray], np.ndarray, dict[str
 
     def __init__(self, env: gymnasium.Env[dict[str, np.ndarray], np.ndarray], length: int = 16) -> None:
         super().__init__(env)
-        if not isinstance(length, int) or length < 1:
+        if not isinstance(length, Integral) or length < 1:
             raise ValueError(f"A chunk has at least 1 action, a whole number of them, got length={length!r}.")
         self.length = length
         one: Any = env.action_space
