@@ -27,11 +27,12 @@ episode in flight is not kept. --window shows the robot where there is a display
 Several tasks may be named: "standing" is all that need no walking, "all" is all. --as-judged makes episodes like those
 of NeonBench: of the task's own length, ended by success, and a noisy expert disturbed by as much as the task bears.
 
-Writes OUT/shards (what the workers recorded) and OUT/dataset (all of it, ready to be read); of several tasks, each into
-OUT/TASK.
+Writes OUT/shards (what the workers recorded), OUT/dataset (all of it, ready to be read) and OUT/collected.json (the
+seconds that it took); of several tasks, each into OUT/TASK.
 """
 
 import argparse
+import json
 import multiprocessing
 import os
 import shutil
@@ -50,7 +51,7 @@ import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.data.lerobot import LeRobotReader, merge
 from neon_sim.data.lerobot.episodes import EPISODES_V2
 from neon_sim.data.lerobot.info import VERSIONS
-from neon_sim.data.lerobot.whole_file import whole_lines
+from neon_sim.data.lerobot.whole_file import whole_lines, write_text
 from neon_sim.env_config import ALL_SENSORS, NeonG1Config
 from neon_sim.eval.evaluate import EVALUATION_SEED
 from neon_sim.eval.statistics import format_rate
@@ -214,6 +215,17 @@ def record_driven(config: Collecting, work: list[Shard], driver: Driver, window:
         recorder.env.close()
 
 
+@contextmanager
+def timed(path: Path) -> Iterator[None]:
+    """Add the seconds that a block takes, to its end or to a Ctrl-C, to those that a file says already."""
+    before = float(json.loads(path.read_text())["seconds"]) if path.exists() else 0.0
+    start_s = time.monotonic()
+    try:
+        yield
+    finally:
+        write_text(path, json.dumps({"seconds": before + time.monotonic() - start_s}) + "\n")
+
+
 def success_line(dataset: Path) -> str:
     """How many episodes ended well."""
     reader = LeRobotReader(dataset, cameras=False)
@@ -312,7 +324,8 @@ def record_task(config: Collecting, episodes: int, out: Path, args: argparse.Nam
     if config.policy in PLANNERS:
         chosen["world_model"] = fingerprint(world_model_of(config.task))
     claim_folder(out, chosen)
-    dataset = collect(config, episodes, out, args, driver)
+    with timed(out / "collected.json"):
+        dataset = collect(config, episodes, out, args, driver)
     print(f"{config.task}: {success_line(dataset)}")
     if args.discard_shards:
         shutil.rmtree(out / "shards")

@@ -8,7 +8,7 @@
 
 Without --dataset and --tasks: success on reach with a 95 % interval, what the policy is worth blind or with another
 episode's words, and the references. With --dataset: total and each joint group's mean squared error beside a zero and a
-random action. With --tasks: NeonBench, which goes on where it stopped.
+random action. With --tasks: NeonBench. Stop with Ctrl-C; what was played is in OUT, and the same line goes on.
 
 Writes OUT/evaluation.json, OUT/evaluation.md and a picture of each part (reach.png, offline.png, neonbench.png), and
 with --plot OUT/trajectory_*.png.
@@ -25,6 +25,7 @@ import numpy as np
 import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.eval import neonbench
 from neon_sim.eval.evaluate import EVALUATION_SEED, EpisodeResult, EvaluationJob, evaluate
+from neon_sim.eval.neonbench_play import VERSION, find_player
 from neon_sim.eval.neonbench_report import as_dict, as_markdown
 from neon_sim.eval.neonbench_report import plot as plot_bench
 from neon_sim.eval.plots import bar_plot
@@ -86,9 +87,13 @@ def summary(results: list[EpisodeResult]) -> dict[str, float | int | str]:
 
 
 def reach(args: argparse.Namespace, report: Report) -> None:
-    """Success and distance on reach, printed, in the report and as reach.png."""
+    """Success and distance on reach, printed, in the report and as reach.png; episodes are kept in OUT/reach.
+
+    Raises ValueError for a policy that does not exist.
+    """
+    played = f"{VERSION}-{find_player(args.policy).mark}"
     jobs = jobs_for(args.policy, args.episodes, args.seed, not args.no_references, args.engine)
-    results = evaluate(jobs, args.workers)
+    results = evaluate(jobs, args.workers, folder=args.out / "reach" / played)
     rows = {label: summary(found) for label, found in results.items()}
     for label, row in rows.items():
         print(f"{label:32} {row['success']:34} final distance {row['final_distance_cm_median']:.1f} cm")
@@ -194,12 +199,12 @@ def main() -> None:
             offline(args, report)
         if args.tasks:
             closed_loop(args, report)
+        if not args.dataset and not args.tasks:
+            reach(args, report)
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(f"\nStopped; what was played is in {args.out}. The same line goes on.") from None
-    if not args.dataset and not args.tasks:
-        reach(args, report)
     report.write(args.out)
     print(f"Wrote {args.out / 'evaluation.json'}, evaluation.md and pictures")
 

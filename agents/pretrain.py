@@ -4,10 +4,13 @@
     python agents/pretrain.py --preset tiny       # two minutes, prints the same figures
     python agents/pretrain.py --out runs/heads    # stop with Ctrl-C, run the same line to go on
     python agents/pretrain.py --list              # the 24 presets, with their sizes
-    python agents/pretrain.py --preset compact_reach   # one of them; scripts/train_neon.py has more flags
-    python agents/pretrain.py --preset multitask_state               # one policy for all tasks without walking
-    python agents/pretrain.py --preset multitask_state --tasks reach   # one for one of them, to compare with
-    python agents/pretrain.py --preset multitask_state --tasks reach --data runs/planned   # a planner, into a head
+    python agents/pretrain.py --preset compact_reach   # one of them, planned for 20 minutes on two idle cores;
+                                                       # scripts/train_neon.py has more flags
+    python agents/pretrain.py --preset multitask_state    # one policy for all tasks without walking: planned for 40
+                                                          # minutes, and for 90 with the camera (--preset multitask)
+    python agents/pretrain.py --preset multitask_state --tasks reach   # one for one of them, to compare with: an eighth
+                                                                       # of the steps, as that task has in all of them
+    python agents/pretrain.py --preset multitask_state --tasks reach --data runs/planned --successes-only  # a planner
     python agents/pretrain.py --preset compact_tasks --soup mixture.json --skip-bad   # other data than the preset's
     python agents/pretrain.py --preset compact_reach --teacher runs/large/best        # distillation
 
@@ -18,6 +21,7 @@ Writes OUT/policy (a checkpoint for NeonVLA.from_pretrained), OUT/history.json a
 import argparse
 import hashlib
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,9 +41,10 @@ from neon_sim.sim.faults import ActuatorFault
 from neon_sim.training.config import MULTITASK
 from neon_sim.training.config import PRESETS as TRAINING_PRESETS
 from neon_sim.training.demos import DemoConfig, Demos, record_demo, save_rows
-from neon_sim.training.flags import add_data_flags, add_teacher_flags, put_in, skipped_line
+from neon_sim.training.flags import add_data_flags, add_teacher_flags, put_in, told_lines
 from neon_sim.training.forward_model import pretrain_forward_model
 from neon_sim.training.heads import HeadTrainer, HeadTraining
+from neon_sim.training.multitask import STANDING, share_of_steps
 from neon_sim.training.online import save_forward_model
 from neon_sim.training.preset_table import preset_table
 from neon_sim.training.run_folder import claim_folder
@@ -147,6 +152,12 @@ def preset_config(args: argparse.Namespace) -> TrainConfig:
     put_in(config, args)
     config.output_dir = str(args.out or config.output_dir)
     config.epochs = args.epochs or config.epochs
+    if args.tasks and not args.soup:
+        whole = MULTITASK[args.preset](**{name: value for name, value in chosen.items() if name != "tasks"})
+        put_in(whole, args)
+        config.max_steps = share_of_steps(config, whole, int(os.environ.get("WORLD_SIZE", "1")))
+        if config.max_steps is None and len(args.tasks) < len(STANDING):
+            print("Trains for epochs of its own data: how long all tasks are trained, their recordings would say.")
     return config
 
 
@@ -161,8 +172,7 @@ def train_preset(args: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         raise SystemExit("Stopped; the same line goes on.") from None
     if trainer.team.leads:
-        print(skipped_line(stats["skipped"]), end="\n" if stats["skipped"] else "")
-        print(f"Best loss: {stats['best_loss']:.4f} after {stats['steps']} steps. Wrote {config.folder / 'best'}")
+        print(told_lines(stats, config.folder / "best"))
 
 
 def main() -> None:
@@ -188,8 +198,9 @@ def main() -> None:
         return
     if args.preset not in PRESETS:
         raise SystemExit(str(nearest("preset", args.preset, (*PRESETS, *TRAINING_PRESETS, *MULTITASK))))
-    if args.soup or args.skip_bad or args.teacher:
-        raise SystemExit(f"--soup, --skip-bad and --teacher go with the presets of --list, not with {args.preset}.")
+    theirs = ("soup", "skip_bad", "teacher", "successes_only", "num_workers")
+    if given := [f"--{name.replace('_', '-')}" for name in theirs if getattr(args, name)]:
+        raise SystemExit(f"{' and '.join(given)} go with the presets of --list, not with {args.preset}.")
     preset = PRESETS[args.preset]
     args.out = args.out or Path("runs/pretrain")
     training = replace(preset.training, epochs=args.epochs or preset.training.epochs)

@@ -84,12 +84,12 @@ def keep(episodes: Iterator[NeonEpisode | None], count: int, folder: Path) -> in
     return unusable
 
 
-def soup(out: Path, own: int, foreign: bool, share: float) -> DataSoupConfig:
-    """What one training learns from."""
+def soup(out: Path, own: int, share: float) -> DataSoupConfig:
+    """What one training learns from; share: weight of the foreign arm beside own episodes' 1, 0 = without it."""
     sources = []
     if own:
         sources.append(DataSourceConfig("own", "neon_sim", str(out / "own"), max_episodes=own))
-    if foreign:
+    if share:
         weight = share / len(HANDS)
         sources += [DataSourceConfig(f"foreign_{h}", "neon_sim", str(out / f"foreign_{h}"), weight) for h in HANDS]
     return DataSoupConfig(sources, validation_share=0.0)

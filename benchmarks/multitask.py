@@ -1,33 +1,47 @@
 """One policy for all tasks that need no walking: by task, in seen and unseen wordings, beside expert and specialists.
 
     python benchmarks/multitask.py --policy runs/multitask/state_all/best --alone runs/multitask/state_{task}/best
+    python benchmarks/multitask.py --name multitask --policy runs/multitask/camera_all/best \
+        --alone runs/multitask/camera_{task}/best
     python benchmarks/multitask.py --policy runs/multitask/probe/best --tasks reach wave --episodes 20
 
---alone is the folder of each task's own policy, {task} standing for its name; a task without one has an empty column.
-Beside NeonBench's cells the policy plays every task with another one's words: what it loses says how far it listens.
-Stop with Ctrl-C; the same line goes on. Every episode is kept below --out. RESULTS.md is written for all tasks with 200
-episodes each, and by nothing smaller.
+At full size 9,600 episodes: planned for 40 minutes on two idle cores from state, for 90 from the camera.
+--alone is the folder of each task's own policy, {task} standing for its name; a table with a task that has none says in
+its first line that it is incomplete. Beside NeonBench's cells the policy plays every task with another one's words:
+what it loses says how far it listens. Stop with Ctrl-C; the same line goes on. Every episode is kept below --out, in
+the name of --name. RESULTS.md and docs/NAME.png are written for all tasks with 200 episodes each, and by nothing
+smaller; the picture of a smaller one is in --out.
 """
 
 import argparse
 import datetime
+import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import gymnasium
-from report import table, write_report
+from report import ROOT, table, write_report
 
 import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.cells import LASTING, cell_options
 from neon_sim.eval.evaluate import EvaluationJob, build_policy
 from neon_sim.eval.neonbench import BenchConfig, run
-from neon_sim.eval.neonbench_play import FIRST_SEED, Player, find_player, leave_interrupts_to_the_main_process
+from neon_sim.eval.neonbench_play import (
+    FIRST_SEED,
+    VERSION,
+    Player,
+    find_player,
+    leave_interrupts_to_the_main_process,
+)
 from neon_sim.eval.neonbench_report import BenchResults, Score
+from neon_sim.eval.plots import bar_plot
 from neon_sim.eval.statistics import format_rate
 from neon_sim.rollout import rollout
+from neon_sim.shipped import WALKER, asset_digest
 from neon_sim.training.multitask import STANDING, other_words
 from neon_sim.training.workers import cpu_count, parallel_map
 
@@ -51,19 +65,31 @@ class Misled:
     count: int
     path: str
 
+    @property
+    def world(self) -> dict[str, Any]:
+        """Options of the env that they are played in."""
+        player = self.player
+        layout = {"control_mode": player.control_mode, "action_center": player.action_center}
+        return {**cell_options("nominal", player.reads), "task": self.task, **layout}
+
+    @property
+    def mark(self) -> str:
+        """Changes with anything that is played: the policy, its world and walker, the words, where they begin."""
+        who = (self.player.mark, self.player.reads)
+        played = (VERSION, asset_digest(WALKER), who, sorted(self.world.items()), other_words(self.task), self.first)
+        return hashlib.sha256(repr(played).encode()).hexdigest()[:16]
+
     def read(self) -> list[bool] | None:
-        """What the file says, if it is of this policy and has all of them."""
+        """What the file says, if it is of this very policy, world and words, and has all of them."""
         path = Path(self.path)
         stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        whole = stored.get("mark") == self.player.mark and len(stored["successes"]) >= self.count
+        whole = stored.get("mark") == self.mark and len(stored["successes"]) >= self.count
         return stored["successes"][: self.count] if whole else None
 
 
 def play_misled(job: Misled) -> int:
     """Play them and write the file in one step. Returns how many there were."""
-    options = {**cell_options("nominal", job.player.reads), "task": job.task}
-    options |= {"control_mode": job.player.control_mode, "action_center": job.player.action_center}
-    env: Any = gymnasium.make("NeonG1-v0", disable_env_checker=True, **options).unwrapped
+    env: Any = gymnasium.make("NeonG1-v0", disable_env_checker=True, **job.world).unwrapped
     policy = build_policy(EvaluationJob("multitask", job.player.policy, ()), env)
     successes = []
     for seed in range(FIRST_SEED + job.first, FIRST_SEED + job.first + job.count):
@@ -74,7 +100,7 @@ def play_misled(job: Misled) -> int:
     path = Path(job.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps({"mark": job.player.mark, "successes": successes}) + "\n", encoding="utf-8")
+    partial.write_text(json.dumps({"mark": job.mark, "successes": successes}) + "\n", encoding="utf-8")
     partial.replace(path)
     return len(successes)
 
@@ -116,7 +142,7 @@ def alone_results(
         if not Path(folder).is_dir():
             print(f"{task}: no policy of its own in {folder}")
             continue
-        config = BenchConfig((player_of(folder, f"{task}_alone"),), (task,), CELLS, episodes)
+        config = BenchConfig((player_of(folder, f"{args.name}_{task}_alone"),), (task,), CELLS, episodes)
         found[task] = run(config, args.out / "episodes", args.workers)
     return found
 
@@ -157,31 +183,55 @@ def rows_of(figures: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     ]
 
 
+def header_of(figures: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """The table's first line; it says so where tasks have no policy of their own to be compared with."""
+    missing = [task.replace("_", " ") for task, row in figures.items() if task != "all" and "alone_seen" not in row]
+    return (f"incomplete, no own policy: {', '.join(missing)}", *HEADER[1:]) if missing else HEADER
+
+
+def picture(figures: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """A PNG: expert, seen and unseen wordings and the task's own policy, as bars with intervals by task."""
+    shown = {"expert": "expert", "seen": "seen wordings", "unseen": "unseen wordings", "alone_seen": "own policy"}
+    nothing = (math.nan,) * 3
+    bars = {
+        label: [Score(*row[name].values()).percent if name in row else nothing for row in figures.values()]
+        for name, label in shown.items()
+    }
+    episodes = next(iter(figures.values()))["seen"]["episodes"]
+    title = f"one policy for all, {episodes} episodes a task and wording, 95 % intervals"
+    bar_plot(path, [task.replace("_", " ") for task in figures], bars, "success, %", title)
+
+
 def main() -> None:
     """Play what is missing, print the table, and write it down at full size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--policy", required=True, help="folder of the policy for all tasks")
     parser.add_argument("--alone", help="folder of a task's own policy, with {task} in it")
-    parser.add_argument("--name", default="multitask_state", help="of the report")
+    parser.add_argument("--name", default="multitask_state", help="of the report; the preset's")
     parser.add_argument("--tasks", nargs="+", default=list(STANDING))
     parser.add_argument("--episodes", type=int, default=FULL, help="of each task and wording")
     parser.add_argument("--workers", type=int, default=cpu_count())
-    parser.add_argument("--out", type=Path, default=Path("runs/multitask/bench"))
+    parser.add_argument("--out", type=Path, help="default: runs/multitask/bench/NAME")
     args = parser.parse_args()
+    args.out = args.out or Path("runs/multitask/bench") / args.name
     try:
-        player = player_of(args.policy, "one_for_all")
+        player = player_of(args.policy, args.name)
         config = BenchConfig((player, EXPERT), tuple(args.tasks), CELLS, args.episodes)
         results = run(config, args.out / "episodes", args.workers)
-        wrong = misled(player, args.tasks, args.episodes, args.out / "episodes" / "other_words", args.workers)
+        wrong = misled(player, args.tasks, args.episodes, args.out / "other_words" / args.name, args.workers)
         figures = figures_of(results, wrong, alone_results(args.alone, args.tasks, args.episodes, args))
     except ValueError as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(f"\nStopped; what was played is in {args.out}. The same line goes on.") from None
-    print(table(HEADER, rows_of(figures)))
-    if tuple(args.tasks) == STANDING and args.episodes >= FULL:
+    header = header_of(figures)
+    print(table(header, rows_of(figures)))
+    full = tuple(args.tasks) == STANDING and args.episodes >= FULL
+    path = (ROOT / "docs" if full else args.out) / f"{args.name}.png"
+    picture(figures, path)
+    if full:
         date = datetime.date.today().isoformat()
-        print(f"Wrote {write_report(args.name, figures, HEADER, rows_of(figures), date)} and RESULTS.md")
+        print(f"Wrote {write_report(args.name, figures, header, rows_of(figures), date)}, RESULTS.md and {path}")
     else:
         print(f"Not written down: that takes all of {', '.join(STANDING)}, and {FULL} episodes.")
 

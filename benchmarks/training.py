@@ -1,12 +1,13 @@
 """Training: samples/s of NeonTrainer by preset, beside the same updates without any data work, in one process and two.
 
-    python benchmarks/training.py                       # about five minutes on two idle cores
+    python benchmarks/training.py                       # about six minutes on two idle cores
     python benchmarks/training.py --presets compact_reach --steps 2 --episodes 2
 
-Episodes are made up (noise, at the sizes of recorded ones), so that nothing has to be recorded first. "encoding" looks
-at every clip anew, as the first epoch does; "cached" has every clip's features in the cache, as later epochs do;
-"updates alone" repeats one batch that is in memory. Two processes have one thread each, one process all cores.
-RESULTS.md is written for all presets together, and by nothing smaller.
+Episodes are made up, at the sizes of recorded ones, in mp4 files and more than memory is given for, so that nothing has
+to be recorded first. "reading" is reading alone, out of the videos as a run's first visits are, and "kept" from the
+samples that it then keeps on disk; "encoding" looks at every clip anew, as the first epoch does; "cached" has every
+clip's features in the cache, as later epochs do; "updates alone" repeats one batch that is in memory. Two processes
+have one thread each, one process all cores. RESULTS.md is written for all presets together, and by nothing smaller.
 """
 
 import argparse
@@ -26,7 +27,8 @@ import numpy as np
 import torch
 from report import write_report
 
-from neon_sim.data.data_soup import DataSoupConfig
+from neon_sim.data.data_soup import DataSoup, DataSoupConfig
+from neon_sim.data.lerobot import LeRobotWriter
 from neon_sim.data.source import DataSourceConfig
 from neon_sim.episode import NeonEpisode
 from neon_sim.g1.action_space import G1ActionSpace
@@ -38,25 +40,33 @@ from neon_sim.training.train_config import TrainConfig
 COMPACT: Final = ("compact_reach", "compact_tasks", "compact_flow", "compact_wholebody")
 WARM_UP: Final = 2  # steps that are not counted
 STEPS_OF_EPISODE: Final = 128  # 8 samples
+MEMORY_MB: Final = 16.0  # one episode and a half: nearly every visit reads one
 
 
 def write_data(folder: Path, control_mode: str, episodes: int) -> Path:
     """Made-up episodes with what `agents/collect.py --sensors proprio camera lidar audio` records."""
-    folder.mkdir(parents=True, exist_ok=True)
     width = G1ActionSpace(control_mode).dim
-    for number in range(episodes):
-        rng = np.random.default_rng(number)
-        seen: dict[str, np.ndarray] = {
-            "camera": rng.integers(0, 256, (STEPS_OF_EPISODE, 128, 128, 3), dtype=np.uint8),
-            **{
-                name: rng.normal(0.0, 0.1, (STEPS_OF_EPISODE, size)).astype(np.float32)
-                for name, size in (("proprio", 125), ("eef", 14), ("lidar", 3072), ("audio", 5120))
-            },
-        }
-        actions = rng.uniform(-1.0, 1.0, (STEPS_OF_EPISODE, width)).astype(np.float32)
-        episode = NeonEpisode(seen, actions, instruction=f"made up {number}", control_mode=control_mode)
-        episode.save(folder / f"episode_{number:04d}.npz", compress=False)
+    with LeRobotWriter(folder) as writer:
+        for number in range(episodes):
+            rng = np.random.default_rng(number)
+            seen: dict[str, np.ndarray] = {
+                "camera": moving_picture(number),
+                **{
+                    name: rng.normal(0.0, 0.1, (STEPS_OF_EPISODE, size)).astype(np.float32)
+                    for name, size in (("proprio", 125), ("eef", 14), ("lidar", 3072), ("audio", 5120))
+                },
+            }
+            actions = rng.uniform(-1.0, 1.0, (STEPS_OF_EPISODE, width)).astype(np.float32)
+            writer.add(NeonEpisode(seen, actions, instruction=f"made up {number}", control_mode=control_mode))
     return folder
+
+
+def moving_picture(number: int) -> np.ndarray:
+    """(T, 128, 128, 3) uint8: waves that wander, as different in every episode as its number."""
+    x, y = np.meshgrid(np.linspace(0.0, 6.0, 128), np.linspace(0.0, 6.0, 128))
+    time_s = np.arange(STEPS_OF_EPISODE)[:, None, None] / 50.0
+    waves = [np.sin(x * (1 + colour) + number + time_s) * np.cos(y + colour * time_s) for colour in range(3)]
+    return np.round(127.5 * (1.0 + np.stack(waves, axis=-1))).astype(np.uint8)
 
 
 def config_of(preset: str, folder: Path, episodes: int, name: str, cached: bool) -> TrainConfig:
@@ -67,7 +77,7 @@ def config_of(preset: str, folder: Path, episodes: int, name: str, cached: bool)
         write_data(data, str(config.model.control_mode), episodes)
     return replace(
         config,
-        data=DataSoupConfig([DataSourceConfig("made up", "neon_sim", str(data))], validation_share=0.0),
+        data=DataSoupConfig([DataSourceConfig("made up", "neon_sim", str(data))], 0.0, memory_mb=MEMORY_MB),
         output_dir=str(folder / preset / name),
         feature_cache=str(folder / "features") if cached else None,
         max_steps=100_000,
@@ -90,15 +100,27 @@ def rate_of(trainer: NeonTrainer, steps: int, alone: bool = False) -> float:
     return samples / (time.perf_counter() - start_s)
 
 
+def reading_rate(soup: DataSoup, samples: int) -> float:
+    """Samples/s of a soup by itself."""
+    start_s = time.perf_counter()
+    for number in range(samples):
+        soup[number]
+    return samples / (time.perf_counter() - start_s)
+
+
 def figures_of(preset: str, folder: Path, episodes: int, steps: int) -> dict[str, float]:
-    """Samples/s of one process, in turn: encoding, cached, and the updates alone."""
+    """Samples/s of one process, in turn: reading, reading what is kept, encoding, cached, and the updates alone."""
     encoding = NeonTrainer(config_of(preset, folder, episodes, "encoding", cached=False), progress=False)
     cached = NeonTrainer(config_of(preset, folder, episodes, "cached", cached=True), progress=False)
     for batch in (cached.soup.each()[first : first + 64] for first in range(0, len(cached.soup), 64)):
         windows = cached.soup.readable(batch)
         frames = [window.frames for window in windows if window.frames is not None]
         cached.encode(torch.from_numpy(np.stack(frames)), [window.instruction for window in windows])
+    assert cached.config.data is not None
+    videos = DataSoup(cached.config.data, cached.model.action_space, cached.windows)
     return {
+        "reading_samples_per_s": reading_rate(videos, 8 * steps),
+        "kept_samples_per_s": reading_rate(cached.soup, 8 * steps),  # the cache was filled above
         "encoding_samples_per_s": rate_of(encoding, steps),
         "cached_samples_per_s": rate_of(cached, steps),
         "updates_alone_samples_per_s": rate_of(cached, steps, alone=True),
@@ -152,7 +174,8 @@ def main() -> None:
         share(args.presets[0], args.share, args.episodes, args.steps)
         return
     figures: dict[str, dict[str, float]] = {}
-    header = ["preset", "samples/s, encoding", "cached", "of updates alone", "two processes", "of one"]
+    header = ["preset", "samples/s, reading", "kept", "encoding", "cached"]
+    header += ["of updates alone", "two processes", "of one"]
     rows = []
     with tempfile.TemporaryDirectory() as place:
         for preset in args.presets:
@@ -170,6 +193,8 @@ def cells(found: dict[str, float]) -> list[str]:
     """One row of the table, as text."""
     cached = found["cached_samples_per_s"]
     return [
+        f"{found['reading_samples_per_s']:.0f}",
+        f"{found['kept_samples_per_s']:.0f}",
         f"{found['encoding_samples_per_s']:.0f}",
         f"{cached:.0f}",
         f"{cached / found['updates_alone_samples_per_s']:.2f}",

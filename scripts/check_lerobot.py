@@ -4,7 +4,8 @@
 
 The package needs Python 3.12 and cannot share an environment with older Pythons' neon_sim: make one with
 `python3.12 -m venv .venv-lerobot && .venv-lerobot/bin/pip install lerobot -e '.[data]'`. Without it the check is
-skipped, and says so; it fails only where the two disagree. --frames limits how many frames are compared.
+skipped, and says so; it fails only where the two disagree. --frames limits how many frames are compared. What was found
+last, and with which version, stands in RESULTS.md.
 """
 
 import argparse

@@ -27,7 +27,7 @@ from neon_sim.model.hub import dataset_folder
 from neon_sim.model.video_backbone import BackboneConfig
 from neon_sim.names import nearest
 from neon_sim.training.config import PRESETS, TrainConfig
-from neon_sim.training.flags import add_data_flags, add_teacher_flags, put_in, skipped_line
+from neon_sim.training.flags import add_data_flags, add_teacher_flags, put_in, told_lines
 from neon_sim.training.train import NeonTrainer
 
 MODES = ("arms_only", "upper_body", "whole_body")
@@ -106,8 +106,7 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         raise SystemExit("Stopped; the same line goes on.") from None
     if trainer.team.leads:
-        print(skipped_line(stats["skipped"]), end="\n" if stats["skipped"] else "")
-        print(f"Best loss: {stats['best_loss']:.4f} after {stats['steps']} steps. Wrote {config.folder / 'best'}")
+        print(told_lines(stats, config.folder / "best"))
 
 
 if __name__ == "__main__":

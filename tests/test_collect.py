@@ -2,6 +2,7 @@
 
 import filecmp
 import importlib.util
+import json
 import os
 import runpy
 import signal
@@ -63,10 +64,12 @@ def test_a_run_writes_what_it_says(
     assert reader.info.version == "v3.0" and len(reader) == 5
     assert set(reader.episode(0).observations) == {"command", "instruction", "proprio", "eef"}
     before = {path: (out / "dataset" / path).read_bytes() for path in files(out / "dataset")}
+    took = json.loads((out / "collected.json").read_text())["seconds"]
 
     run(monkeypatch, *SHORT, "--episodes", "5", "--workers", "1", "--out", str(out))  # nothing is left to do
     assert "0 new episodes" in capsys.readouterr().out
     assert {path: (out / "dataset" / path).read_bytes() for path in files(out / "dataset")} == before
+    assert json.loads((out / "collected.json").read_text())["seconds"] > took > 0.0  # of both
 
     with pytest.raises(SystemExit, match="holds 5 episodes, --episodes asks for 2. Choose another --out"):
         run(monkeypatch, *SHORT, "--episodes", "2", "--workers", "1", "--out", str(out))

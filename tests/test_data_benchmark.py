@@ -26,4 +26,7 @@ def test_the_figures_hang_together(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["of_bare_stepping"] == pytest.approx(ratio)
     assert found["of_bare_decoding"] == pytest.approx(found["samples_per_s"] / found["bare_decoding_samples_per_s"])
     assert found["writing_share"] < 1.0
-    assert len(module.cells(found)) == 6
+    found["episodes_per_minute"] = 100.0
+    judged = [module.cells(name, found) for name in ("stand, proprio", "reach, proprio + camera", "reach, all senses")]
+    assert [row[:2] for row in judged] == [["100", "150: missed"], ["100", "20: met"], ["100", "-"]]
+    assert {len(row) for row in judged} == {7}

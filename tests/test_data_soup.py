@@ -10,6 +10,7 @@ from source_files import source_config
 from tiny_data import SIDE, soup_of, tiny_episode, write_episodes
 
 from neon_sim.data.data_soup import DataSoup, DataSoupConfig
+from neon_sim.data.lerobot import LeRobotWriter
 from neon_sim.data.source import BadEpisodeError, DataSourceConfig
 from neon_sim.data.windows import WindowConfig, action_columns, check_episode, cut_window, fit_picture
 from neon_sim.episode import NeonEpisode
@@ -178,6 +179,31 @@ def test_a_whole_body_policy_is_told_every_joint(tmp_path):
     assert window.chunk.shape == (16, 29) and not window.chunk[:, 17:].any()  # legs: nobody says, so at home
     arms = DataSoup(DataSoupConfig([config]), G1ActionSpace("arms_only"))[0]
     np.testing.assert_array_equal(window.chunk[:, :14], arms.chunk[:, :14])
+
+
+@pytest.mark.parametrize("kind", ["npz", "lerobot"])
+def test_failures_can_be_left_out_and_are_counted(tmp_path, kind):
+    episodes = [replace(tiny_episode(seed), success=seed not in (1, 4)) for seed in range(6)]
+    if kind == "npz":
+        for seed, episode in enumerate(episodes):
+            episode.save(tmp_path / f"episode_{seed}.npz")
+    else:
+        with LeRobotWriter(tmp_path) as writer:
+            for episode in episodes:
+                writer.add(episode)
+    config = DataSoupConfig([DataSourceConfig("a", "neon_sim", str(tmp_path), successes_only=True)])
+    soup, held = DataSoup(config), DataSoup(config, validation=True)
+    assert sorted([*soup.episodes["a"], *held.episodes["a"]]) == [0, 2, 3, 5] and len(held.episodes["a"]) == 1
+    assert soup.counts()["a"] == {"episodes": 3, "samples": 9, "share": 1.0, "failures_left_out": 2}
+    assert {soup[k].instruction for k in range(60)} == {f"hold {seed}" for seed in soup.episodes["a"]}
+    capped = replace(config, sources=[replace(config.sources[0], max_episodes=2)])
+    assert DataSoup(capped).episodes["a"].tolist() == [0]
+
+
+def test_where_nobody_succeeded_there_is_nothing_to_learn(tmp_path):
+    source = DataSourceConfig("a", "neon_sim", str(write_episodes(tmp_path / "a", 2)), successes_only=True)
+    with pytest.raises(ValueError, match="No episode of 'a' says that it succeeded: train without successes_only"):
+        DataSoup(DataSoupConfig([source]))
 
 
 def test_memory_is_bounded(tmp_path):

@@ -90,6 +90,14 @@ def test_reach_is_what_it_plays_unless_asked_for_something_else(
     assert "| policy | 100.0 % [20.7, 100.0] (1/1) |" in (tmp_path / "evaluation.md").read_text()
     with Image.open(tmp_path / "reach.png") as picture:
         assert min(picture.size) > 200
+    (path,) = (tmp_path / "reach").rglob("*.json")
+    played = path.read_bytes()
+    path.write_bytes(played.replace(b'"success": true', b'"success": false'))  # what is there is taken as it is
+    again = run(monkeypatch, tmp_path, "--policy", "expert", "--episodes", "1", "--no-references")
+    assert again["policy"]["successes"] == 0
+    path.unlink()
+    assert run(monkeypatch, tmp_path, "--policy", "expert", "--episodes", "1", "--no-references") == found
+    assert path.read_bytes() == played
 
 
 @pytest.mark.parametrize(
@@ -101,6 +109,7 @@ def test_reach_is_what_it_plays_unless_asked_for_something_else(
         (("--tasks", "recah"), "Unknown task 'recah'. Did you mean 'reach'"),
         (("--tasks", "reach", "--cells", "nominel"), "Unknown cell 'nominel'. Did you mean 'nominal'"),
         (("--dataset", "nowhere"), "nowhere"),
+        (("--policy", "exprt"), "nor is it a folder"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said_before_anything_is_written(

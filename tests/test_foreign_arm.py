@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from neon_sim.data.lerobot import LeRobotReader
 from neon_sim.data.relative_actions import euler2rotm, relative_actions_to_states
@@ -147,34 +148,43 @@ def test_what_cannot_be_used_is_counted_and_nothing_is_made_twice(tmp_path: Path
 
 
 def test_with_nothing_to_learn_from_there_is_no_training() -> None:
-    cells = foreign_arm.Preset(own=(0, 5), seeds=(0, 1)).cells()
-    assert cells == [(own, foreign, seed) for seed in (0, 1) for own, foreign in ((0, True), (5, False), (5, True))]
-    foreign_only = foreign_arm_data.soup(Path("out"), 0, True, 1.0)
+    cells = foreign_arm.Preset(own=(0, 5), shares=(1.0, 3.0), seeds=(0, 1)).cells()
+    assert cells == [(own, share, seed) for seed in (0, 1) for own, share in ((0, 1), (5, 0), (5, 1), (5, 3))]
+    foreign_only = foreign_arm_data.soup(Path("out"), 0, 1.0)
     assert [(s.name, s.weight) for s in foreign_only.sources] == [("foreign_left", 0.5), ("foreign_right", 0.5)]
-    both = foreign_arm_data.soup(Path("out"), 5, True, 2.0)
+    both = foreign_arm_data.soup(Path("out"), 5, 2.0)
     assert [(s.name, s.weight, s.max_episodes) for s in both.sources] == [
         ("own", 1.0, 5), ("foreign_left", 1.0, None), ("foreign_right", 1.0, None)
     ]  # fmt: skip
 
 
-def test_figures_by_hand() -> None:
-    preset = foreign_arm.Preset(own=(0, 5), seeds=(0, 1), episodes=2)
+def test_figures_by_hand(tmp_path: Path) -> None:
+    preset = foreign_arm.Preset(own=(0, 5), shares=(1.0, 3.0), seeds=(0, 1), episodes=2)
 
-    def cell(own: int, foreign: bool, seed: int, *wins: bool) -> tuple[Any, list[dict[str, Any]]]:
+    def cell(own: int, share: float, seed: int, *wins: bool) -> tuple[Any, list[dict[str, Any]]]:
         rows = [{"seed": i, "success": win, "distance_m": 0.02 if win else 0.1} for i, win in enumerate(wins)]
-        return foreign_arm.Cell(own, foreign, seed, preset, "out"), rows
+        return foreign_arm.Cell(own, share, seed, preset, "out"), rows
 
-    results = [cell(0, True, 0, False, False), cell(5, False, 0, True, False), cell(5, True, 0, True, True)]
-    results += [cell(0, True, 1, True, False), cell(5, False, 1, False, False), cell(5, True, 1, True, False)]
+    results = [cell(0, 1.0, 0, False, False), cell(5, 0.0, 0, True, False), cell(5, 1.0, 0, True, True)]
+    results += [cell(0, 1.0, 1, True, False), cell(5, 0.0, 1, False, False), cell(5, 1.0, 1, True, False)]
+    results += [cell(5, 3.0, 0, True, False), cell(5, 3.0, 1, True, True)]
     figures = foreign_arm.figures_of(results, {"left": 0, "right": 3}, preset)
-    assert "0_without" not in figures["cells"] and figures["unusable_foreign"]["right"] == 3
+    assert "0_0" not in figures["cells"] and figures["unusable_foreign"]["right"] == 3
     found = {name: (one["successes"], one["episodes"]) for name, one in figures["cells"].items()}
-    assert found == {"0_with": (1, 4), "5_without": (1, 4), "5_with": (3, 4)}
-    assert figures["cells"]["5_with"]["by_seed"]["1"]["successes"] == 1
-    assert figures["cells"]["5_with"]["median_distance_cm"] == pytest.approx(2.0)
+    assert found == {"0_1": (1, 4), "5_0": (1, 4), "5_1": (3, 4), "5_3": (3, 4)}
+    assert figures["cells"]["5_1"]["by_seed"]["1"]["successes"] == 1
+    assert figures["cells"]["5_1"]["median_distance_cm"] == pytest.approx(2.0)
+    assert figures["cells"]["5_1"]["gain"] == {"points": 50.0, "half": 0.0}  # both seeds gained one of two
+    # 0 and 100 points: mean 50, and 12.706 (t of one degree) standard errors of 50.
+    assert figures["cells"]["5_3"]["gain"] == {"points": 50.0, "half": pytest.approx(635.3, abs=0.05)}
     rows = foreign_arm.rows_of(figures)
-    assert rows[0][1] == "-" and rows[0][3] == "-" and rows[1][3] == "+50.0" and "75.0 %" in rows[1][2]
+    assert rows[0][:3] == ["0", "-", "-"] and rows[0][4] == "-" and "25.0 %" in rows[0][3]
+    assert rows[1][4] == "+50.0 [+50.0, +50.0]" and rows[2][1] == "3" and "75.0 %" in rows[2][3]
+    assert foreign_arm.in_points({"points": 12.0, "half": None}) == "+12.0"
     json.dumps(figures, allow_nan=False)
+    foreign_arm.picture(figures, tmp_path / "foreign_arm.png")
+    with Image.open(tmp_path / "foreign_arm.png") as drawn:
+        assert min(drawn.size) > 200
 
 
 def run_script(monkeypatch: pytest.MonkeyPatch, *flags: str) -> None:
@@ -190,14 +200,14 @@ def test_an_unknown_preset_names_the_nearest(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_it_trains_on_the_foreign_arm_alone_plays_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    preset = foreign_arm.Preset(own=(0,), foreign=2, steps=2, batch_size=4, seeds=(0,), episodes=1)
+    preset = foreign_arm.Preset(own=(0,), foreign=2, shares=(1.0,), steps=2, batch_size=4, seeds=(0,), episodes=1)
     data = tmp_path / "cells"
     for hand in (0, 1):
         source = world.write_foreign_folder(tmp_path / "set", 2)
         foreign_arm_data.keep(
             foreign_arm_data.foreign_reaches(source, hand), 2, tmp_path / f"foreign_{foreign_arm_data.HANDS[hand]}"
         )
-    cell = foreign_arm.Cell(0, True, 0, preset, str(tmp_path))
+    cell = foreign_arm.Cell(0, 1.0, 0, preset, str(tmp_path))
     _, rows = foreign_arm.run_cell(cell)
     assert len(rows) == 1 and 0.0 < rows[0]["distance_m"] < 1.0 and rows[0]["seed"] == 10_000_000
     stamps = {path: path.stat().st_mtime_ns for path in data.rglob("*") if path.is_file()}
@@ -213,8 +223,8 @@ def test_the_tiny_preset_ends_with_a_table_and_writes_no_figures(
     results = (BENCHMARKS.parent / "RESULTS.md").read_bytes()
     run_script(monkeypatch, "--preset", "tiny", "--workers", "1", "--out", str(tmp_path / "out"))
     said = capsys.readouterr().out
-    assert "| own episodes | without the foreign arm |" in said and "Not written down" in said
+    assert "| own episodes | multiplier | without the foreign arm |" in said and "Not written down" in said
     figures = json.loads((tmp_path / "out" / "figures.json").read_text())
-    assert figures["cells"].keys() == {"0_with", "2_without", "2_with"}
+    assert figures["cells"].keys() == {"0_1", "2_0", "2_1"} and (tmp_path / "out" / "foreign_arm.png").exists()
     assert figures["references"]["zero"]["successes"] == 0
     assert (BENCHMARKS.parent / "RESULTS.md").read_bytes() == results

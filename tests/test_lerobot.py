@@ -116,6 +116,7 @@ def test_v21_files_are_as_published(tmp_path: Path) -> None:
     assert info["features"]["timestamp"] == {"dtype": "float32", "shape": [1], "names": None}
     assert info["features"]["observation.state"]["shape"] == [87]
     assert info["features"]["observation.audio"]["dtype"] == "int16"
+    assert info["features"]["observation.depth"]["info"] == {"is_depth_map": True, "depth_unit": "mm"}
 
     tasks = [json.loads(line) for line in (folder / "meta/tasks.jsonl").read_text().splitlines()]
     assert tasks == [{"task_index": 0, "task": WORDS}, {"task_index": 1, "task": "b"}]

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_data import tiny_episode
+from PIL import Image
+from tiny_data import tiny_episode, write_episodes
 from tiny_neon import tiny_config, tiny_model
 
 from neon_sim.cells import TASKS
@@ -90,6 +91,27 @@ def test_words_of_another_task_are_never_its_own() -> None:
     assert "hands" in other_words("stand") and all(other_words(task) == "stand upright" for task in STANDING[:-1])
 
 
+def test_a_task_alone_is_trained_as_long_as_among_all(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preset_config = runpy.run_path(str(ROOT / "agents" / "pretrain.py"), run_name="pretrain")["preset_config"]
+
+    def steps(*tasks: str) -> int | None:
+        flags = {"preset": "multitask_state", "tasks": tasks or None, "data": str(tmp_path), "out": None}
+        flags |= {"epochs": None, "soup": None, "skip_bad": False, "successes_only": False, "num_workers": None}
+        found: int | None = preset_config(SimpleNamespace(**flags, teacher=None, teacher_weight=None)).max_steps
+        return found
+
+    write_episodes(tmp_path / "reach" / "dataset", 2)
+    assert steps("reach") is None and "epochs of its own data" in capsys.readouterr().out
+    for number, task in enumerate(STANDING[1:]):
+        write_episodes(tmp_path / task / "dataset", 2, steps=160 + 16 * number)
+    # One of two episodes is held back: 3 samples of reach, 10 to 16 of the others, 94 in all; 30 epochs in batches of
+    # 128 are 23 steps, and an eighth of them 3.
+    assert (steps("reach"), steps("stand"), steps("reach", "stand")) == (3, 3, 6)
+    assert steps() is None and steps(*STANDING) is None and not capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_it_learns_from_state_and_words_what_the_expert_does(tmp_path: Path) -> None:
     for task in ("wave", "reach"):
@@ -109,7 +131,7 @@ def test_it_learns_from_state_and_words_what_the_expert_does(tmp_path: Path) -> 
     assert NeonVLA.from_pretrained(tmp_path / "run" / "best").senses == ("proprio", "eef", "state")
 
 
-def test_the_table_counts_what_was_played(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_counts_what_was_played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     script = benchmark(monkeypatch)
     policy, own = Player("one_for_all", "x", ("words", "state")), Player("reach_alone", "y", ("words", "state"))
 
@@ -129,6 +151,20 @@ def test_the_table_counts_what_was_played(monkeypatch: pytest.MonkeyPatch) -> No
     assert figures["reach"]["alone_unseen"] == {"successes": 0, "episodes": 4} and "alone_seen" not in figures["all"]
     rows = script.rows_of(figures)
     assert [len(row) for row in rows] == 3 * [len(script.HEADER)] and rows[1][4] == "-" and "75.0 %" in rows[0][1]
+    assert script.header_of(figures) == ("incomplete, no own policy: stand", *script.HEADER[1:])
+    script.picture(figures, tmp_path / "bars.png")
+    with Image.open(tmp_path / "bars.png") as picture:
+        assert min(picture.size) > 200
+    figures["stand"]["alone_seen"] = {"successes": 4, "episodes": 4}
+    assert script.header_of(figures) == script.HEADER
+
+
+def test_another_policy_or_other_words_are_played_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = benchmark(monkeypatch).Misled(Player("all", "x", ("words", "state"), mark="a"), "reach", 0, 2, "file")
+    others = [replace(job, player=replace(job.player, mark="b")), replace(job, task="stand"), replace(job, first=2)]
+    others.append(replace(job, player=replace(job.player, reads=("words", "proprio"))))
+    assert len({one.mark for one in (job, *others)}) == 5
+    assert replace(job, player=replace(job.player, label="other"), path="elsewhere", count=1).mark == job.mark
 
 
 def test_a_small_benchmark_goes_on_where_it_stopped_and_writes_no_figures(
@@ -142,7 +178,7 @@ def test_a_small_benchmark_goes_on_where_it_stopped_and_writes_no_figures(
     results = (ROOT / "RESULTS.md").read_bytes()
     run(monkeypatch, "benchmarks/multitask.py", *flags)
     first = capsys.readouterr().out
-    assert "| reach | " in first and "Not written down" in first
+    assert "| reach | " in first and "Not written down" in first and (tmp_path / "out/multitask_state.png").exists()
     assert (ROOT / "RESULTS.md").read_bytes() == results
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.json")}
     assert any(json.loads(path.read_text()).get("successes") in ([True], [False]) for path in files)
@@ -154,7 +190,8 @@ def test_a_small_benchmark_goes_on_where_it_stopped_and_writes_no_figures(
 def test_a_task_without_a_policy_of_its_own_is_said(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = benchmark(monkeypatch).alone_results(f"{tmp_path}/{{task}}", ("wave",), 1, SimpleNamespace(out=tmp_path))
+    args = SimpleNamespace(out=tmp_path, name="multitask")
+    found = benchmark(monkeypatch).alone_results(f"{tmp_path}/{{task}}", ("wave",), 1, args)
     assert found == {} and f"wave: no policy of its own in {tmp_path / 'wave'}" in capsys.readouterr().out
 
 

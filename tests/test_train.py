@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_data import soup_of, tiny_episode, write_episodes
 from tiny_neon import tiny_config
 
@@ -67,6 +68,8 @@ def test_it_learns_what_the_picture_says(tmp_path):
     assert best.config == config.model
     lines = [json.loads(line) for line in (Path(config.output_dir) / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(3, 61, 3)) and {"mse", "arms", "locomotion"} <= set(lines[0])
+    with Image.open(Path(config.output_dir) / "loss.png") as picture:
+        assert min(picture.size) > 200
 
 
 def test_a_run_in_two_parts_ends_with_the_weights_of_one(tmp_path):
@@ -102,7 +105,8 @@ losses, update = [], trainer.update
 trainer.update = lambda batch: losses.append(update(batch)) or print("step", trainer.step, flush=True) or losses[-1]
 trainer.train()
 if trainer.team.leads:
-    torch.save((weights_of(trainer), losses), {result!r})
+    weights = torch.cat([weights_of(trainer), *(value.reshape(-1) for value in trainer.average.values)])
+    torch.save((weights, losses), {result!r})
 """
 
 
@@ -115,22 +119,33 @@ def start(code: str, **env: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
 
 
-def test_a_run_that_is_killed_and_begun_again_is_the_unbroken_one(tmp_path):
+@pytest.mark.parametrize(
+    ("seed", "changes"),
+    [
+        (0, {"save_every_s": 0.0}),
+        pytest.param(1, {"save_every_s": 0.5}, marks=pytest.mark.slow),  # dozens of steps after the last save
+        pytest.param(2, {"save_every_s": 0.2, "num_workers": 1, "ema_decay": 0.9}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_is_killed_again_and_again_is_the_unbroken_one(tmp_path, seed, changes):
     tiny_training(tmp_path)  # writes data and backbone
-    changes = {"max_steps": 30, "save_every_s": 0.0}
+    changes = {"max_steps": 40, **changes}
     unbroken = start(script(tmp_path, "unbroken", tmp_path / "a.pt", **changes))
-    assert unbroken.wait(timeout=120) == 0
+    assert unbroken.wait(timeout=200) == 0
     code = script(tmp_path, "killed", tmp_path / "b.pt", **changes)
-    victim = start(code)
-    assert victim.stdout is not None
-    while "step 5" not in victim.stdout.readline():
-        pass
-    time.sleep(0.02)  # somewhere in a step or in a save
-    victim.send_signal(signal.SIGKILL)
-    victim.wait()
+    rng = np.random.default_rng(seed)
+    for _ in range(3):
+        victim = start(code)
+        assert victim.stdout is not None
+        for _ in range(int(rng.integers(1, 9))):  # "from ..." is the first line
+            assert victim.stdout.readline()
+        time.sleep(rng.uniform(0.0, 0.05))  # somewhere in a step, in a save, in a file of samples
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
     again = start(code)
-    out, _ = again.communicate(timeout=120)
-    assert again.returncode == 0 and 0 < int(out.split()[1]) < 30
+    out, _ = again.communicate(timeout=200)
+    assert again.returncode == 0 and int(out.split()[1]) < 40
+    assert changes["save_every_s"] or int(out.split()[1]) > 0
     (a, _), (b, _) = torch.load(tmp_path / "a.pt"), torch.load(tmp_path / "b.pt")
     assert torch.equal(a, b)
 
@@ -199,6 +214,41 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path):
     np.testing.assert_allclose(team_losses, losses, rtol=1e-5)
 
 
+def test_the_time_of_a_training_is_that_of_all_its_parts(tmp_path):
+    config = tiny_training(tmp_path, evaluate_every=1)
+    first = NeonTrainer(config, progress=False)
+    first.seconds += 100.0  # an earlier part
+    first.save()
+    between = time.perf_counter()
+    stats = NeonTrainer(config, progress=False).train()
+    assert 100.0 < first.seconds < stats["seconds"] < first.seconds + time.perf_counter() - between
+    seconds = [json.loads(line)["seconds"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert len(seconds) == 6 and seconds == sorted(seconds) and seconds[0] > 100.0
+    again = NeonTrainer(config, progress=False).train()  # it is at its end
+    assert again["steps"] == 6 and again["seconds"] < stats["seconds"] + 60.0
+
+
+def test_every_source_counts_alike_where_the_best_is_chosen(tmp_path):
+    write_episodes(tmp_path / "long", 4, steps=160)
+    config = tiny_training(tmp_path, max_steps=1, gradient_accumulation=1, evaluate_samples=6)
+    config.data = soup_of(tmp_path / "data", tmp_path / "long")
+    trainer = NeonTrainer(config, progress=False)
+    places = trainer.held_back.each(6)
+    assert [name for name, *_ in places] == 3 * ["data"] + 3 * ["long"]
+    errors = trainer.evaluate()
+    assert errors["mse/data"] != errors["mse/long"]
+    assert errors["mse"] == pytest.approx((errors["mse/data"] + errors["mse/long"]) / 2)
+    mine = [place for place in places if place[0] == "long"]
+    (group,) = group_windows(trainer.held_back.readable(mine))
+    with torch.no_grad():
+        chunk, _ = trainer.model(trainer.encode(group.frames, group.instructions), group.senses)
+    error = ((chunk - group.chunk).square().mean(-1) * group.mask).sum() / group.mask.sum()
+    assert errors["mse/long"] == pytest.approx(float(error), rel=1e-5)
+    trainer.train()
+    (line,) = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert {"mse", "mse/data", "mse/long"} <= set(line)
+
+
 def test_other_settings_do_not_go_on_with_a_run(tmp_path):
     config = tiny_training(tmp_path, max_steps=1)
     NeonTrainer(config, progress=False)
@@ -255,7 +305,7 @@ def test_a_bad_episode_is_named_or_left_out_of_training_and_judging(tmp_path):
         stats = NeonTrainer(config, progress=False).train()
     assert stats["steps"] == 3 and stats["skipped"]["data"] >= 2 and np.isfinite(stats["best_loss"])
     log = [json.loads(line) for line in (tmp_path / "skipping" / "log.jsonl").read_text().splitlines()]
-    assert set(log[-1]) == {"step", "train_loss"}  # nothing that was held back could be read
+    assert set(log[-1]) == {"step", "train_loss", "seconds"}  # nothing that was held back could be read
 
 
 def test_a_hub_that_cannot_be_reached_is_said_and_stops_no_training(tmp_path, monkeypatch):
@@ -384,4 +434,6 @@ def test_a_wrong_setting_is_named(tmp_path):
         TrainConfig(batch_size=0).check()
     with pytest.raises(ValueError, match="Did you mean 'adamw'"):
         TrainConfig(optim="adam").check()
+    with pytest.raises(ValueError, match="sample_cache_gb must not be negative, got 0 and -1.0"):
+        TrainConfig(sample_cache_gb=-1.0).check()
     assert tiny_episode(0).actions.shape == (40, 17)

@@ -28,7 +28,8 @@ def test_the_figures_hang_together(module: ModuleType, tmp_path: Path) -> None:
     found["two_processes_samples_per_s"] = module.pair_rate("compact_reach", tmp_path, episodes=2, steps=1)
     assert all(math.isfinite(value) and value > 0.0 for value in found.values())
     assert found["encoding_samples_per_s"] < found["updates_alone_samples_per_s"]
-    assert len(module.cells(found)) == 5
+    assert found["reading_samples_per_s"] < found["kept_samples_per_s"]
+    assert len(module.cells(found)) == 7
 
 
 def test_what_is_wrong_is_answered_before_anything_is_measured(

@@ -13,7 +13,7 @@ from neon_sim.data.data_soup import DataSoup
 from neon_sim.data.soup_file import read_options, read_soup
 from neon_sim.g1.action_space import G1ActionSpace
 from neon_sim.training.config import MULTITASK, PRESETS
-from neon_sim.training.flags import add_data_flags, add_teacher_flags, put_in, skipped_line, soup_from
+from neon_sim.training.flags import add_data_flags, add_teacher_flags, put_in, skipped_line, soup_from, told_lines
 
 
 def parsed(*flags: str) -> argparse.Namespace:
@@ -43,6 +43,18 @@ def test_a_soup_file_mixes_several_sources(tmp_path: Path) -> None:
     assert (config.teacher, config.teacher_weight) == ("big/best", 0.8)
     soup = DataSoup(config.data)
     assert soup.shares.tolist() == [0.75, 0.25] and soup[0].chunk.shape == (16, 17)
+
+
+def test_failures_are_left_out_of_every_source_and_readers_are_counted(tmp_path: Path) -> None:
+    config = PRESETS["compact_tasks"]()
+    put_in(config, parsed("--successes-only", "--num-workers", "2"))
+    assert config.data is not None and all(source.successes_only for source in config.data.sources)
+    assert config.num_workers == 2
+    stats = {"best_loss": 0.25, "steps": 9, "seconds": 90.0, "skipped": {"b": 2}}
+    stats["sources"] = {"a": {"failures_left_out": 3}, "b": {"failures_left_out": 0}, "c": {}}
+    lines = told_lines(stats, Path("best")).splitlines()
+    assert lines[0] == "Left out, because they did not succeed: 3 of 'a'." and "2 of 'b'" in lines[1]
+    assert lines[2] == "Best loss: 0.2500 after 9 steps in 1.5 minutes. Wrote best"
 
 
 def test_one_source_may_have_options(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from neon_sim.data.action_mapper import ActionMapper
+from neon_sim.data.sample_cache import SampleCache
 from neon_sim.data.source import BadEpisodeError, DataSourceConfig, EpisodeSource
 from neon_sim.data.sources import open_source
 from neon_sim.data.windows import Window, WindowConfig, action_columns, check_episode, cut_window
@@ -59,6 +60,7 @@ class DataSoup:
         validation: True for the episodes that are held back, False for the others.
 
     `bad` says why each episode that was left out was: (source, episode) -> message. `quiet` keeps it from warning.
+    `samples` keeps what was cut, where somebody puts a cache: the samples are the same ones.
 
     Raises:
         ValueError: no episode to learn from, or a policy whose actions mean something else than the data's.
@@ -80,8 +82,10 @@ class DataSoup:
         }
         self.bad: dict[tuple[str, int], str] = {}
         self.quiet = False
+        self.samples: SampleCache | None = None
         self._kept: OrderedDict[tuple[str, int], NeonEpisode] = OrderedDict()
         self._bytes = 0
+        self.failures: dict[str, int] = {}  # episodes of a source that were left out because it has `successes_only`
         parts = {one.name: self._split(one) for one in config.sources}
         self.episodes = {name: both[validation] for name, both in parts.items()}
         self.others = {name: both[not validation] for name, both in parts.items()}  # on the other side of the split
@@ -110,36 +114,50 @@ class DataSoup:
             name = self.names[int(rng.choice(len(self.names), p=self.shares))]
             index = int(rng.choice(self.episodes[name]))
             try:
-                episode = self.episode(name, index)
+                places = self._places(name, index)
             except BadEpisodeError as error:
                 self._leave_out(name, index, error)
                 if len(self.bad) >= sum(len(indices) for indices in self.episodes.values()):
                     raise ValueError("Not one episode could be read.") from error
                 attempt += 1
                 continue
-            places = self.windows.count(len(episode))
             # A visit looks at different places of its episode, as long as there are enough.
             chosen = np.concatenate([rng.permutation(places) for _ in range(-(-self.config.visit // places))])
-            columns = action_columns(self.action_space, episode.control_mode)
-            return cut_window(episode, int(chosen[place]) * self.windows.stride, self.windows, columns, name)
+            return self.window(name, index, int(chosen[place]) * self.windows.stride)
 
     def each(self, most: int | None = None) -> "list[tuple[str, int, int]]":
-        """Every sample of every episode in order, as (source, episode, step); the first `most` by even steps."""
-        places = [
-            (name, int(index), place * self.windows.stride)
-            for name in self.names
-            for index in self.episodes[name]
-            for place in range(self.windows.count(self._steps(name, int(index))))
-        ]
-        if most is None or most >= len(places):
-            return places
-        return [places[int(i)] for i in np.linspace(0, len(places) - 1, most).round()]
+        """Every sample of every episode in order, as (source, episode, step).
+
+        most: how many at most, by even steps and as many of each source, as far as it has them.
+        """
+        places = []
+        for name in self.names:
+            found = [
+                (name, int(index), place * self.windows.stride)
+                for index in self.episodes[name]
+                for place in range(self.windows.count(self._steps(name, int(index))))
+            ]
+            if most is not None and found:
+                some = min(len(found), max(1, most // len(self.names)))
+                found = [found[int(i)] for i in np.linspace(0, len(found) - 1, some).round()]
+            places += found
+        return places
 
     def window(self, name: str, index: int, step: int) -> Window:
         """One sample by its place."""
+        place, between = divmod(step, self.windows.stride)
+        kept = None if between else self.samples
+        found = None if kept is None else kept.read(name, index, place)
+        if found is not None:
+            return found
         episode = self.episode(name, index)
         columns = action_columns(self.action_space, episode.control_mode)
-        return cut_window(episode, step, self.windows, columns, name)
+        if kept is None or kept.full:
+            return cut_window(episode, step, self.windows, columns, name)
+        steps = range(0, len(episode), self.windows.stride)
+        windows = [cut_window(episode, one, self.windows, columns, name) for one in steps]
+        kept.write(name, index, windows)
+        return windows[place]
 
     def readable(self, places: Iterable[tuple[str, int, int]]) -> list[Window]:
         """Samples by their places; with `skip_bad`, those of bad episodes are missing.
@@ -177,6 +195,7 @@ class DataSoup:
                 "episodes": len(self.episodes[name]),
                 "samples": sum(self.windows.count(self._steps(name, int(i))) for i in self.episodes[name]),
                 "share": float(share),
+                **({"failures_left_out": self.failures[name]} if name in self.failures else {}),
             }
             for name, share in zip(self.names, self.shares, strict=True)
         }
@@ -192,15 +211,35 @@ class DataSoup:
             if (name, index) not in self.bad:
                 self._leave_out(name, index, BadEpisodeError(message))
 
+    def _places(self, name: str, index: int) -> int:
+        """How many samples an episode has, as it can be read."""
+        kept = None if self.samples is None else self.samples.count(name, index)
+        return self.windows.count(len(self.episode(name, index))) if kept is None else kept
+
     def _split(self, config: DataSourceConfig) -> tuple[np.ndarray, np.ndarray]:
         """Episodes to learn from and those held back, each in ascending order."""
         count = len(self.sources[config.name])
         count = count if config.max_episodes is None else min(count, config.max_episodes)
-        order = np.random.default_rng([_SPLIT_SEED, count]).permutation(count)
+        wanted = np.arange(count)
+        if config.successes_only:
+            wanted = np.array([i for i in range(count) if self._succeeded(config.name, i)], int)
+            unread = sum(name == config.name for name, _ in self.bad)
+            self.failures[config.name] = count - len(wanted) - unread
+            count = len(wanted)
+            if not count:
+                raise ValueError(f"No episode of {config.name!r} says that it succeeded: train without successes_only.")
+        order = wanted[np.random.default_rng([_SPLIT_SEED, count]).permutation(count)]
         held = round(count * self.config.validation_share)
         if self.config.validation_share > 0.0 and count > 1:
             held = min(max(held, 1), count - 1)
         return np.sort(order[held:]), np.sort(order[:held])
+
+    def _succeeded(self, name: str, index: int) -> bool:
+        try:
+            return self.sources[name].succeeded(index)
+        except BadEpisodeError as error:
+            self._leave_out(name, index, error)
+            return False
 
     def _steps(self, name: str, index: int) -> int:
         try:

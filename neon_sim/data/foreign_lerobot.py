@@ -8,6 +8,7 @@ seven relative steps; everything else goes through `ActionMapper`.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -171,6 +172,14 @@ class ForeignLeRobot:
         if self.report is not None and self._pose is not None and not self.config.use_relative_actions:
             length -= 1  # a step lies between two poses
         return resampled_steps(length, self.reader.info.fps, RATE_HZ)
+
+    def succeeded(self, index: int) -> bool:
+        """Whether it says so, without its videos. Raises BadEpisodeError for one that cannot be read."""
+        return self._blind.episode(index).success
+
+    @cached_property
+    def _blind(self) -> LeRobotReader:
+        return LeRobotReader(self.reader.folder, cameras=False)
 
     def episode(self, index: int) -> NeonEpisode:
         """Read one. Raises BadEpisodeError for one that cannot be used."""

@@ -72,6 +72,11 @@ class ListedEpisodes(Generic[Place]):
             self._steps[index] = self._try(self._measured, index)
         return self._steps[index]
 
+    def succeeded(self, index: int) -> bool:
+        """Whether it says so. Raises BadEpisodeError for one that cannot be read."""
+        episode: NeonEpisode = self._try(self._read, index)
+        return episode.success
+
     def episode(self, index: int) -> NeonEpisode:
         """Read one at 50 Hz. Raises BadEpisodeError for one that cannot be learned from."""
         return check_episode(resample(self._try(self._read, index), RATE_HZ), self._where(index))
@@ -107,6 +112,11 @@ class JoinedEpisodes:
         """Length at 50 Hz."""
         source, place = self._places[index]
         return source.steps(place)
+
+    def succeeded(self, index: int) -> bool:
+        """Whether it says so."""
+        source, place = self._places[index]
+        return source.succeeded(place)
 
     def episode(self, index: int) -> NeonEpisode:
         """Read one."""

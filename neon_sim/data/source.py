@@ -19,6 +19,9 @@ class EpisodeSource(Protocol):
     def steps(self, index: int) -> int:
         """Length of one episode in control steps (50 Hz), without reading it."""
 
+    def succeeded(self, index: int) -> bool:
+        """Whether an episode says that it ended well; False where nobody says."""
+
     def episode(self, index: int) -> NeonEpisode:
         """Read one episode.
 
@@ -45,6 +48,7 @@ class DataSourceConfig:
     use_relative_actions: bool = False  # its actions are end-effector steps (eq. 12-14), to be turned into joints
     action_scaler: float = 20.0  # lambda of those steps
     options: Mapping[str, Any] = field(default_factory=dict)  # what this type of source wants to know besides
+    successes_only: bool = False  # leave out the episodes that do not say that they succeeded
 
     def __post_init__(self) -> None:
         if not 0.0 < self.weight < float("inf"):

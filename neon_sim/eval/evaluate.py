@@ -1,6 +1,8 @@
 """Success of a policy on a fixed set of seeds, in parallel processes."""
 
-from dataclasses import dataclass, field
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,8 @@ import gymnasium
 import numpy as np
 
 from neon_sim.rollout import rollout
+from neon_sim.shipped import WALKER, asset_digest
+from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.workers import parallel_map
 
 EVALUATION_SEED = 10_000_000  # seeds from here on are never trained on
@@ -91,11 +95,32 @@ def build_policy(job: EvaluationJob, env: Any) -> Any:
     return (BlindPolicy if "state" in model.senses else NeonPolicy)(model, job.blank_camera, engine=job.engine)
 
 
-def evaluate(jobs: list[EvaluationJob], workers: int, label: str = "evaluating") -> dict[str, list[EpisodeResult]]:
-    """Run all jobs; results by label, in the order of their seeds."""
+def evaluate(
+    jobs: list[EvaluationJob], workers: int, label: str = "evaluating", folder: Path | None = None
+) -> dict[str, list[EpisodeResult]]:
+    """Run all jobs; results by label, in the order of their seeds.
+
+    folder: of these very policies, where episodes are kept, ten in a file; what is there is not played again.
+    """
     parts = [part for job in jobs for part in split_jobs(job)]
+    paths = {i: folder / f"{_mark(part)}.json" for i, part in enumerate(parts)} if folder is not None else {}
+    kept = {i: _read_results(path) for i, path in paths.items() if path.exists()}
+    missing = [i for i in range(len(parts)) if i not in kept]
+    work = [parts[i] for i in missing]
+    for i, batch in zip(missing, parallel_map(run_job, work, min(workers, len(work)), label), strict=True):
+        kept[i] = batch
+        if folder is not None:
+            replace_bytes(paths[i], json.dumps([asdict(result) for result in batch]).encode())
     results: dict[str, list[EpisodeResult]] = {job.label: [] for job in jobs}
-    for batch in parallel_map(run_job, parts, workers, label):
-        for result in batch:
-            results[result.label].append(result)
+    for i, part in enumerate(parts):
+        results[part.label] += kept[i]
     return results
+
+
+def _mark(part: EvaluationJob) -> str:
+    """Equal for two parts that play the same episodes on the same walker."""
+    return hashlib.sha256(f"{asset_digest(WALKER)} {part!r}".encode()).hexdigest()[:16]
+
+
+def _read_results(path: Path) -> list[EpisodeResult]:
+    return [EpisodeResult(**row) for row in json.loads(path.read_text(encoding="utf-8"))]

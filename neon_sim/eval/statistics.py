@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import stdtrit
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
@@ -30,6 +31,18 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Mean, and half the width of its 95 % interval (normal); infinite for a single value."""
     array = np.asarray(values, dtype=np.float64)
     half = 1.96 * float(array.std(ddof=1)) / math.sqrt(len(array)) if len(array) > 1 else math.inf
+    return float(array.mean()), half
+
+
+def small_sample_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and half the width of its 95 % interval for a handful of values (Student's t); infinite for a single one.
+
+    What was measured in clusters, such as episodes of the same trained weights, is one value a cluster here.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) < 2:
+        return float(array.mean()), math.inf
+    half = float(stdtrit(len(array) - 1, 0.975)) * float(array.std(ddof=1)) / math.sqrt(len(array))
     return float(array.mean()), half
 
 

@@ -1,7 +1,10 @@
 """Flags of everything that trains with `NeonTrainer`, so that each command line says the same in the same words."""
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from neon_sim.data.data_soup import DataSoupConfig
 from neon_sim.data.soup_file import read_options, read_soup
@@ -10,9 +13,11 @@ from neon_sim.training.train_config import TrainConfig
 
 
 def add_data_flags(parser: argparse.ArgumentParser, dataset: bool = True) -> None:
-    """Add --soup and --skip-bad, and, unless `dataset` is False, --dataset, --dataset-type and --source-options."""
+    """Add what is learned from and how it is read; unless `dataset` is False, also --dataset and what goes with it."""
     parser.add_argument("--soup", metavar="FILE", help="JSON of several sources: neon_sim.data.soup_file")
     parser.add_argument("--skip-bad", action="store_true", help="leave out and count episodes that cannot be read")
+    parser.add_argument("--successes-only", action="store_true", help="leave out and count episodes without success")
+    parser.add_argument("--num-workers", type=int, help="processes that read data (default: the preset's)")
     if dataset:
         parser.add_argument("--dataset", help="one source, a folder or hub id, in place of the preset's mixture")
         parser.add_argument("--dataset-type", default="lerobot", help="its format, see neon_sim.data.sources")
@@ -40,6 +45,8 @@ def soup_from(args: argparse.Namespace, soup: DataSoupConfig | None) -> DataSoup
     elif dataset:
         told = read_options(options) if options else {}
         soup = DataSoupConfig([DataSourceConfig("dataset", args.dataset_type, dataset, options=told)])
+    if soup is not None and args.successes_only:
+        soup = replace(soup, sources=[replace(source, successes_only=True) for source in soup.sources])
     return replace(soup, skip_bad=True) if soup is not None and args.skip_bad else soup
 
 
@@ -47,8 +54,20 @@ def put_in(config: TrainConfig, args: argparse.Namespace) -> None:
     """Set what the flags of `add_data_flags` and `add_teacher_flags` say. Raises as `soup_from` does."""
     config.data = soup_from(args, config.data)
     config.teacher = args.teacher or config.teacher
+    if args.num_workers is not None:
+        config.num_workers = args.num_workers
     if args.teacher_weight is not None:
         config.teacher_weight = args.teacher_weight
+
+
+def told_lines(stats: Mapping[str, Any], best: Path) -> str:
+    """What came of `NeonTrainer.train`, for a person: what was left out, the loss, the steps and the time."""
+    left_out = {name: told.get("failures_left_out", 0) for name, told in stats["sources"].items()}
+    failures = ", ".join(f"{count} of {name!r}" for name, count in left_out.items() if count)
+    lines = [f"Left out, because they did not succeed: {failures}."] if failures else []
+    lines += [skipped_line(stats["skipped"])] if stats["skipped"] else []
+    steps = f"{stats['steps']} steps in {stats['seconds'] / 60.0:.1f} minutes"
+    return "\n".join([*lines, f"Best loss: {stats['best_loss']:.4f} after {steps}. Wrote {best}"])
 
 
 def skipped_line(skipped: dict[str, int]) -> str:

@@ -31,14 +31,35 @@ def chunk_errors(
     device: torch.device,
     in_place: Callable[[], AbstractContextManager[Any]],
 ) -> dict[str, float]:
-    """Mean squared error of the chunk on `config.evaluate_samples` of a soup: "mse" and each joint group.
+    """Mean squared error of the chunk on `config.evaluate_samples` of a soup: "mse", each joint group, "mse/SOURCE".
 
-    {} where nothing could be read. in_place: the weights and the precision that are judged, for each forward pass.
+    As many samples of each source, and every source counts alike, however long its episodes are. {} where nothing could
+    be read. in_place: the weights and the precision that are judged, for each forward pass.
     Raises BadEpisodeError for an episode that cannot be learned from, unless `skip_bad`.
     """
+    places = soup.each(config.evaluate_samples)
+    judged = [
+        _source_errors(model, encode, soup, [place for place in places if place[0] == name], config, device, in_place)
+        for name in soup.names
+    ]
+    found = {name: errors for name, errors in zip(soup.names, judged, strict=True) if errors}
+    parts = next(iter(found.values()), {})
+    means = {part: sum(errors[part] for errors in found.values()) / len(found) for part in parts}
+    by_source = {f"mse/{name}": errors["mse"] for name, errors in found.items()} if len(soup.names) > 1 else {}
+    return means | by_source
+
+
+def _source_errors(
+    model: NeonVLA,
+    encode: Encoder,
+    soup: DataSoup,
+    places: list[tuple[str, int, int]],
+    config: TrainConfig,
+    device: torch.device,
+    in_place: Callable[[], AbstractContextManager[Any]],
+) -> dict[str, float]:
     squared: dict[str, float] = {}
     entries = 0.0
-    places = soup.each(config.evaluate_samples)
     for first in range(0, len(places), config.batch_size):
         for group in group_windows(soup.readable(places[first : first + config.batch_size])):
             group = group.to(device)

@@ -7,6 +7,7 @@ written as a whole: a run that was killed at any moment and begun again ends wit
 import io
 import json
 import math
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -35,11 +36,14 @@ from neon_sim.training.push import Pusher
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.train_config import TrainConfig
 from neon_sim.training.train_parts import (
+    SAMPLES,
     build_encoder,
     load_teacher,
     model_config,
     open_tensorboard,
+    plot_losses,
     require_same_data,
+    sample_cache,
     seed_of_step,
     shorten_log,
     story,
@@ -54,8 +58,8 @@ class NeonTrainer:
     """One training.
 
     Writes below `config.output_dir`: `last` and `best` (checkpoints for `NeonVLA.from_pretrained`), state.pt to go on
-    from, log.jsonl, data.json (what was mixed) and TensorBoard's files. The same config on a folder that is there goes
-    on with it.
+    from, log.jsonl, data.json (what was mixed), TensorBoard's files, and when it ends loss.png. The same config on a
+    folder that is there goes on with it.
 
     Args:
         config: what to do.
@@ -70,6 +74,8 @@ class NeonTrainer:
     def __init__(self, config: TrainConfig, backbone: VideoBackbone | None = None, progress: bool = True) -> None:
         config.check()
         self.config, self.progress = config, progress
+        self.seconds = 0.0  # that this training took so far, in all calls and processes one after another
+        self._begun = time.perf_counter()
         self.team = join_team(config.device)
         if self.team.leads:
             claim_folder(config.folder, {**config.decides(), "processes": self.team.size})
@@ -86,6 +92,9 @@ class NeonTrainer:
         self.soup = DataSoup(config.data, space, self.windows, config.seed)
         self.counts = self.soup.counts()
         self.held_back = held_back_soup(config, self.soup, self.windows)
+        self.soup.samples = sample_cache(config, self.soup)
+        if self.held_back is not None:
+            self.held_back.samples = self.soup.samples
         if config.shard_backbone:
             self.team.spread(self.model.backbone)
         self.params = [p for p in (*self.model.parameters(), *self.model.backbone.parameters()) if p.requires_grad]
@@ -104,18 +113,21 @@ class NeonTrainer:
             self._load()
         else:
             set_statistics(self.model, self.soup)
+        self._count_time()
 
     def train(self) -> dict[str, Any]:
         """Train what remains. Ctrl-C or SIGTERM, to any of the processes, saves and stops; calling again goes on.
 
         Returns best_loss and last_loss (on held-back samples; of the training where nothing is held back), steps,
-        seconds, the samples by source, and how many episodes of each source were left out (`skip_bad`).
+        seconds (of all calls; of a process that was killed, what it had saved), the samples by source, and how many
+        episodes of each source were left out (`skip_bad`).
 
         Raises:
             FloatingPointError: the loss is no number any more.
             ValueError: an episode that cannot be learned from, unless `skip_bad`.
         """
-        config, begun, saved = self.config, time.perf_counter(), time.monotonic()
+        config, saved = self.config, time.monotonic()
+        self._begun = time.perf_counter()
         writer = open_tensorboard(config.folder) if self.team.leads else None
         bar = tqdm(
             total=self.total_steps, initial=self.step, unit="step", disable=not (self.progress and self.team.leads)
@@ -142,12 +154,14 @@ class NeonTrainer:
             if writer is not None:
                 writer.close()
         if self.team.leads:
+            shutil.rmtree(config.folder / SAMPLES, ignore_errors=True)
+            plot_losses(config.folder / "log.jsonl", config.folder / "loss.png")
             self.pusher.push()
         return {
             "best_loss": self.best_loss,
             "last_loss": last_loss,
             "steps": self.step,
-            "seconds": time.perf_counter() - begun,
+            "seconds": self.seconds,
             "sources": self.counts,
             "skipped": self._skipped(),
         }
@@ -228,6 +242,7 @@ class NeonTrainer:
 
         What is spread over the processes is put together for it, which takes all of them.
         """
+        self._count_time()
         adapter, optimizer = self._adapter(), gathered(self.optimizer.state_dict())
         if not self.team.leads:
             return
@@ -238,6 +253,7 @@ class NeonTrainer:
             "optimizer": optimizer,
             "average": self.average.values,
             "step": self.step,
+            "seconds": self.seconds,
             "best_loss": self.best_loss,
             "losses": self.losses,
             "data": self.counts,
@@ -271,8 +287,14 @@ class NeonTrainer:
         self.average.values = state["average"]
         self.step, self.best_loss = int(state["step"]), float(state["best_loss"])
         self.losses = list(state.get("losses", []))
+        self.seconds = float(state.get("seconds", 0.0))
         if self.team.leads:
             shorten_log(self.config.folder / "log.jsonl", self.step)
+
+    def _count_time(self) -> None:
+        now = time.perf_counter()
+        self.seconds += now - self._begun
+        self._begun = now
 
     def _steps_in(self, epochs: int) -> int:
         per_step = self.config.batch_size * self.config.gradient_accumulation * self.team.size
@@ -301,7 +323,8 @@ class NeonTrainer:
             self._write("best", adapter)
             self.pusher.now_and_then()
         with open(self.config.folder / "log.jsonl", "a") as file:
-            file.write(json.dumps({"step": self.step, **figures}) + "\n")
+            self._count_time()
+            file.write(json.dumps({"step": self.step, **figures, "seconds": round(self.seconds, 1)}) + "\n")
         for name, value in figures.items():
             writer.add_scalar(name, value, self.step)
         (self.config.folder / "data.json").write_text(json.dumps(self.counts, indent=2) + "\n")

@@ -38,6 +38,7 @@ class TrainConfig:
     feature_cache: str | None = None  # folder; what a frozen backbone says about a clip is kept there
     stride: int = 16  # control steps between two samples of an episode
     num_workers: int = 0  # processes that read data; 0 = in this one
+    sample_cache_gb: float = 32.0  # disk that a run may take for samples that were cut and decoded, until it ends
     shard_backbone: bool = False  # several processes: each keeps a share of a trained backbone's weights (FSDP2)
     seed: int = 0
     device: str = "auto"  # cuda, mps or cpu
@@ -62,6 +63,9 @@ class TrainConfig:
         for name in ("warmup_ratio", "ema_decay", "teacher_weight"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"TrainConfig.{name} wants a number in [0, 1), got {getattr(self, name)}.")
+        if self.num_workers < 0 or self.sample_cache_gb < 0.0:
+            wrong = f"{self.num_workers} and {self.sample_cache_gb}"
+            raise ValueError(f"TrainConfig.num_workers and sample_cache_gb must not be negative, got {wrong}.")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"TrainConfig.max_steps wants at least 1, got {self.max_steps}.")
         if self.shard_backbone:
@@ -83,7 +87,7 @@ class TrainConfig:
 
     def decides(self) -> dict[str, Any]:
         """The fields that change the weights: a run that goes on must have the same ones."""
-        free = {"output_dir", "num_workers", "save_every_s"}
+        free = {"output_dir", "num_workers", "sample_cache_gb", "save_every_s"}
         free |= {"push_to_hub", "hub_model_id", "hub_private", "push_every_s"}
         if not self.shard_backbone:  # runs that began before there was a choice
             free.add("shard_backbone")

@@ -1,14 +1,18 @@
 """What `NeonTrainer` is put together from: each follows from its config alone."""
 
+import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 
+from neon_sim.data.data_soup import DataSoup
+from neon_sim.data.sample_cache import SampleCache
 from neon_sim.data.windows import WindowConfig
 from neon_sim.model.backbones.trained import TRAINED_FILES, save_learned
 from neon_sim.model.feature_cache import FeatureCache
@@ -19,6 +23,9 @@ from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.chunk_loss import Encoder
 from neon_sim.training.distributed import is_spread
 from neon_sim.training.train_config import TrainConfig
+
+SAMPLES: Final = "samples"  # a run's folder for them; it ends with the run
+_DRAWN_SOURCES: Final = 4  # that can be told apart in a picture beside both losses
 
 
 def model_config(config: TrainConfig) -> NeonConfig:
@@ -65,6 +72,15 @@ def require_same_data(before: Mapping[str, Mapping[str, float]], now: Mapping[st
 
 def _size(counts: Mapping[str, float]) -> str:
     return f"{counts['episodes']:g} episodes ({counts['samples']:g} samples)"
+
+
+def sample_cache(config: TrainConfig, soup: DataSoup) -> SampleCache | None:
+    """Where a run keeps its samples: a folder for these data, cut in this way; None where it is to keep none."""
+    if not config.sample_cache_gb:
+        return None
+    cut = repr((soup.config.sources, soup.windows, str(config.model.control_mode), soup.counts()))
+    folder = config.folder / SAMPLES / hashlib.sha256(cut.encode()).hexdigest()[:16]
+    return SampleCache(folder, config.sample_cache_gb)
 
 
 def build_encoder(model: NeonVLA, config: TrainConfig) -> Encoder:
@@ -128,6 +144,19 @@ def shorten_log(path: Path, step: int) -> None:
         lines = path.read_text().splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         replace_bytes(path, "".join(kept).encode())
+
+
+def plot_losses(log: Path, path: Path) -> None:
+    """A PNG of what a run's log.jsonl says: loss of the training, error on what is held back (of few sources each)."""
+    from neon_sim.eval.plots import line_plot
+
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    named = {"train_loss": "training loss", "mse": "held back, all"}
+    sources = [key for key in lines[-1] if key.startswith("mse/")]
+    if len(sources) <= _DRAWN_SOURCES:
+        named |= {key: f"held back, {key.removeprefix('mse/')}" for key in sources}
+    curves = {label: [line.get(key, math.nan) for line in lines] for key, label in named.items() if key in lines[-1]}
+    line_plot(path, [line["step"] for line in lines], curves, "step", "loss, MSE in action units squared", log_y=True)
 
 
 def open_tensorboard(folder: Path) -> Any:

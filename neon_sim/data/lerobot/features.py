@@ -75,7 +75,7 @@ def _feature_of(name: str, values: np.ndarray, fps: int, use_videos: bool) -> Fe
     if is_gray(values):
         return Feature("image", shape, axes)
     if is_depth(name, values):
-        return Feature("image", (*shape, 1), axes, {"is_depth_map": True, "unit": "mm"})
+        return Feature("image", (*shape, 1), axes, {"is_depth_map": True, "depth_unit": "mm"})
     if values.dtype.kind == "U":
         return Feature("string", (1,))
     return Feature(values.dtype.name, shape, _entry_names(name, shape))
