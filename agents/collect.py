@@ -5,8 +5,10 @@
     python agents/collect.py --sensors proprio lidar --full-lidar   # info.lidar_full: x, y, z, reflectivity, 8 MB/s
     python agents/collect.py --policy runs/pretrain/policy --sensors proprio camera --version v2.1
     python agents/collect.py --preset tiny --out runs/tiny          # a few seconds
-    python agents/collect.py --task standing --as-judged --policy noisy_expert --sensors state proprio \
-        --episodes 500 --out runs/multitask/state                   # what the preset multitask_state learns from
+    python agents/collect.py --task standing --as-judged --policy noisy_expert --stand-share 0.125 \
+        --sensors state proprio --episodes 570 --out runs/multitask/state   # what multitask_state learns from
+    python agents/collect.py --task standing --as-judged --policy noisy_expert --stand-share 0.125 \
+        --sensors proprio camera audio --microphones 2 --episodes 570 --out runs/multitask/camera   # and multitask
     python agents/collect.py --policy teleop --task walk --sensors proprio camera --episodes 5 --seconds 30
     python agents/collect.py --ray auto --episodes 100000 --out /shared/reach   # needs pip install 'neon-sim[cluster]'
     python agents/collect.py --task stand --control-mode whole_body --sensors proprio camera \
@@ -26,6 +28,8 @@ episode in flight is not kept. --window shows the robot where there is a display
 
 Several tasks may be named: "standing" is all that need no walking, "all" is all. --as-judged makes episodes like those
 of NeonBench: of the task's own length, ended by success, and a noisy expert disturbed by as much as the task bears.
+--stand-share: so many of a task's episodes are told to stand instead, in the words of the task stand, and last two
+seconds of standing; which ones follows from their seeds. A policy that learns from them has to mind the words.
 
 Writes OUT/shards (what the workers recorded), OUT/dataset (all of it, ready to be read) and OUT/collected.json (the
 seconds that it took); of several tasks, each into OUT/TASK.
@@ -70,6 +74,7 @@ from neon_sim.training.recording import (
     as_judged,
     check_lidar,
     check_whole_body,
+    check_words,
 )
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import cpu_count, parallel_map
@@ -77,7 +82,7 @@ from neon_sim.walker import HEIGHT_RANGE
 from neon_sim.world_model.controllers import PLANNERS
 from neon_sim.world_model.judging import fingerprint
 
-FIRST_SEED, SEED_STEP = 4_000_000, 100_000  # no other script trains or is judged on seeds from here to 10 million
+FIRST_SEED, SEED_STEP = 4_000_000, 100_000  # below what policies are judged on; other trainings have some of them too
 LONGEST = 10**6  # frames of an episode
 SHARD = 4  # episodes; how finely work is shared out, and never what is recorded
 MANY = {"standing": STANDING, "all": tuple(TASKS)}  # words for several tasks
@@ -243,6 +248,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="of an episode at most")
     parser.add_argument("--sensors", nargs="+", help=f"some of {', '.join(ALL_SENSORS)}")
     parser.add_argument("--full-lidar", action="store_true", default=None, help="all 20,000 points, with reflectivity")
+    parser.add_argument("--microphones", type=int, help="2: at the left and right of the head, not one in front")
+    parser.add_argument("--stand-share", type=float, help="of the episodes, told to stand there, and standing")
     parser.add_argument("--control-mode")
     parser.add_argument("--physics-dt", type=float, help="s")
     parser.add_argument("--stop-on-success", action="store_true", default=None)
@@ -281,6 +288,7 @@ def settings(args: argparse.Namespace) -> tuple[list[Collecting], int]:
     check_driving(args, config)
     check_lidar(config)
     check_whole_body(config)
+    check_words(config)
     check_seeds(config.seed, episodes)
     if episodes < 1 or not 1 <= config.seconds * RATE_HZ < LONGEST or args.workers < 1:
         raise ValueError(f"Episodes, seconds and workers must be positive, got {episodes}, {config.seconds}, "
@@ -319,8 +327,9 @@ def record_task(config: Collecting, episodes: int, out: Path, args: argparse.Nam
         ValueError: the folder belongs to other settings.
     """
     chosen = asdict(config)
-    if not config.full_lidar:
-        del chosen["full_lidar"]  # so that runs begun before there was this choice go on
+    for name in ("full_lidar", "microphones", "stand_share"):
+        if chosen[name] == getattr(Collecting, name):
+            del chosen[name]  # so that runs begun before there was this choice go on
     if config.policy in PLANNERS:
         chosen["world_model"] = fingerprint(world_model_of(config.task))
     claim_folder(out, chosen)

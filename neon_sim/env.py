@@ -28,7 +28,7 @@ from neon_sim.sim.scene import build_scene
 from neon_sim.sim.sim_robot import SimRobot
 from neon_sim.sim.view import View, open_view
 from neon_sim.tasks import make_task
-from neon_sim.tasks.speaking import say_if_deaf, spoken_words
+from neon_sim.tasks.speaking import SpeakingTask, say_if_deaf, spoken_words
 
 __all__ = [
     "ALL_SENSORS",
@@ -291,7 +291,9 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         microphone, pelvis = self.robot.sensor("audio"), self.robot.object_pose("pelvis")
         if isinstance(microphone, Microphone):
             spoken = spoken_words(self.task, self._instruction, self.config.instruct)
-            give_voice(microphone, spoken, pelvis, self.config.voice, self.np_random)
+            said = give_voice(microphone, spoken, pelvis, self.config.voice, self.np_random)
+            if isinstance(self.task, SpeakingTask):
+                self.task.listen(said)
 
     def _checked(self, action: np.ndarray) -> np.ndarray:
         action = np.asarray(action, dtype=np.float64)

@@ -22,6 +22,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "dit": {"head": {"head_type": "dit", **SMALL_DIT}, "cross_attention": True},
     "ensemble": {"head": {"head_type": "ensemble", **SMALL_DIT}, "extra_senses": {"segmentation": 4, "imu": 6}},
 }
+KINDS["told and heard"] = {"heads_read": True, "goal_hears": True}
 NAMES = ("proprio", "eef", "lidar")
 
 
@@ -49,10 +50,13 @@ def _both(model: NeonVLA, layer: ActionLayer, asked: tuple[Any, ...]) -> tuple[T
 def test_what_an_engine_is_given_is_all_that_the_model_reads(tmp_path: Path, kind: str):
     model = tiny_model(tmp_path, **KINDS[kind])
     layer = ActionLayer(model, "compile")
-    layer._chunk = layer._decode  # the network that would be compiled, as it is
+    layer._chunk, layer._goal = layer._decode, layer._read_goal  # the networks that would be compiled, as they are
     for names in ((*NAMES, "audio"), ("proprio",)):
         chunk, wanted = _both(model, layer, _asked(model, 2, names=names))
         assert torch.equal(chunk, wanted) and chunk.shape[:2] == (2, 16)
+        features, senses, _ = _asked(model, 2, names=names)
+        with torch.no_grad():
+            assert torch.equal(layer.goal(features, senses), model(features, senses)[1])
     inputs = layer._inputs(*_asked(model), torch.Generator().manual_seed(7))
     assert all(isinstance(value, Tensor) for value in inputs.values())
     assert ("noise.arms" in inputs) is model.action_head.samples
@@ -115,8 +119,8 @@ def test_a_recorded_layer_answers_as_the_model(tmp_path: Path, kind: str):
         chunk, wanted = _both(model, layer, asked)
         torch.testing.assert_close(chunk, wanted, rtol=0.0, atol=1e-5)
         with torch.no_grad():
-            wanted_goal = ActionLayer(model, "eager").goal(asked[0])
-            torch.testing.assert_close(layer.goal(asked[0]), wanted_goal, rtol=0.0, atol=1e-5)
+            wanted_goal = ActionLayer(model, "eager").goal(*asked[:2])
+            torch.testing.assert_close(layer.goal(*asked[:2]), wanted_goal, rtol=0.0, atol=1e-5)
 
 
 @pytest.mark.gpu

@@ -3,6 +3,7 @@
 import filecmp
 import importlib.util
 import json
+import math
 import os
 import runpy
 import signal
@@ -144,6 +145,30 @@ def test_a_noisy_expert_says_what_it_wanted_and_what_the_words_meant() -> None:
         assert places.shape == (64, 3) and 0.15 < places[0, 0] < 0.4  # the task's box, m ahead of the pelvis
     quiet = Recorder(Collecting(task="reach", policy="noisy_expert", seconds=0.4, noisy_share=0.0)).episode(3)
     assert quiet.infos["expert_action"] == pytest.approx(quiet.actions)
+
+
+def test_recordings_say_which_hand_belongs_where_or_that_it_is_both_or_that_nobody_can_know() -> None:
+    def recorded(task: str, *sensors: str) -> Recorder:
+        return Recorder(Collecting(task, "noisy_expert", 4.0, ("proprio", *sensors), stop_on_success=True))
+
+    press = recorded("press")
+    hands = []
+    for seed in range(4_000_000, 4_000_006):
+        episode = press.episode(seed)
+        (hand,) = set(episode.infos["goal_hand"].tolist())
+        side = int(episode.infos["goal_pos_b"][0, 1] < 0.0)  # 0 left, as the place is at y of 0 or more
+        named = [number for number, name in enumerate(("left", "right")) if name in episode.instruction.split()]
+        assert hand == (named[0] if named else side)
+        hands.append((bool(named), hand))
+    assert {named for named, _ in hands} == {True, False}  # some name none: then it is the nearer one
+    lift = recorded("lift_box").episode(4_000_000)
+    assert set(lift.infos["goal_hand"].tolist()) == {2} and 0.2 < lift.infos["goal_pos_b"][0, 0] < 0.5
+    voice = recorded("follow_voice", "audio")
+    heard = voice.episode(4_000_000).infos
+    known = heard["goal_hand"] >= 0
+    assert known.argmax() == math.ceil(50 * voice.env.task.get_state()["said"].end_s) and known[-1]
+    assert not heard["goal_pos_b"][~known].any() and (heard["goal_pos_b"][known, 0] > 0.15).all()
+    assert [int(y < 0.0) for y in heard["goal_pos_b"][known, 1]] == heard["goal_hand"][known].tolist()
 
 
 def test_an_expert_that_owns_every_joint_balances_as_well() -> None:

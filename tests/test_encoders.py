@@ -274,3 +274,44 @@ def test_what_no_audio_encoder_can_be_is_refused(changes: dict[str, Any], messag
 def test_audio_encoder_refuses_what_it_cannot_window(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="AudioEncoder wants"):
         AudioEncoder()(torch.zeros(shape))
+
+
+def two_ears(late: int, gain: float) -> torch.Tensor:
+    """One second of 500 Hz, (1, 2 * 16000): at the right ear `late` samples later and `gain` times as loud."""
+    time_s = (torch.arange(16000 + 100) - 50) / 16000
+    tone = 0.3 * torch.sin(2 * torch.pi * 500.0 * time_s)
+    return torch.cat([tone[50:-50], gain * tone[50 - late : len(tone) - 50 - late]])[None]
+
+
+def test_two_ears_hear_where_a_tone_comes_from_by_level_and_by_phase():
+    encoder = AudioEncoder(AudioConfig(output_dim=32), microphones=2).eval()
+    found = encoder.between_ears(two_ears(late=4, gain=0.5))
+    loud, level, ahead = found[0, :, 20:80].unflatten(0, (3, 80)).mean(dim=-1)
+    band = int(loud.argmax())
+    # Half the amplitude is a quarter of the power; 4 samples of 16000 a second are an eighth of a period of 500 Hz.
+    assert level[band].item() == pytest.approx(math.log10(4.0), abs=0.01)
+    assert ahead[band].item() == pytest.approx(math.sin(math.pi / 4), abs=0.01)
+    mirrored = encoder.between_ears(two_ears(late=-4, gain=2.0))[0, :, 20:80].unflatten(0, (3, 80)).mean(dim=-1)
+    assert mirrored[1, band].item() == pytest.approx(-level[band].item(), abs=0.01)
+    assert mirrored[2, band].item() == pytest.approx(-ahead[band].item(), abs=0.01)
+    mono = AudioEncoder(AudioConfig(output_dim=32)).eval()
+    both = 0.5 * (10.0 ** mono.log_mel(two_ears(0, 1.0)[:, :16000]) + 10.0 ** mono.log_mel(two_ears(0, 1.0)[:, 16000:]))
+    torch.testing.assert_close(encoder.between_ears(two_ears(0, 1.0))[:, :80], (both.log10() + 4.0) / 4.0)
+    with torch.no_grad():
+        left, right = encoder(two_ears(4, 0.5)), encoder(two_ears(-4, 2.0))
+        assert left.shape == (1, 32) and not torch.allclose(left, right, atol=1e-3)
+        word = torch.cat([two_ears(4, 0.5).view(2, -1)[:, :3200], torch.zeros(2, 12800)], dim=1)  # 0.2 s of a second
+        said, nothing = encoder(word.reshape(1, -1)), encoder(torch.zeros(1, 2 * 16000))
+        assert not torch.allclose(said, nothing, atol=1e-2)  # long ago, and still there
+        silent = torch.zeros(1, 2 * 16000)
+        assert bool(encoder(silent).isfinite().all()) and not encoder.between_ears(silent)[:, 80:].any()
+
+
+def test_one_ear_has_the_weights_that_it_had_and_a_frozen_one_has_no_sides():
+    shapes = {name: tuple(value.shape) for name, value in AudioEncoder().state_dict().items()}
+    assert shapes["conv.0.weight"] == (128, 80, 3) and shapes["proj.weight"] == (256, 128)
+    with pytest.raises(ValueError, match=r"give \(B, 2 \* samples\)"):
+        AudioEncoder(microphones=2)(torch.zeros(1, 16001))
+    for microphones, kind in ((3, "mel_spectrogram"), (2, "whisper")):
+        with pytest.raises(ValueError, match="wants 1 microphone, or 2 for mel_spectrogram"):
+            AudioEncoder(AudioConfig(kind), microphones=microphones)

@@ -13,15 +13,29 @@ from neon_sim.eval.evaluate import (
     build_policy,
     evaluate,
     other_words,
+    require_ears,
     run_job,
     split_jobs,
 )
 from neon_sim.inference.engines import pick_engine
 from neon_sim.model.backbones.loading import pick_device
+from neon_sim.sensors.audio import AudioConfig
 from neon_sim.sim.faults import ActuatorFault
 
 BODY = {"task": "reach", "physics_dt": 0.005, "sensors": ("proprio",)}
 SEEDS = tuple(range(EVALUATION_SEED, EVALUATION_SEED + 4))
+
+
+def test_a_policy_of_two_ears_is_not_played_with_one(tmp_path: Path) -> None:
+    two, one = tiny_model(tmp_path, microphones=2), tiny_model(tmp_path)
+    ears = {count: open_reach(sensors=("audio",), audio=AudioConfig(microphones=count)) for count in (1, 2)}
+    require_ears(two, ears[2])
+    require_ears(one, ears[1])
+    require_ears(two, open_reach())  # nothing is heard there
+    with pytest.raises(ValueError, match="hears with 2 microphones, the env has 1. Set audio=AudioConfig"):
+        require_ears(two, ears[1])
+    with pytest.raises(ValueError, match="hears with 1 microphones, the env has 2"):
+        require_ears(one, ears[2])
 
 
 def test_jobs_are_split_without_losing_a_seed() -> None:

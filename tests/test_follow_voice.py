@@ -1,6 +1,7 @@
 """follow_voice: only the voice names the ball; touching it succeeds, touching another fails."""
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from neon_sim.env import NeonG1Env, decode_instruction
 from neon_sim.sensors.audio import AudioConfig
+from neon_sim.sensors.voice import Said
 from neon_sim.tasks.follow_voice import SPOKEN, WORDING, FollowVoiceConfig, FollowVoiceTask
 from neon_sim.tasks.look_at import LookAtTask
 from neon_sim.tasks.objects import COLORS, ball_name
@@ -91,6 +93,47 @@ def test_the_expert_touches_the_named_ball() -> None:
     env = make()
     results = [run_expert(env, seed) for seed in range(100, 104)]
     assert all(success for success, _ in results) and max(seconds for _, seconds in results) < 3.0
+
+
+def test_where_the_voice_is_heard_the_expert_stays_home_until_all_is_said_and_then_touches_the_ball() -> None:
+    env = make(sensors=("proprio", "audio"))
+    _, info = env.reset(seed=100)
+    (voice,) = env.robot.sensor("audio").sources
+    said_s = len(np.trim_zeros(voice.waveform, "b")) / 16000
+    heard_s = voice.start_s + said_s
+    assert 0.1 <= voice.start_s <= 0.5 and 0.5 < said_s < 2.4
+    at_home = 0
+    while not info["success"]:
+        chunk, listens = env.expert_chunk(16), info["time_s"] < heard_s
+        arms = float(np.abs(chunk[:, :14]).max())
+        assert arms < 0.02 if listens else arms > 0.1  # 1 is a joint's limit; gravity is what it is lifted against
+        at_home += listens
+        if at_home == 2:  # what it waits for is part of the episode's state
+            other = make(sensors=("proprio", "audio"))
+            other.set_state(env.get_state())
+            np.testing.assert_array_equal(other.expert_chunk(16), chunk)
+        for action in chunk:
+            _, _, terminated, truncated, info = env.step(action)
+            assert not (terminated or truncated)
+            if info["success"]:
+                break
+    assert at_home == math.ceil(heard_s / 0.32) and info["time_s"] < 4.0
+    deaf = make()
+    deaf.reset(seed=100)
+    assert np.abs(deaf.expert_chunk(16)[:, :14]).max() > 0.1  # nobody speaks to who has no microphone
+
+
+def test_the_hand_is_that_of_the_balls_side_and_nobodys_before_the_voice_is_over() -> None:
+    env = make(sensors=("proprio", "audio"))
+    hands = set()
+    for seed in range(6):
+        env.reset(seed=seed)
+        assert env.task.expert_hand(env.robot.read(), env.world) is None
+        env.task.listen(Said())
+        hand, place = env.task.expert_hand(env.robot.read(), env.world), env.privileged()["target_pos_b"]
+        assert hand == (0 if place[1] > 0.0 else 1)
+        hands.add(hand)
+    assert hands == {0, 1}
 
 
 @pytest.mark.slow

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_neon import tiny_features
 
-from neon_sim.model.goal import GOAL_DIM, GOAL_SCALE_M, GoalReader, goal_loss, goal_position, goal_token, make_goal
+from neon_sim.model.goal import (
+    BOTH,
+    GOAL_DIM,
+    GOAL_SCALE_M,
+    GoalReader,
+    goal_loss,
+    goal_position,
+    goal_token,
+    make_goal,
+)
 
 METRES = st.floats(-2.0, 2.0, width=32)
 
@@ -43,6 +52,24 @@ def test_loss_by_hand() -> None:
     sure = torch.tensor([[-50.0, 50.0, 0.1 / GOAL_SCALE_M, 0.01 / GOAL_SCALE_M, 0.0]])
     assert goal_loss(sure, torch.tensor([1]), target).item() == pytest.approx(0.0, abs=1e-7)
     assert goal_loss(sure, torch.tensor([0]), target).item() == pytest.approx(10.0, rel=1e-4)
+
+
+def test_where_both_hands_are_asked_for_the_place_alone_is_learned() -> None:
+    # The first sample knows its hand, wrongly read: 0.1 * 50, and its place. The second is off by 10 cm in x: 0.3 / 3.
+    raw = torch.tensor([[50.0, 0.0, 0.0, 0.0, 0.0], [3.0, -7.0, 0.0, 0.0, 0.0]])
+    target = torch.tensor([[0.0, 0.0, 0.0], [0.1, 0.0, 0.0]])
+    assert goal_loss(raw, torch.tensor([1, BOTH]), target).item() == pytest.approx((5.0 + 0.1) / 2, rel=1e-5)
+    raw.requires_grad_()
+    goal_loss(raw, torch.tensor([BOTH, BOTH]), target).backward()
+    assert raw.grad is not None and not raw.grad[:, :2].any() and raw.grad[1, 2].item() != 0.0
+
+
+def test_a_reader_that_hears_asks_by_the_sound_too() -> None:
+    torch.manual_seed(0)
+    reader, features, heard = GoalReader(40, 64, heard_size=8), tiny_features(2), torch.randn(2, 8)
+    with torch.no_grad():
+        assert not torch.allclose(reader(features, heard), reader(features), atol=1e-4)
+        assert torch.equal(reader(features, torch.zeros(2, 8)), reader(features))
 
 
 def test_the_reader_uses_clip_words_and_place() -> None:

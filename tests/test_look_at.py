@@ -94,6 +94,23 @@ def test_the_expert_turns_to_the_speaker(mode: str) -> None:
     assert all(success for success, _ in results) and max(seconds for _, seconds in results) < 6.0
 
 
+def test_where_the_voice_is_heard_the_expert_waits_for_it() -> None:
+    env = make(sensors=("proprio", "audio"), audio=TWO_EARS)
+    _, info = env.reset(seed=101)
+    known_s = env.robot.sensor("audio").sources[0].start_s + 0.3
+    waited = 0
+    while not info["success"]:
+        chunk, early = env.expert_chunk(16), info["time_s"] < known_s
+        assert (np.abs(chunk[:, 16]).max() < 1e-6) if early else (info["time_s"] > 2.0 or chunk[0, 16] != 0.0)
+        waited += early
+        for action in chunk:
+            _, _, terminated, truncated, info = env.step(action)
+            assert not (terminated or truncated)
+            if info["success"]:
+                break
+    assert waited == math.ceil(known_s / 0.32) and info["time_s"] < 7.0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["arms_only", "upper_body"])
 @pytest.mark.parametrize("split", ["train", "test"])

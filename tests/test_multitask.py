@@ -13,13 +13,16 @@ import pytest
 import torch
 from PIL import Image
 from tiny_data import tiny_episode, write_episodes
-from tiny_neon import tiny_config, tiny_model
+from tiny_neon import tiny_config, tiny_features, tiny_model, tiny_senses
 
 from neon_sim.cells import TASKS
 from neon_sim.data.windows import WindowConfig, cut_window
 from neon_sim.eval.neonbench_play import BenchEpisode, Player
 from neon_sim.eval.neonbench_report import BenchResults, Score
+from neon_sim.model.goal import goal_loss, goal_token
 from neon_sim.model.neon_vla import NeonVLA
+from neon_sim.training.batches import Group
+from neon_sim.training.chunk_loss import group_losses
 from neon_sim.training.config import MULTITASK, PRESETS
 from neon_sim.training.multitask import STANDING, other_words, standing_soup
 from neon_sim.training.recording import Collecting, Recorder, Shard, as_judged
@@ -85,6 +88,31 @@ def test_presets_stand_beside_the_24_and_a_specialist_has_a_folder_of_its_own() 
     for build in MULTITASK.values():
         build().check()
         assert build().model.control_mode == "arms_only"
+
+
+def test_from_state_no_sample_loses_the_words_and_from_sound_the_goal_is_heard() -> None:
+    state, camera = (MULTITASK[name]().model for name in ("multitask_state", "multitask"))
+    assert state.vision_dropout == 0.0 and state.heads_read and camera.heads_read
+    assert camera.goal_hears and camera.microphones == 2 and camera.sound_memory_s == 3.0
+
+
+@torch.no_grad()
+def test_heads_are_told_what_is_known_of_the_goal_and_the_hand_as_read_where_it_is_both(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path, **QUIET)
+    features, senses = tiny_features(3), {name: v for name, v in tiny_senses(3).items() if name != "lidar"}
+    place = torch.tensor([[0.3, 0.1, 0.2], [0.4, 0.0, 0.1], [9.0, 9.0, 9.0]])  # the last one's means nothing
+    chunk, mask = torch.zeros(3, 16, 17), torch.ones(3, 16)
+    group = Group(None, ["a", "b", "c"], senses, chunk, mask, torch.tensor([1, 2, -1]), place)
+    told = []
+    model.goal_embed.register_forward_hook(lambda _, inputs, __: told.append(inputs[0]))
+    _, reading = group_losses(model, features, group)
+    raw = model.goal_reader(features)
+    read = goal_token(raw)
+    assert told[0][0].tolist() == pytest.approx([0.0, 1.0, 1.2, 0.4, 0.8])  # m / 0.25
+    torch.testing.assert_close(told[0][1], torch.cat([read[1, :2], torch.tensor([1.6, 0.0, 0.4])]))
+    torch.testing.assert_close(told[0][2], read[2])
+    torch.testing.assert_close(reading, goal_loss(raw[:2], torch.tensor([1, 2]), place[:2]))
+    assert group.goals == 2
 
 
 def test_words_of_another_task_are_never_its_own() -> None:

@@ -290,3 +290,50 @@ def test_a_missing_backbone_is_said(checkpoint: Path, tmp_path: Path) -> None:
     assert again.config == replace(
         again.config, backbone=replace(again.config.backbone, weights=str(tmp_path / "gone"))
     )
+
+
+@torch.no_grad()
+def test_words_reach_the_arms_beside_the_picture_where_the_heads_read(folder: Path) -> None:
+    one, other = tiny_features(1), tiny_features(1)
+    other.text[:] = tiny_features(1, 5).text  # the same pooled clip, as where that carries no words
+    senses, goal = tiny_senses(1), torch.rand(1, 5)
+    plain, reads = tiny_model(folder), tiny_model(folder, heads_read=True)
+    assert torch.equal(plain(one, senses, goal)[0], plain(other, senses, goal)[0])
+    assert not torch.allclose(reads(one, senses, goal)[0][..., :14], reads(other, senses, goal)[0][..., :14], atol=1e-4)
+    left_out = {name for name in reads.state_dict() if reads.state_dict()[name].shape != plain.state_dict()[name].shape}
+    assert left_out == {"fusion.proj.weight"}
+    assert reads.fusion.proj.in_features == plain.fusion.proj.in_features + 40
+    lost = reads.train().fuse(torch.zeros(1, 40), senses, one.text) - reads.fuse(torch.zeros(1, 40), senses)
+    assert bool(lost.abs().max() > 1e-4)  # no dropout of the clip takes the words away
+
+
+@torch.no_grad()
+def test_a_goal_that_is_heard_moves_with_the_sound_and_the_ear_is_asked_once(folder: Path) -> None:
+    model = tiny_model(folder, goal_hears=True)
+    features, senses = tiny_features(2), tiny_senses(2)
+    asked = []
+    model.audio_encoder.register_forward_hook(lambda *_: asked.append(1))
+    chunk, goal = model(features, senses)
+    assert len(asked) == 1
+    other = {**senses, "audio": senses["audio"].flip(0)}
+    assert not torch.allclose(model(features, other)[1], goal, atol=1e-5)
+    deaf = {name: value for name, value in senses.items() if name != "audio"}
+    assert model(features, deaf)[0].shape == chunk.shape
+    plain = tiny_model(folder)
+    assert torch.equal(plain(features, other)[1], plain(features, senses)[1])
+    target = torch.zeros_like(chunk)
+    heard = model.hear(senses)
+    assert torch.equal(
+        model.loss(features, senses, goal, target, heard=heard), model.loss(features, senses, goal, target)
+    )
+
+
+def test_options_that_came_later_are_said_only_where_they_are_used(folder: Path) -> None:
+    plain = tiny_config(folder)
+    assert not any(name in repr(plain) for name in ("microphones", "goal_hears", "heads_read"))
+    changed = replace(plain, microphones=2, heads_read=True)
+    assert "microphones=2, heads_read=True" in repr(changed) and NeonConfig.from_dict(asdict(changed)) == changed
+    model = tiny_model(folder, microphones=2, use_lidar=False)
+    assert model.audio_encoder.conv[0].in_channels == 240 and model.audio_encoder.proj.in_features == 256
+    chunk = model.predict(noise_frames(1, 4, 128)[0], "wave", audio=0.1 * torch.randn(2 * 5120).numpy())
+    assert chunk.shape == (16, 17)

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from tiny_neon import tiny_model
 
 import neon_sim  # noqa: F401  registers NeonG1-v0
-from neon_sim.cells import CELLS, LASTING, TASKS, WORDS, cell_options, first_alike
+from neon_sim.cells import CELLS, LASTING, TASKS, TWO_EARS, WORDS, cell_options, first_alike
 from neon_sim.eval import neonbench
 from neon_sim.eval.neonbench_card import write_cards
 from neon_sim.eval.neonbench_play import (
@@ -37,6 +37,7 @@ from neon_sim.eval.neonbench_play import (
     told_apart,
 )
 from neon_sim.eval.neonbench_report import BenchResults, Score, as_dict, as_markdown
+from neon_sim.sensors.audio import AudioConfig
 from neon_sim.sensors.camera import CameraConfig
 from neon_sim.sim.rooms import RoomConfig
 from neon_sim.tasks.reach import WORDING
@@ -72,6 +73,19 @@ def test_each_cell_changes_one_thing_and_the_last_one_all_of_them() -> None:
         {"scene", "wording", "objects", "camera", "audio", "lidar"},
     ]
     assert cell_options("unseen_scenes", EVERYTHING, room=3)["scene"] == RoomConfig("test", seed=3)
+
+
+def test_a_policy_of_two_ears_is_given_two_and_every_other_one_as_before(tmp_path: Path) -> None:
+    for count in (1, 2):
+        tiny_model(tmp_path / "backbone", microphones=count).save_pretrained(tmp_path / str(count))
+        assert find_player(str(tmp_path / str(count))).microphones == count
+    assert cell_options("nominal", EVERYTHING)["audio"] == AudioConfig()
+    quiet, loud = (cell_options(cell, EVERYTHING, microphones=2)["audio"] for cell in ("nominal", "audio_noise"))
+    assert quiet == TWO_EARS and loud == replace(TWO_EARS, ambient_db=60.0) and quiet.microphones == 2
+    assert cell_options("nominal", ("proprio",), microphones=2).keys() == cell_options("nominal", ("proprio",)).keys()
+    obs, _ = _open("nominal", reads=("audio",)).reset(seed=0)
+    two = gymnasium.make("NeonG1-v0", disable_env_checker=True, **cell_options("nominal", ("audio",), 0, 2))
+    assert two.reset(seed=0)[0]["audio"].size == 2 * obs["audio"].size
 
 
 @given(st.sets(st.sampled_from(EVERYTHING)))

@@ -48,6 +48,7 @@ class WindowConfig:
     frames: int = 4  # in the clip
     image_size: int = 128  # px, square
     sound_memory_s: float = 0.0  # s of sound in a sample; 0 = what the episode has at that step
+    microphones: int = 1  # whose sound lies one after the other in a frame
 
     def __post_init__(self) -> None:
         may_be_zero = ("sound_memory_s",)
@@ -70,7 +71,7 @@ class Window:
     senses: dict[str, np.ndarray]  # name -> float32
     chunk: np.ndarray  # (steps, A) float32 in [-1, 1]
     mask: np.ndarray  # (steps,) float32: 0 beyond the end of the episode
-    hand: int  # 0 left, 1 right, -1 where nobody said what the words meant
+    hand: int  # 0 left, 1 right, 2 both, -1 where nobody said what the words meant
     target_pos_b: np.ndarray  # (3,) float32 m, pelvis frame
 
 
@@ -90,7 +91,7 @@ def cut_window(episode: NeonEpisode, step: int, config: WindowConfig, columns: n
     seen = episode.observations
     senses = {name: np.asarray(seen[name][step], np.float32) for name in SENSES if name in seen}
     if config.sound_memory_s and "audio" in senses:
-        senses["audio"] = cut_sound(seen["audio"], step, episode.rate_hz, config.sound_memory_s)
+        senses["audio"] = cut_sound(seen["audio"], step, episode.rate_hz, config.sound_memory_s, config.microphones)
     hand, target = -1, np.zeros(3, np.float32)
     if all(name in episode.infos for name in GOAL):
         hand, target = int(episode.infos["goal_hand"][step]), episode.infos["goal_pos_b"][step].astype(np.float32)
@@ -107,25 +108,29 @@ def cut_clip(episode: NeonEpisode, step: int, config: WindowConfig) -> np.ndarra
     return np.stack([fit_picture(pictures[row], config.image_size) for row in rows])
 
 
-def cut_sound(frames: Sequence[np.ndarray] | np.ndarray, step: int, rate_hz: float, seconds: float) -> np.ndarray:
-    """The last `seconds` of sound (seconds * SOUND_HZ,) float32 up to a step, out of frames (steps, S) that overlap.
+def cut_sound(
+    frames: Sequence[np.ndarray] | np.ndarray, step: int, rate_hz: float, seconds: float, microphones: int = 1
+) -> np.ndarray:
+    """The last `seconds` of sound up to a step, (microphones * seconds * SOUND_HZ,) float32, out of frames
+    (steps, microphones * S) that overlap.
 
     As a policy's `SoundBuffer` remembers it: a frame that is still the one before is nothing new, and where no frame
     reaches, before the episode too, it is silent.
     """
-    sound = np.zeros(round(seconds * SOUND_HZ), np.float32)
+    length = round(seconds * SOUND_HZ)
+    sound = np.zeros((microphones, length), np.float32)
 
     def fresh(row: int) -> bool:
         return row == 0 or not np.array_equal(frames[row], frames[row - 1])
 
     newest = next(row for row in range(step, -1, -1) if fresh(row))
     for row in filter(fresh, range(max(0, newest - math.ceil(seconds * rate_hz)), newest + 1)):
-        frame = np.asarray(frames[row], np.float32)
-        end = len(sound) - round((newest - row) / rate_hz * SOUND_HZ)
-        begin = max(0, end - len(frame))
+        frame = np.asarray(frames[row], np.float32).reshape(microphones, -1)
+        end = length - round((newest - row) / rate_hz * SOUND_HZ)
         if end > 0:
-            sound[begin:end] = frame[len(frame) - (end - begin) :]
-    return sound
+            heard = frame[:, -end:]
+            sound[:, end - heard.shape[1] : end] = heard
+    return sound.ravel()
 
 
 def fit_picture(picture: np.ndarray, size: int) -> np.ndarray:

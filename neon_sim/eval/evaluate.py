@@ -92,7 +92,18 @@ def build_policy(job: EvaluationJob, env: Any) -> Any:
     if job.policy in PLANNERS:
         return open_planner(job.policy, env)
     model = NeonVLA.from_pretrained(Path(job.policy), device=None if job.engine == "eager" else "auto")
+    require_ears(model, env)
     return (BlindPolicy if "state" in model.senses else NeonPolicy)(model, job.blank_camera, engine=job.engine)
+
+
+def require_ears(model: Any, env: Any) -> None:
+    """Raise ValueError if a policy that hears was made for another number of microphones than the env has."""
+    if env is None or "audio" not in env.config.sensors or "audio" not in model.senses:
+        return
+    has, wants = env.config.audio.microphones, model.config.microphones
+    if has != wants:
+        raise ValueError(f"This policy hears with {wants} microphones, the env has {has}. Set audio=AudioConfig("
+                         f"microphones={wants}).")  # fmt: skip
 
 
 def evaluate(

@@ -47,6 +47,7 @@ class Player:
     action_center: str = "home"
     mark: str = ""
     task: str | None = None  # the only one that it can do; None = any
+    microphones: int = 1  # that it hears with
 
 
 def find_player(policy: str, sensors: tuple[str, ...] | None = None) -> Player:
@@ -80,6 +81,7 @@ def find_player(policy: str, sensors: tuple[str, ...] | None = None) -> Player:
         control_mode=str(space.control_mode),
         action_center=space.action_center,
         mark=_fingerprint(_played_files(folder)),
+        microphones=model.config.microphones,
     )
 
 
@@ -147,7 +149,7 @@ class Shard:
         """Equal for two shards whose episodes begin alike: what is played, without how much of it."""
         player = self.player
         who = (player.mark, player.reads, player.control_mode, player.action_center)
-        world = sorted(cell_options(self.cell, player.reads).items())
+        world = sorted(cell_options(self.cell, player.reads, microphones=player.microphones).items())
         played = (VERSION, asset_digest(WALKER), who, self.task, world, self.first)
         return hashlib.sha256(repr(played).encode()).hexdigest()[:16]
 
@@ -206,7 +208,7 @@ def _room(cell: str, episode: int) -> int:
 def _play(shard: Shard, room: int, seeds: list[int]) -> list[BenchEpisode]:
     """Episodes in one world."""
     player = shard.player
-    options = {**cell_options(shard.cell, player.reads, room), "task": shard.task}
+    options = {**cell_options(shard.cell, player.reads, room, player.microphones), "task": shard.task}
     options |= {"control_mode": player.control_mode, "action_center": player.action_center}
     env: Any = gymnasium.make("NeonG1-v0", disable_env_checker=True, **options).unwrapped
     policy = _policy(player, env)

@@ -54,6 +54,7 @@ def open_dataset(
         backbone.max_frames,
         backbone.image_size,
         model.config.sound_memory_s,
+        model.config.microphones,
     )
     source = DataSourceConfig("dataset", kind, path, options=options or {})
     config = DataSoupConfig([source], validation_share=0.0, skip_bad=skip_bad)

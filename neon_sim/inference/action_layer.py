@@ -40,9 +40,10 @@ class ActionLayer:
         ear = () if model.config.audio.encoder_type == "mel_spectrogram" else ("audio",)
         self._apart = (*_ASKS_ITS_INPUT, *ear)
 
-    def goal(self, features: BackboneFeatures) -> Tensor:
-        """The goal token (B, 5) that the model reads out of a clip and words."""
-        return self._goal(vars(features))
+    def goal(self, features: BackboneFeatures, senses: Mapping[str, Tensor]) -> Tensor:
+        """The goal token (B, 5) that the model reads out of a clip and words, and out of what it hears if it does."""
+        heard = self.model.hear(senses)
+        return self._goal(vars(features) if heard is None else {**vars(features), "heard": heard})
 
     def chunk(
         self,
@@ -76,7 +77,7 @@ class ActionLayer:
         given = dict(senses) if proprioception is None else {"proprio": proprioception, **senses}
         tensors = {name: torch.as_tensor(v, dtype=torch.float32, device=device)[None] for name, v in given.items()}
         features = self.model.encode(clip, [instruction], tensors.get("audio"))
-        return self.chunk(features, tensors, self.goal(features), generator)[0].cpu().numpy()
+        return self.chunk(features, tensors, self.goal(features, tensors), generator)[0].cpu().numpy()
 
     def _inputs(
         self, features: BackboneFeatures, senses: Mapping[str, Tensor], goal: Tensor, generator: torch.Generator | None
@@ -84,6 +85,8 @@ class ActionLayer:
         """Everything that `_decode` reads, as tensors by name."""
         model, head = self.model, self.model.action_head
         inputs = {"pooled": features.pooled, "goal": goal}
+        if model.config.heads_read:
+            inputs["text"] = features.text
         if head.context is not None:
             inputs["tokens"] = features.tokens
         state = model.action_state(senses) if head.config.state_relative else None
@@ -101,6 +104,8 @@ class ActionLayer:
     def _decode(self, inputs: Mapping[str, Tensor]) -> Tensor:
         model = self.model
         parts = {"vision": inputs["pooled"], **_under(_PART, inputs)}
+        if "text" in inputs:
+            parts["text"] = inputs["text"]
         for name, value in _under(_SENSE, inputs).items():
             parts[name] = getattr(model, f"{name}_encoder")(value)
         fused = model.fusion(parts)
@@ -113,7 +118,8 @@ class ActionLayer:
         return chunk
 
     def _read_goal(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        return goal_token(self.model.goal_reader(BackboneFeatures(**inputs)))
+        features = BackboneFeatures(inputs["tokens"], inputs["pooled"], inputs["text"])
+        return goal_token(self.model.goal_reader(features, inputs.get("heard")))
 
 
 def _under(prefix: str, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ class NeonPolicy:
         self.generator = torch.Generator().manual_seed(seed)
         self.clip = ClipBuffer(fps=model.config.backbone.fps)
         memory_s = model.config.sound_memory_s
-        self.sound = SoundBuffer(memory_s) if memory_s else None
+        self.sound = SoundBuffer(memory_s, microphones=model.config.microphones) if memory_s else None
         self.decision: Decision | None = None
         self._obs: Mapping[str, np.ndarray] = {}
         self._last_frame: np.ndarray | None = None
@@ -115,7 +115,7 @@ class NeonPolicy:
     def act(self) -> np.ndarray:
         """Answer with (1, 16, A), with real-time chunking (1, execution_horizon, A), and remember the decision."""
         features, senses = self.perceive()
-        goal = self.choose_goal(self.layer.goal(features))
+        goal = self.choose_goal(self.layer.goal(features, senses))
         chunk = self.decode(features, senses, goal)
         self.decision = Decision(features, senses, goal, chunk)
         answer = chunk.cpu().numpy()

@@ -71,11 +71,12 @@ class SoundBuffer:
     Args:
         seconds: s that are kept and heard at once; before the first frame, and where none reaches, it is silent.
         rate_hz: samples a second.
+        microphones: whose frames lie one after the other, (microphones * S,), and so does the sound.
     """
 
-    def __init__(self, seconds: float, rate_hz: int = 16_000) -> None:
+    def __init__(self, seconds: float, rate_hz: int = 16_000, microphones: int = 1) -> None:
         self.rate_hz = rate_hz
-        self._sound = np.zeros(round(seconds * rate_hz), np.float32)
+        self._sound = np.zeros((microphones, round(seconds * rate_hz)), np.float32)
         self._frame: np.ndarray | None = None  # the newest
         self._time_s = 0.0  # when that came
 
@@ -85,27 +86,29 @@ class SoundBuffer:
         self._frame, self._time_s = None, 0.0
 
     def add(self, frame: np.ndarray, now_s: float) -> None:
-        """Take in a frame (S,) of which the newest sample is now; one that is still the last one is nothing new."""
+        """Take in a frame (microphones * S,) whose newest sample is now; one that is still the last is nothing new."""
+        microphones, length = self._sound.shape
         if self._frame is not None:
             if np.array_equal(frame, self._frame):
                 return
-            passed = min(round((now_s - self._time_s) * self.rate_hz), len(self._sound))
-            self._sound = np.concatenate([self._sound[passed:], np.zeros(passed, np.float32)])
+            passed = min(round((now_s - self._time_s) * self.rate_hz), length)
+            self._sound = np.concatenate([self._sound[:, passed:], np.zeros((microphones, passed), np.float32)], axis=1)
         self._frame, self._time_s = frame.copy(), now_s
-        count = min(len(frame), len(self._sound))
-        self._sound[len(self._sound) - count :] = frame[len(frame) - count :]
+        newest = frame.reshape(microphones, -1)[:, -length:]
+        self._sound[:, length - newest.shape[1] :] = newest
 
     def sound(self) -> np.ndarray:
-        """(seconds * rate_hz,) float32, the newest sample last; the caller's own."""
-        return self._sound.copy()
+        """(microphones * seconds * rate_hz,) float32, of each the newest sample last; the caller's own."""
+        return self._sound.flatten()
 
     def get_state(self) -> dict[str, Any]:
         """The sound, and the newest frame with its time."""
         frame = None if self._frame is None else self._frame.copy()
-        return {"sound": self._sound.copy(), "frame": frame, "time_s": self._time_s}
+        return {"sound": self.sound(), "frame": frame, "time_s": self._time_s}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restore `get_state`."""
         frame = state["frame"]
-        self._sound, self._time_s = state["sound"].copy(), float(state["time_s"])
+        self._sound = state["sound"].reshape(self._sound.shape).copy()
+        self._time_s = float(state["time_s"])
         self._frame = None if frame is None else frame.copy()

@@ -69,7 +69,8 @@ class NeonInferenceServer:
         self.max_waiting, self.hold_steps, self.seed = max_waiting, hold_steps, seed
         self._clip = ClipBuffer(fps=self.model.config.backbone.fps)
         memory_s = self.model.config.sound_memory_s
-        self._sound = SoundBuffer(memory_s) if memory_s else None
+        microphones = self.model.config.microphones
+        self._sound = SoundBuffer(memory_s, microphones=microphones) if memory_s else None
         self._generator = torch.Generator()
         self._turn = threading.Lock()  # one forward pass at a time; it guards the clip and the generator
         self._lock = threading.Lock()  # the plan and the counts; held for microseconds

@@ -134,7 +134,7 @@ class SpeculativePolicy(TwoHeadPolicy):
     def opinion(self, features: BackboneFeatures, senses: dict[str, Tensor], goal: Tensor, draft: Tensor) -> Tensor:
         """What one denoising step of the heavy heads makes of a draft (1, T, A)."""
         model, head, time = self.model, self.model.action_head, self.check_time
-        told = torch.cat([model.fuse(features.pooled, senses), model.goal_embed(goal)], dim=-1)
+        told = torch.cat([model.fuse(features.pooled, senses, features.text), model.goal_embed(goal)], dim=-1)
         context = None if head.context is None else head.context(features.tokens, goal)
         noise = torch.randn(draft.shape, generator=self.side_generator).to(draft)
         parts = [

@@ -1,4 +1,4 @@
-"""Hearing, for 16 kHz mono: log-mel and a small convolution stack (eq. 21), Whisper, or the backbone's own ears."""
+"""Hearing at 16 kHz, by one ear or two: log-mel and convolutions (eq. 21), Whisper, or the backbone's own ears."""
 
 import math
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ ENCODER_TYPES = ("mel_spectrogram", "whisper", "omni")
 _LINEAR_HZ_PER_MEL, _LOG_START_HZ, _LOG_START_MEL, _MEL_PER_LOG = 200.0 / 3.0, 1000.0, 15.0, 27.0 / math.log(6.4)
 
 _POWER_FLOOR = 1e-10  # -100 dB: what silence reads
+_NEWEST = 0.25  # share of the time that counts as newest, for two ears
 
 
 @dataclass(frozen=True)
@@ -101,25 +102,36 @@ def mel_filterbank(n_mels: int, n_fft: int, sample_rate: int) -> Tensor:
 class AudioEncoder(nn.Module):
     """W_proj Pool(Conv(log-mel)) (eq. 21), or W_proj Pool(tower) of a frozen ear; the mean over time pools both.
 
+    Two microphones, which "mel_spectrogram" alone can use, tell left from right: see `between_ears`. Of what is found
+    there, the maximum over time is taken, in which a word that was said once is not drowned, and the mean of the newest
+    quarter, because left is elsewhere once the robot has turned.
+
     Args:
         config: None for the defaults.
         backbone: whose ear "omni" takes.
+        microphones: 1, or 2 for left and right.
 
     Raises:
         ImportError, ConnectionError: "whisper" without the extra that loads it, or without its weights within reach.
-        ValueError: "omni" without a backbone that hears; weights that are no Whisper.
+        ValueError: "omni" without a backbone that hears; weights that are no Whisper; a frozen ear for two microphones.
     """
 
     window: Tensor
     filterbank: Tensor
 
-    def __init__(self, config: AudioConfig | None = None, backbone: VideoBackbone | None = None) -> None:
+    def __init__(
+        self, config: AudioConfig | None = None, backbone: VideoBackbone | None = None, microphones: int = 1
+    ) -> None:
         super().__init__()
         self.config = config = config or AudioConfig()
+        self.microphones = microphones
+        if microphones not in (1, 2) or (microphones == 2 and config.encoder_type != "mel_spectrogram"):
+            asked = f"{microphones} for {config.encoder_type}"
+            raise ValueError(f"AudioEncoder wants 1 microphone, or 2 for mel_spectrogram, got {asked}.")
         self._tower: list[Tower] = []  # in a list: not a submodule, so no checkpoint carries it
         if config.encoder_type == "mel_spectrogram":
             self._build_convolutions(config)
-            width = config.channels
+            width = config.channels * microphones  # of two: all of the time, and the newest part of it
         else:
             # It imports the foundation models' loading code, which imports this module.
             from neon_sim.model.whisper_encoder import build_tower
@@ -134,8 +146,9 @@ class AudioEncoder(nn.Module):
         with torch.device("cpu"):  # numbers, also where the weights are shapes only
             filterbank = mel_filterbank(config.n_mels, config.n_fft, config.sample_rate)
         self.register_buffer("filterbank", filterbank, persistent=False)
+        bands = 1 if self.microphones == 1 else 3  # of two: loudness, level and phase between them
         self.conv = nn.Sequential(
-            nn.Conv1d(config.n_mels, config.channels, kernel_size=3, stride=2, padding=1),
+            nn.Conv1d(config.n_mels * bands, config.channels, kernel_size=3, stride=2, padding=1),
             nn.GELU(),
             nn.Conv1d(config.channels, config.channels, kernel_size=3, stride=2, padding=1),
             nn.GELU(),
@@ -157,18 +170,49 @@ class AudioEncoder(nn.Module):
                 f"AudioEncoder wants (B, samples) with more than {self.config.n_fft // 2} samples at "
                 f"{self.config.sample_rate} Hz, got {tuple(waveform.shape)}. Pad the clip with zeros."
             )
+        return self._mel_power(self._spectrum(waveform)).log10()
+
+    def between_ears(self, waveform: Tensor) -> Tensor:
+        """Samples of two microphones (B, 2 * S), all of the left one first -> (B, 3 * n_mels, S // hop + 1).
+
+        Of every band the log10 power as `forward` scales it, the log10 of left over right, and the sine of the phase by
+        which left is ahead, 1 at most. Raises ValueError as `log_mel`, and for a number of samples that is odd.
+        """
+        if waveform.dim() != 2 or waveform.shape[1] % 2:
+            raise ValueError(f"Two microphones give (B, 2 * samples), got {tuple(waveform.shape)}.")
+        left, right = (self._spectrum(side) for side in waveform.chunk(2, dim=1))
+        left_power, right_power = self._mel_power(left), self._mel_power(right)
+        ahead = self.filterbank.float() @ (left * right.conj()).imag / (left_power * right_power).sqrt()
+        loudness = _scaled((0.5 * (left_power + right_power)).log10())
+        return torch.cat([loudness, (left_power / right_power).log10(), ahead], dim=1)
+
+    def _spectrum(self, waveform: Tensor) -> Tensor:
         # The FFT has no half-precision kernel on the CPU, hence float32 whatever the weights are.
         n_fft, hop, window = self.config.n_fft, self.config.hop, self.window.float()
-        spectrum = torch.stft(waveform.float(), n_fft, hop, window=window, center=True, return_complex=True)
-        return (self.filterbank.float() @ spectrum.abs().square()).clamp(min=_POWER_FLOOR).log10()
+        return torch.stft(waveform.float(), n_fft, hop, window=window, center=True, return_complex=True)
+
+    def _mel_power(self, spectrum: Tensor) -> Tensor:
+        return (self.filterbank.float() @ spectrum.abs().square()).clamp(min=_POWER_FLOOR)
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Mono samples in [-1, 1] at config.sample_rate, (B, S) -> (B, output_dim)."""
+        """Samples in [-1, 1] at config.sample_rate -> (B, output_dim).
+
+        (B, S) of one microphone; of two (B, 2 * S), all of the left one first, as the env has it.
+        """
         if self._tower:
             with torch.no_grad():
                 heard = self._tower[0].hear(waveform)
             return self.proj(heard.to(self.proj.weight))
-        # Whisper's affine map of log10 power to about [-1.5, 1.5], without its clip at the loudest frame: the same
-        # sound reads the same whatever else is in the clip.
-        mel = ((self.log_mel(waveform) + 4.0) / 4.0).to(self.proj.weight.dtype)
+        if self.microphones == 2:
+            found = self.conv(self.between_ears(waveform).to(self.proj.weight.dtype))
+            newest = found[..., -math.ceil(_NEWEST * found.shape[-1]) :]
+            return self.proj(torch.cat([found.amax(dim=-1), newest.mean(dim=-1)], dim=-1))
+        mel = _scaled(self.log_mel(waveform)).to(self.proj.weight.dtype)
         return self.proj(self.conv(mel).mean(dim=-1))
+
+
+def _scaled(log_power: Tensor) -> Tensor:
+    """Whisper's affine map of log10 power to about [-1.5, 1.5], without its clip at the loudest frame: the same sound
+    reads the same whatever else is in the clip.
+    """
+    return (log_power + 4.0) / 4.0

@@ -8,6 +8,7 @@ from neon_sim.model.video_backbone import BackboneFeatures
 GOAL_DIM = 5  # left, right (which hand), x, y, z (palm target, m / GOAL_SCALE_M, pelvis frame)
 GOAL_SCALE_M = 0.25
 HANDS = 2
+BOTH = 2  # in the place of a hand, where the words ask for both of them
 
 
 class GoalReader(nn.Module):
@@ -18,23 +19,31 @@ class GoalReader(nn.Module):
         num_tokens: N cells of its grid.
         width: width of the attention and of the MLP.
         heads: attention heads.
+        heard_size: width of an encoded sound that asks beside the instruction; 0 = none does.
     """
 
-    def __init__(self, hidden_size: int, num_tokens: int, width: int = 192, heads: int = 6) -> None:
+    def __init__(
+        self, hidden_size: int, num_tokens: int, width: int = 192, heads: int = 6, heard_size: int = 0
+    ) -> None:
         super().__init__()
-        self.heads, self.width = heads, width
-        self.query = nn.Sequential(nn.Linear(2 * hidden_size, width), nn.GELU(), nn.Linear(width, width))
+        self.heads, self.width, self.heard_size = heads, width, heard_size
+        context = 2 * hidden_size + heard_size
+        self.query = nn.Sequential(nn.Linear(context, width), nn.GELU(), nn.Linear(width, width))
         self.key_value = nn.Linear(hidden_size, 2 * width)
         self.places = nn.Parameter(0.02 * torch.randn(num_tokens, hidden_size))
-        self.norm = nn.LayerNorm(width + 2 * hidden_size)
-        self.mlp = nn.Sequential(
-            nn.Linear(width + 2 * hidden_size, 2 * width), nn.GELU(), nn.Linear(2 * width, GOAL_DIM)
-        )
+        self.norm = nn.LayerNorm(width + context)
+        self.mlp = nn.Sequential(nn.Linear(width + context, 2 * width), nn.GELU(), nn.Linear(2 * width, GOAL_DIM))
 
-    def forward(self, features: BackboneFeatures) -> Tensor:
-        """Backbone features -> raw goal (B, 5): two hand logits, then the position / GOAL_SCALE_M."""
+    def forward(self, features: BackboneFeatures, heard: Tensor | None = None) -> Tensor:
+        """Backbone features -> raw goal (B, 5): two hand logits, then the position / GOAL_SCALE_M.
+
+        heard: (B, heard_size); zeros where nothing is given.
+        """
         batch = len(features.pooled)
-        context = torch.cat([features.pooled, features.text], dim=-1)
+        parts = [features.pooled, features.text]
+        if self.heard_size:
+            parts.append(features.pooled.new_zeros(batch, self.heard_size) if heard is None else heard)
+        context = torch.cat(parts, dim=-1)
         q = self.query(context).view(batch, self.heads, 1, -1)
         keys, values = self.key_value(features.tokens + self.places).chunk(2, dim=-1)
         k, v = (t.view(batch, -1, self.heads, self.width // self.heads).transpose(1, 2) for t in (keys, values))
@@ -71,6 +80,10 @@ def goal_position(goal: Tensor) -> Tensor:
 
 
 def goal_loss(raw: Tensor, hand: Tensor, pos_b: Tensor) -> Tensor:
-    """Cross-entropy of the hand plus smooth L1 of the position (knee at 5 cm), scalar."""
+    """Cross-entropy of the hand plus smooth L1 of the position (knee at 5 cm), scalar, a mean over the samples.
+
+    hand: (B,) 0 left, 1 right, `BOTH`: then the position alone is learned.
+    """
     position = nn.functional.smooth_l1_loss(raw[:, HANDS:], pos_b / GOAL_SCALE_M, beta=0.2)
-    return 0.1 * nn.functional.cross_entropy(raw[:, :HANDS], hand) + position
+    hands = nn.functional.cross_entropy(raw[:, :HANDS], hand, ignore_index=BOTH, reduction="sum") / len(hand)
+    return 0.1 * hands + position

@@ -15,7 +15,7 @@ _OWN_HEAD_FIELDS: Final = (
 )  # fmt: skip
 
 # Fields that runs which began earlier know nothing of.
-_LATER: Final = ("speech_vocabulary", "speech_words", "sound_memory_s")
+_LATER: Final = ("speech_vocabulary", "speech_words", "sound_memory_s", "microphones", "goal_hears", "heads_read")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,9 @@ class NeonConfig:
     speech_vocabulary: tuple[str, ...] = ()  # words of its answers, see SpeechResponseHead; none = it has no such head
     speech_words: int = 12  # longest answer
     sound_memory_s: float = 0.0  # s of sound that it hears at once; 0 = what its microphone gives, 0.32 s of the env's
+    microphones: int = 1  # whose sound it hears: 1, or 2 at the left and right of the head
+    goal_hears: bool = False  # the goal is read out of the clip by what is heard as well, and not by the words alone
+    heads_read: bool = False  # the words go to the heads as well, beside the pooled clip, which may be lost
     head: Mapping[str, Any] = field(default_factory=dict)  # other fields of ActionHeadConfig, such as head_type="flow"
 
     def __post_init__(self) -> None:

@@ -56,6 +56,8 @@ class NeonVLA(nn.Module):
         hidden = self.backbone.hidden_size
         self.proprio_encoder = ProprioEncoder(PROPRIO_DIM, config.proprioception_hidden)
         dims = {"vision": hidden, "proprio": config.proprioception_hidden}
+        if config.heads_read:
+            dims["text"] = hidden
         if config.use_eef:
             self.eef_encoder = EefEncoder()
             dims["eef"] = self.eef_encoder.output_dim
@@ -63,7 +65,7 @@ class NeonVLA(nn.Module):
             self.lidar_encoder = LidarEncoder()
             dims["lidar"] = self.lidar_encoder.output_dim
         if config.use_audio:
-            self.audio_encoder = AudioEncoder(config.audio, self.backbone)
+            self.audio_encoder = AudioEncoder(config.audio, self.backbone, config.microphones)
             dims["audio"] = config.audio.output_dim
         for name, size in config.extra_senses.items():
             encoder: Any = build_extra_encoder(name, size)
@@ -73,7 +75,8 @@ class NeonVLA(nn.Module):
         lost |= dict.fromkeys(("lidar", "audio", *config.extra_senses), config.sense_dropout)
         self.fusion = FeatureFusion(dims, hidden, config.dropout, {k: p for k, p in lost.items() if k in dims})
         self.fused_dim = hidden + NUM_JOINTS
-        self.goal_reader = GoalReader(hidden, self.backbone.num_tokens)
+        heard_size = config.audio.output_dim if config.goal_hears and config.use_audio else 0
+        self.goal_reader = GoalReader(hidden, self.backbone.num_tokens, heard_size=heard_size)
         self.goal_embed = goal_embedding(config.goal_width)
         self.action_head = G1ActionHead(
             ActionHeadConfig(
@@ -110,24 +113,44 @@ class NeonVLA(nn.Module):
     def encode(self, frames: Tensor, instructions: list[str], audio: Tensor | None = None) -> BackboneFeatures:
         """Clips (B, T, H, W, 3) uint8, words, and sound (B, S) at 16 kHz for a backbone that hears -> features.
 
-        No autograd graph, unless the backbone has an adapter that is trained.
+        Such a backbone hears the mean of two microphones. No autograd graph, unless it has an adapter that is trained.
         """
-        sound = () if audio is None or not self.backbone.hears else (audio,)
+        sound: tuple[Tensor, ...] = ()
+        if audio is not None and self.backbone.hears:
+            two = self.config.microphones == 2
+            sound = (audio.unflatten(1, (2, -1)).mean(dim=1) if two else audio,)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.backbone.freeze_backbone):
             return self.backbone(frames, instructions, *sound)
 
-    def fuse(self, vision: Tensor | None, senses: Mapping[str, Tensor]) -> Tensor:
-        """Eq. 4: pooled clip (B, D) and any of the senses -> f (B, D).
+    def hear(self, senses: Mapping[str, Tensor]) -> Tensor | None:
+        """Encoded sound (B, output_dim) for a goal reader that hears, and then for `fuse`; None where it does not."""
+        hears = self.goal_reader.heard_size > 0 and "audio" in senses
+        return self.audio_encoder(senses["audio"]) if hears else None
+
+    def fuse(
+        self,
+        vision: Tensor | None,
+        senses: Mapping[str, Tensor],
+        text: Tensor | None = None,
+        heard: Tensor | None = None,
+    ) -> Tensor:
+        """Eq. 4: pooled clip (B, D), any of the senses, and words (B, D) where `heads_read` says so -> f (B, D).
 
         proprio (B, 125), eef (B, 14), lidar (B, N*3) m, audio (B, S), and those of `EXTRA_ENCODERS`; one that the
-        config has no encoder for is left out. Raises ValueError for a sense that does not exist.
+        config has no encoder for is left out. heard: audio, encoded already by `hear`.
+
+        Raises ValueError for a sense that does not exist.
         """
         parts: dict[str, Tensor] = {} if vision is None else {"vision": vision}
+        if text is not None and self.config.heads_read:
+            parts["text"] = text
         for name, value in senses.items():
             if name not in _KNOWN:
                 raise nearest("sense", name, _KNOWN)
             encoder = getattr(self, f"{name}_encoder", None)
-            if encoder is not None:
+            if name == "audio" and heard is not None:
+                parts[name] = heard
+            elif encoder is not None:
                 parts[name] = encoder(value)
         fused = self.fusion(parts)
         return torch.cat([fused, self.unusual_error(senses.get("proprio"), fused)], dim=-1)
@@ -184,10 +207,11 @@ class NeonVLA(nn.Module):
         guide: Guide | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the chunk (B, 16, A) and the goal token (B, 5) it was decoded from (read from the clip if None)."""
+        heard = self.hear(senses)
         if goal is None:
-            goal = goal_token(self.goal_reader(features))
+            goal = goal_token(self.goal_reader(features, heard))
         state = self.action_state(senses) if self.action_head.config.state_relative else None
-        fused = self.fuse(features.pooled, senses)
+        fused = self.fuse(features.pooled, senses, features.text, heard)
         return self.decode(fused, goal, features.tokens, state, generator, guide), goal
 
     def loss(
@@ -198,15 +222,20 @@ class NeonVLA(nn.Module):
         target: Tensor,
         mask: Tensor | None = None,
         generator: torch.Generator | None = None,
+        heard: Tensor | None = None,
     ) -> Tensor:
-        """What the heads learn from, a scalar: target chunk (B, 16, A), mask (B, 16) of real steps; any head type."""
-        told = torch.cat([self.fuse(features.pooled, senses), self.goal_embed(goal)], dim=-1)
+        """What the heads learn from, a scalar: target chunk (B, 16, A), mask (B, 16) of real steps; any head type.
+
+        heard: of `hear`, where it is there already.
+        """
+        fused = self.fuse(features.pooled, senses, features.text, heard)
+        told = torch.cat([fused, self.goal_embed(goal)], dim=-1)
         state = self.action_state(senses) if self.action_head.config.state_relative else None
         return self.action_head.loss(told, goal, target, mask, generator, tokens=features.tokens, state=state)
 
     def speech_loss(self, features: BackboneFeatures, senses: Mapping[str, Tensor], answers: Sequence[str]) -> Tensor:
         """What the speech head learns from, a scalar: B clips, senses and answers. Raises ValueError as `respond`."""
-        return self._speech().compute_loss(self.fuse(features.pooled, senses), answers)
+        return self._speech().compute_loss(self.fuse(features.pooled, senses, features.text), answers)
 
     @torch.no_grad()
     def respond(self, features: BackboneFeatures, senses: Mapping[str, Tensor]) -> list[str]:
@@ -214,7 +243,7 @@ class NeonVLA(nn.Module):
 
         Raises ValueError where `speech_vocabulary` is empty.
         """
-        return self._speech().respond(self.fuse(features.pooled, senses))
+        return self._speech().respond(self.fuse(features.pooled, senses, features.text))
 
     def _speech(self) -> SpeechResponseHead:
         if not self.config.speech_vocabulary:

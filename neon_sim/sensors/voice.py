@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -45,14 +45,21 @@ class Spoken:
     place: str | tuple[float, float, float] | None = None
 
 
+class Said(NamedTuple):
+    """When words are said for the first time, s of simulated time; before time 0 where nobody says them."""
+
+    start_s: float = -math.inf
+    end_s: float = -math.inf
+
+
 def give_voice(
     microphone: Microphone,
     spoken: Spoken | None,
     pelvis_pose: tuple[np.ndarray, np.ndarray],
     config: VoiceConfig,
     rng: np.random.Generator,
-) -> None:
-    """Let somebody speak from now on, in the place of who spoke before; None = nobody does.
+) -> Said:
+    """Let somebody speak from now on, in the place of who spoke before; None = nobody does. Returns when.
 
     pelvis_pose: position (3,) m and quat_wxyz (4,) in the world. Voice, level, first moment and place are drawn.
     Raises ValueError for a microphone at another rate than the utterances' 16 kHz, and whatever `utter` raises.
@@ -60,12 +67,14 @@ def give_voice(
     if spoken is None:
         if any(source.name == VOICE for source in microphone.sources):
             microphone.remove_source(VOICE)
-        return
+        return Said()
     if microphone.config.sample_rate_hz != SAMPLE_RATE:
         raise ValueError(f"Voices are at {SAMPLE_RATE} Hz, the microphone at {microphone.config.sample_rate_hz}.")
     utterance = utter(spoken.text, rng)
     place = _somewhere(*pelvis_pose, config, rng) if spoken.place is None else spoken.place
-    microphone.add_source(_as_source(utterance, place, config, rng))
+    source = _as_source(utterance, place, config, rng)
+    microphone.add_source(source)
+    return Said(source.start_s, source.start_s + len(utterance.samples) / SAMPLE_RATE)
 
 
 def _as_source(

@@ -13,7 +13,7 @@ from neon_sim.g1.geometry import points_in_frame, quat_to_matrix
 from neon_sim.g1.kinematics import UnreachableError
 from neon_sim.names import require_numbers
 from neon_sim.robot import RobotState, World
-from neon_sim.sensors.voice import Spoken
+from neon_sim.sensors.voice import Said, Spoken
 from neon_sim.tasks.arms import HANDS, PALMS, approach, lift_against_gravity, reach_posture
 from neon_sim.tasks.objects import COLORS, HIDDEN_W, add_balls, ball_name
 from neon_sim.tasks.reach import ReachConfig, sample_ball_positions
@@ -78,6 +78,7 @@ class FollowVoiceTask:
         self._present: tuple[str, ...] = ()
         self._target_color = next(iter(COLORS))
         self._words = ""
+        self._said = Said()
 
     def edit_scene(self, spec: mujoco.MjSpec) -> None:
         """One mocap ball per colour; they are seen and not felt."""
@@ -85,7 +86,7 @@ class FollowVoiceTask:
 
     def reset(self, state: RobotState, world: World, rng: np.random.Generator) -> str:
         """Choose balls, places, the named ball, the spoken words and a text that does not name it."""
-        self._held, self._held_wrong = 0, 0
+        self._held, self._held_wrong, self._said = 0, 0, Said()
         pelvis_pos, pelvis_quat = world.object_pose("pelvis")
         order = rng.permutation(list(COLORS))
         self._present = tuple(str(color) for color in order[: self.config.num_balls])
@@ -102,6 +103,10 @@ class FollowVoiceTask:
     def spoken(self) -> Spoken:
         """The words that name the ball, from somewhere in front of the robot."""
         return Spoken(self._words)
+
+    def listen(self, said: Said) -> None:
+        """When the words are said."""
+        self._said = said
 
     def reward(self, state: RobotState, world: World) -> tuple[float, dict[str, float]]:
         """Product of: the nearer palm within 4 cm of the named ball (falls to 0.1 at 40 cm), torso upright."""
@@ -138,16 +143,26 @@ class FollowVoiceTask:
         }
 
     def expert(self, state: RobotState, world: World, steps: int) -> np.ndarray:
-        """Joint targets (steps, 29) rad that bring the hand of the ball's side to it, the other one home."""
-        target_b = self.privileged(state, world)["target_pos_b"]
-        goal, hand = joints.HOME.copy(), 0 if target_b[1] > 0.0 else 1
+        """Joint targets (steps, 29) rad that bring the hand of the ball's side to it, the other one home.
+
+        Where a microphone hears the voice, both stay home until all has been said once: nobody knows the ball before.
+        """
+        goal = joints.HOME.copy()
         goal[joints.GROUPS["waist"]] = state.joint_pos[joints.GROUPS["waist"]]
-        arm = joints.GROUPS[f"{HANDS[hand]}_arm"]
-        try:
-            goal[arm] = reach_posture(goal, hand, target_b)
-        except UnreachableError:
-            goal[arm] = state.joint_target[arm]  # a robot that has fallen or turned away: hold still
+        hand = self.expert_hand(state, world)
+        if hand is not None:
+            arm = joints.GROUPS[f"{HANDS[hand]}_arm"]
+            try:
+                goal[arm] = reach_posture(goal, hand, self._target_b(world))
+            except UnreachableError:
+                goal[arm] = state.joint_target[arm]  # a robot that has fallen or turned away: hold still
         return approach(state.joint_target, lift_against_gravity(goal, state.gravity_b), steps)
+
+    def expert_hand(self, state: RobotState, world: World) -> int | None:
+        """That of the named ball's side, 0 left, 1 right; None until a microphone has heard all of it."""
+        if state.time_s < self._said.end_s:
+            return None
+        return 0 if self._target_b(world)[1] > 0.0 else 1
 
     def expert_velocity(self, state: RobotState, world: World, steps: int) -> None:
         """It stands."""
@@ -159,13 +174,19 @@ class FollowVoiceTask:
             "colors": self._present,
             "target_color": self._target_color,
             "words": self._words,
+            "said": self._said,
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restore `get_state`."""
         self._held, self._held_wrong = state["held"]
         self._present, self._target_color = tuple(state["colors"]), str(state["target_color"])
-        self._words = str(state["words"])
+        self._words, self._said = str(state["words"]), Said(*state["said"])
+
+    def _target_b(self, world: World) -> np.ndarray:
+        """The named ball (3,) m in the pelvis frame."""
+        [target_b] = points_in_frame([world.position(ball_name(self._target_color))], *world.object_pose("pelvis"))
+        return target_b
 
     def _distance(self, world: World, color: str) -> float:
         """m from a ball's centre to the nearer palm."""

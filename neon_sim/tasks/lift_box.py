@@ -211,6 +211,10 @@ class LiftBoxTask:
         speed = _CARRYING if grasp.gaps.max() < _TOUCHING else MAX_SPEED
         return approach(state.joint_target, goal, steps, speed=speed)
 
+    def expert_hand(self, state: RobotState, world: World) -> int:
+        """Both, which is 2."""
+        return 2
+
     def expert_velocity(self, state: RobotState, world: World, steps: int) -> None:
         """It stands."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from neon_sim.g1 import joints
 from neon_sim.names import require_counts, require_numbers, require_spans
 from neon_sim.robot import RobotState, World
-from neon_sim.sensors.voice import Spoken
+from neon_sim.sensors.voice import Said, Spoken
 from neon_sim.tasks.arms import approach
 from neon_sim.tasks.objects import HIDDEN_W, Look
 from neon_sim.tasks.tolerance import tolerance
@@ -43,6 +43,7 @@ _SKIN: Final = {"train": (0.80, 0.62, 0.50), "test": (0.45, 0.32, 0.25)}
 _HEAD: Final = 0.11  # m
 _TURN_GAIN, _TURN_SPEED = 1.5, 0.8  # 1/s and rad/s: the expert's
 _WAIST: Final = 0.6  # rad that the expert's waist may be turned ahead of the feet
+_HEARD: Final = 0.3  # s of speech that tell the expert where it comes from; ours, a window of the microphone
 _DT: Final = 0.02  # s
 
 
@@ -109,6 +110,7 @@ class LookAtTask:
         self._held = 0
         self._speaker = 0
         self._words = SPOKEN.train[0]
+        self._said = Said()
 
     def edit_scene(self, spec: mujoco.MjSpec) -> None:
         """People as a body and a head; they are seen and not felt. A person's frame is at the mouth."""
@@ -122,7 +124,7 @@ class LookAtTask:
 
     def reset(self, state: RobotState, world: World, rng: np.random.Generator) -> str:
         """Choose who speaks, where all stand, what is said and a wording."""
-        self._held = 0
+        self._held, self._said = 0, Said()
         order = rng.permutation(MAX_PEOPLE)
         self._speaker = int(order[0])
         pos_w, quat_wxyz = world.object_pose("pelvis")
@@ -139,6 +141,10 @@ class LookAtTask:
     def spoken(self) -> Spoken:
         """The speaker's words, from the speaker's mouth."""
         return Spoken(self._words, _PEOPLE[self._speaker])
+
+    def listen(self, said: Said) -> None:
+        """When the words are said."""
+        self._said = said
 
     def reward(self, state: RobotState, world: World) -> tuple[float, dict[str, float]]:
         """Product of: facing the speaker within 10 degrees (falls to 0.1 at 90 degrees beyond), torso upright."""
@@ -169,14 +175,17 @@ class LookAtTask:
     def expert(self, state: RobotState, world: World, steps: int) -> np.ndarray:
         """Arms home, and the waist (where the action has one) turned ahead of the feet: (steps, 29) rad."""
         goal = joints.HOME.copy()
-        ahead = bearing_of(world, _PEOPLE[self._speaker], "pelvis")
+        ahead = self._heard_bearing(state, world)
         goal[joints.JOINT_INDEX["waist_yaw_joint"]] = min(max(ahead, -_WAIST), _WAIST)
         return approach(state.joint_target, goal, steps)
 
     def expert_velocity(self, state: RobotState, world: World, steps: int) -> np.ndarray:
-        """Turn on the spot, ever more slowly: (steps, 3) m/s, m/s, rad/s."""
+        """Turn on the spot, ever more slowly: (steps, 3) m/s, m/s, rad/s.
+
+        Where a microphone hears the voice, it waits for it: nobody knows the speaker before.
+        """
         velocity = np.zeros((steps, 3))
-        left = bearing_of(world, _PEOPLE[self._speaker], "pelvis")
+        left = self._heard_bearing(state, world)
         for row in velocity:
             row[2] = min(max(_TURN_GAIN * left, -_TURN_SPEED), _TURN_SPEED)
             left -= row[2] * self._dt
@@ -184,8 +193,15 @@ class LookAtTask:
 
     def get_state(self) -> dict[str, Any]:
         """Counters and choices of the running episode; the people's places belong to the world."""
-        return {"held": self._held, "speaker": self._speaker, "words": self._words}
+        return {"held": self._held, "speaker": self._speaker, "words": self._words, "said": self._said}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restore `get_state`."""
         self._held, self._speaker, self._words = int(state["held"]), int(state["speaker"]), str(state["words"])
+        self._said = Said(*state["said"])
+
+    def _heard_bearing(self, state: RobotState, world: World) -> float:
+        """Angle from the pelvis to the speaker, rad; 0 until there was enough to hear."""
+        if state.time_s < self._said.start_s + _HEARD:
+            return 0.0
+        return bearing_of(world, _PEOPLE[self._speaker], "pelvis")

@@ -201,7 +201,7 @@ class PressTask:
 
     def expert(self, state: RobotState, world: World, steps: int) -> np.ndarray:
         """Targets (steps, 29) rad: the hand to the chest, in front of the button, and straight in."""
-        hand = self._nearest if self._hand is None else self._hand
+        hand = self.expert_hand(state, world)
         arm = joints.GROUPS[f"{HANDS[hand]}_arm"]
         goal = joints.HOME.copy()
         goal[joints.GROUPS["waist"]] = state.joint_pos[joints.GROUPS["waist"]]
@@ -210,6 +210,10 @@ class PressTask:
         except UnreachableError:
             goal[arm] = state.joint_target[arm]  # a robot that has fallen or turned away: hold still
         return approach(state.joint_target, lift_against_gravity(goal, state.gravity_b), steps)
+
+    def expert_hand(self, state: RobotState, world: World) -> int:
+        """The named hand, or the one that was nearer to the button: 0 left, 1 right."""
+        return self._nearest if self._hand is None else self._hand
 
     def expert_velocity(self, state: RobotState, world: World, steps: int) -> None:
         """It stands."""

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Final, Protocol, runtime_checkable
 
 from neon_sim.names import nearest
-from neon_sim.sensors.voice import Spoken
+from neon_sim.sensors.voice import Said, Spoken
 from neon_sim.tasks.task import Task
 
 INSTRUCT: Final = ("text", "speech", "both")
@@ -21,6 +21,9 @@ class SpeakingTask(Protocol):
 
     def spoken(self) -> Spoken:
         """What is said in the running episode, and where."""
+
+    def listen(self, said: Said) -> None:
+        """Told after each `reset` of an env with a microphone: the expert must not know before it could have heard."""
 
 
 def spoken_words(task: Task, instruction: str, instruct: str) -> Spoken | None:

@@ -54,3 +54,10 @@ class Task(Protocol):
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Restore `get_state`."""
+
+
+class HandTask(Task, Protocol):
+    """A task whose truth says where palms belong, `target_pos_b`, and not which: recordings ask for it here."""
+
+    def expert_hand(self, state: RobotState, world: World) -> int | None:
+        """The hand that the expert brings there: 0 left, 1 right, 2 both; None as long as nobody can know."""

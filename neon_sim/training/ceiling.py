@@ -31,9 +31,9 @@ def record_both(env: Any, model: NeonVLA, fault: Any, episodes: int, seed: int) 
         rows, _ = record_demo(env, policy, DemoConfig(), SEED + 10_000 * seed + episode)
         for row in rows:
             senses = {name: torch.from_numpy(row[name])[None] for name in ("proprio", "eef")}
-            pooled = torch.from_numpy(row["pooled"])[None].float()
+            pooled, text = (torch.from_numpy(row[name])[None].float() for name in ("pooled", "text"))
             with torch.no_grad():
-                columns["fused"].append(model.fuse(pooled, senses))
+                columns["fused"].append(model.fuse(pooled, senses, text))
                 columns["goal"].append(_read_goal(model, row))
             columns["expert"].append(torch.from_numpy(row["expert"])[None])
     env.world.apply_fault(None)

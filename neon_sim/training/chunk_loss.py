@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from neon_sim.model.goal import GOAL_DIM, goal_loss, goal_token, make_goal
+from neon_sim.model.goal import BOTH, GOAL_DIM, HANDS, goal_loss, goal_token, make_goal
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.model.video_backbone import BackboneFeatures
 from neon_sim.training.batches import Group
@@ -30,20 +30,24 @@ def encode_group(model: NeonVLA, encode: Encoder, group: Group) -> BackboneFeatu
 def group_losses(model: NeonVLA, features: BackboneFeatures, group: Group) -> tuple[Tensor, Tensor]:
     """Mean loss of the chunks over unmasked entries, and of the goal reading over labelled samples (0 without any).
 
-    Heads are taught with the true goal where it is known; elsewhere with the one that is read, through which they teach
-    the reader. Heads that do without a goal (`goal_width` 0) leave the reader as it is, half of the work.
+    Heads are taught with what is known of the true goal; for the rest with what is read, through which they teach the
+    reader: all of it, or the hand where the words mean both. Heads that do without a goal (`goal_width` 0) leave the
+    reader as it is, half of the work.
     """
     if not model.config.goal_width:
         unread = features.pooled.new_zeros(len(features.pooled), GOAL_DIM)
         return model.loss(features, group.senses, unread, group.chunk, group.mask), unread.sum()
-    raw = model.goal_reader(features)
+    heard = model.hear(group.senses)
+    raw = model.goal_reader(features, heard)
     known = group.hand >= 0
     goal, reading = goal_token(raw), raw.sum() * 0.0
     if known.any():
-        told = make_goal(group.hand.clamp(min=0), group.target_pos_b)
-        goal = torch.where(known[:, None], told.to(goal), goal)
+        told = make_goal(group.hand.clamp(0, HANDS - 1), group.target_pos_b)
+        entries = known[:, None].repeat(1, GOAL_DIM)
+        entries[:, :HANDS] &= (group.hand != BOTH)[:, None]
+        goal = torch.where(entries, told.to(goal), goal)
         reading = goal_loss(raw[known], group.hand[known], group.target_pos_b[known])
-    return model.loss(features, group.senses, goal, group.chunk, group.mask), reading
+    return model.loss(features, group.senses, goal, group.chunk, group.mask, heard=heard), reading
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from neon_sim.data.data_soup import DataSoupConfig
 from neon_sim.data.source import DataSourceConfig
+from neon_sim.model.audio import AudioConfig
 from neon_sim.model.neon_vla import NeonConfig
 from neon_sim.model.video_backbone import TRIBE, BackboneConfig
 from neon_sim.training.multitask import STANDING, standing_soup
@@ -183,15 +184,18 @@ PRESETS: Final[dict[str, Callable[[], TrainConfig]]] = {
 def multitask_state_config(tasks: Sequence[str] = STANDING, data: str = "runs/multitask/state") -> TrainConfig:
     """One policy for the tasks that need no walking, from words and the privileged `state`: what seeing costs, it has.
 
-    data: from agents/collect.py --task standing --as-judged --policy noisy_expert --sensors state proprio.
+    data: from agents/collect.py --task standing --as-judged --policy noisy_expert --stand-share 0.125
+    --sensors state proprio.
 
-    There is no picture, so no goal is read out of one: the pooled features of a black clip carry the words, and half
-    of the samples do without (`vision_dropout`). Chunks are differences to the last sent target, because the experts'
-    are: to hold still is then zero, however much an arm sags, and what is learned of it cannot add up to a drift.
+    There is no picture, so no goal is read out of one. The state says where everything is in every scene, and in every
+    scene some episodes are of a robot that was told to stand: only the words, which no sample loses, tell which. Chunks
+    are differences to the last sent target, because the experts' are: to hold still is then zero, however much an arm
+    sags, and what is learned of it cannot add up to a drift.
     """
     model = NeonConfig(
         mlp_hidden=256,
         dropout=0.0,
+        vision_dropout=0.0,
         sense_dropout=0.0,
         tracking_noise=0.0,
         goal_width=0,
@@ -199,6 +203,7 @@ def multitask_state_config(tasks: Sequence[str] = STANDING, data: str = "runs/mu
         use_audio=False,
         extra_senses={"state": STATE_DIM},
         relative_to_target=True,
+        heads_read=True,
         head={"state_relative": True, "use_separate_heads": False},
     )
     return _multitask(model, tasks, data, "state", goal_weight=0.0)
@@ -207,9 +212,22 @@ def multitask_state_config(tasks: Sequence[str] = STANDING, data: str = "runs/mu
 def multitask_config(tasks: Sequence[str] = STANDING, data: str = "runs/multitask/camera") -> TrainConfig:
     """One policy for the tasks that need no walking, from camera and words, and from what it hears.
 
-    data: from agents/collect.py --task standing --as-judged --policy noisy_expert --sensors proprio camera audio.
+    data: from agents/collect.py --task standing --as-judged --policy noisy_expert --stand-share 0.125
+    --sensors proprio camera audio --microphones 2.
+
+    It remembers 3 s of sound: the longest sentence takes 2.3 s, and begins within half a second. Of so much, a spectrum
+    every 20 ms has to do: half of the work.
     """
-    return _multitask(NeonConfig(mlp_hidden=512, use_lidar=False), tasks, data, "camera")
+    model = NeonConfig(
+        mlp_hidden=512,
+        use_lidar=False,
+        audio=AudioConfig(output_dim=64, hop=320),
+        sound_memory_s=3.0,
+        microphones=2,
+        goal_hears=True,
+        heads_read=True,
+    )
+    return _multitask(model, tasks, data, "camera")
 
 
 MULTITASK: Final[dict[str, Callable[..., TrainConfig]]] = {  # beside the 24

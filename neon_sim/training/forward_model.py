@@ -50,7 +50,10 @@ class ForwardModel(nn.Module):
 def fused_features(model: NeonVLA, demos: Demos, rows: Tensor, senses: tuple[str, ...]) -> Tensor:
     """Fused features (len(rows), D) of demonstrations, in eval mode, a thousand at a time."""
     model.eval()
-    parts = [model.fuse(demos.features(r).pooled, demos.senses(r, senses)) for r in rows.split(1000)]
+    parts = []
+    for some in rows.split(1000):
+        features = demos.features(some)
+        parts.append(model.fuse(features.pooled, demos.senses(some, senses), features.text))
     return torch.cat(parts)
 
 

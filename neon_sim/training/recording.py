@@ -9,12 +9,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from neon_sim.cells import LASTING, TASKS
+from neon_sim.cells import LASTING, TASKS, TWO_EARS
 from neon_sim.data.lerobot import LeRobotWriter
 from neon_sim.episode import NeonEpisode
 from neon_sim.eval.evaluate import EvaluationJob, build_policy
 from neon_sim.inference.references import STEPS, ExpertPolicy
 from neon_sim.rollout import FrameLog, rollout
+from neon_sim.training.told_to_stand import STAND, STANDING_STEPS, ToldToStand, is_told
 from neon_sim.training.whole_body import StandingExpert
 
 RATE_HZ = 50
@@ -28,6 +29,9 @@ class Collecting:
 
     full_lidar: keep whole LiDAR frames as info.lidar_full (T, 20000, 4) float16: x, y, z in m in the torso frame and
     Livox's reflectivity, misses 0; half a float is exact to 2 mm up to 8 m away, to 16 mm at 40 m.
+
+    microphones: 2 are those of `cells.TWO_EARS`. stand_share: of the episodes, told to stand instead of what the task
+    is, and standing there (`told_to_stand`).
     """
 
     task: str = "reach"
@@ -40,6 +44,8 @@ class Collecting:
     noise_rad: float = 0.12  # of noisy_expert: std of the offset per arm joint
     noisy_share: float = 0.5  # of noisy_expert: chunks with an offset
     full_lidar: bool = False
+    microphones: int = 1
+    stand_share: float = 0.0
     seed: int = 0
 
 
@@ -84,6 +90,19 @@ def check_whole_body(config: Collecting) -> None:
         raise ValueError("In whole_body the expert balances, and has no noisy version: record --policy expert.")
 
 
+def check_words(config: Collecting) -> None:
+    """Raise ValueError for ears that are not sensed, and for a share of other words that nobody could follow."""
+    if config.microphones not in (1, 2) or (config.microphones == 2 and "audio" not in config.sensors):
+        raise ValueError(
+            f'microphones wants 1, or 2 with "audio" among the sensors, got {config.microphones}, {config.sensors}.'
+        )
+    if not 0.0 <= config.stand_share < 1.0 or (config.stand_share and config.policy != "noisy_expert"):
+        raise ValueError(
+            f"stand_share wants 0 to less than 1, and above 0 the noisy_expert, which can stand instead; got "
+            f"{config.stand_share} and {config.policy}."
+        )
+
+
 def _require_same_actions(policy: Any, env: Any) -> None:
     model = getattr(policy, "model", None)
     wanted = getattr(model, "action_space", env.action_map)
@@ -92,10 +111,14 @@ def _require_same_actions(policy: Any, env: Any) -> None:
 
 
 class NoisyExpert(ExpertPolicy):
-    """The expert, pushed off its path in some chunks; `wanted` is what it would have done itself."""
+    """The expert, pushed off its path in some chunks; `wanted` is what it would have done itself.
+
+    `expert` answers a number of steps with as many actions; it may be exchanged between episodes.
+    """
 
     def __init__(self, env: Any, noise_rad: float, noisy_share: float) -> None:
         super().__init__(env)
+        self.expert: Callable[[int], np.ndarray] = env.expert_chunk
         self._noise_rad, self._share = noise_rad, noisy_share
         self._rng: np.random.Generator | None = None
         self.wanted: list[np.ndarray] = []
@@ -108,7 +131,7 @@ class NoisyExpert(ExpertPolicy):
         """(1, 16, A): in some chunks with an offset on the arms that grows over the chunk."""
         if self._rng is None:
             self._rng = np.random.default_rng([self.env.np_random_seed, 11])
-        chunk = self.env.expert_chunk(STEPS)
+        chunk = self.expert(STEPS)
         self.wanted.append(chunk.astype(np.float32))
         if self._rng.random() >= self._share:
             return chunk[None]
@@ -129,6 +152,7 @@ class Witness:
 
     def __init__(self, policy: Any, env: Any, full_lidar: bool = False) -> None:
         self.policy, self._env, self._full_lidar = policy, env, full_lidar
+        self.told_otherwise = False  # the words are another task's: what this one's would mean is no goal
         self._goals: list[tuple[int, np.ndarray]] = []
         self._scans = FrameLog(np.float16)
         self._scan_number: int | None = None
@@ -141,9 +165,7 @@ class Witness:
 
     def observe(self, obs: Mapping[str, np.ndarray], now_s: float) -> None:
         """Called before the first step and after every one."""
-        truth = self._env.privileged()
-        if "hand" in truth and "target_pos_b" in truth:
-            self._goals.append((truth["hand"], truth["target_pos_b"]))
+        self._note_goal()
         if self._full_lidar:
             self._scan()
         self.policy.observe(obs, now_s)
@@ -153,8 +175,9 @@ class Witness:
         return self.policy.act()
 
     def infos(self, steps: int) -> dict[str, np.ndarray]:
-        """What was noted, by name: goal_hand (T,) 0 left 1 right, goal_pos_b (T, 3) m, expert_action (T, A),
-        lidar_full (T, N, 4) float16. Can be asked once: the LiDAR's frames are handed over, not copied.
+        """What was noted, by name: goal_hand (T,) 0 left, 1 right, 2 both, -1 no goal (goal_pos_b then says nothing),
+        goal_pos_b (T, 3) m, expert_action (T, A), lidar_full (T, N, 4) float16. Can be asked once: the LiDAR's
+        frames are handed over, not copied.
         """
         noted: dict[str, np.ndarray] = {}
         if self._goals:
@@ -165,6 +188,15 @@ class Witness:
         if len(self._scans):
             noted["lidar_full"] = self._scans.array(steps)
         return noted
+
+    def _note_goal(self) -> None:
+        """Which hand belongs where, in tasks that say where."""
+        truth, ask = self._env.privileged(), getattr(self._env.task, "expert_hand", None)
+        if "target_pos_b" not in truth or (ask is None and "hand" not in truth):
+            return
+        hand = truth["hand"] if ask is None else ask(self._env.robot.read(), self._env.world)
+        known = hand is not None and not self.told_otherwise
+        self._goals.append((hand, truth["target_pos_b"]) if known else (-1, np.zeros(3)))
 
     def _scan(self) -> None:
         """The frame that the robot's LiDAR took at this step, all of it, or the one before if it took none."""
@@ -186,7 +218,8 @@ class Recorder:
 
     Raises:
         ValueError: "teleop" without a driver, full LiDAR frames of a robot without LiDAR, a noisy expert that would
-            have to balance, or a checkpoint whose actions mean something else than the data's.
+            have to balance, two microphones that are not sensed, a checkpoint whose actions mean something else than
+            the data's, or a share of other words for anyone but the noisy expert.
     """
 
     def __init__(self, config: Collecting, driver: Callable[[Any], Any] | None = None, window: bool = False) -> None:
@@ -194,7 +227,9 @@ class Recorder:
             raise ValueError("The policy 'teleop' is a person. Say how it drives: agents/collect.py --policy teleop.")
         check_lidar(config)
         check_whole_body(config)
+        check_words(config)
         self.config = config
+        ears: dict[str, Any] = {"audio": TWO_EARS} if config.microphones == 2 else {}
         self.env: Any = gymnasium.make(
             "NeonG1-v0",
             task=config.task,
@@ -204,6 +239,7 @@ class Recorder:
             max_steps=round(config.seconds * RATE_HZ),
             render_mode="human" if window else None,
             disable_env_checker=True,
+            **ears,
         ).unwrapped
         if driver is not None:
             policy: Any = driver(self.env)
@@ -215,12 +251,29 @@ class Recorder:
             policy = build_policy(EvaluationJob("collect", config.policy, ()), self.env)
         _require_same_actions(policy, self.env)
         self.policy = Witness(policy, self.env, config.full_lidar)
+        self._standing = ToldToStand(self.env)
 
     def episode(self, seed: int) -> NeonEpisode:
         """Play one episode and keep everything that was observed."""
         keep = tuple(self.env.observation_space.spaces)
+        if self.config.task != STAND and is_told(seed, self.config.stand_share):
+            return self._episode_of_standing(seed, keep)
         episode = rollout(self.env, self.policy, seed=seed, keep=keep, stop_on_success=self.config.stop_on_success)
         return replace(episode, infos=self.policy.infos(len(episode)))
+
+    def _episode_of_standing(self, seed: int, keep: tuple[str, ...]) -> NeonEpisode:
+        """The same scene with other words, and what those ask for."""
+        told, words = self._standing, {"instruction": self._standing.words(seed)}
+        expert, self.policy.told_otherwise = self.policy.policy, True
+        expert.expert = told.chunk
+        try:
+            episode = rollout(
+                self.env, self.policy, STANDING_STEPS, seed, keep=keep, on_chunk=told.watch, options=words
+            )
+        finally:
+            expert.expert, self.policy.told_otherwise = self.env.expert_chunk, False
+        ended = bool(episode.terminated[-1])
+        return replace(episode, infos=self.policy.infos(len(episode)), success=told.done() and not ended)
 
     def record(self, shard: Shard) -> int:
         """Bring a shard up to its count; returns how many episodes were new."""

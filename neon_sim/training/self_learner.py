@@ -218,13 +218,14 @@ class NeonSelfLearner:
     def _perceive(self) -> tuple[Tensor, Tensor]:
         features, senses = self.policy.perceive()
         with torch.no_grad():
-            return self.model.fuse(features.pooled, senses)[0], senses["eef"][0]
+            return self.model.fuse(features.pooled, senses, features.text)[0], senses["eef"][0]
 
     def _close_chunk(self, decision: Decision) -> None:
         if self._episode and self._episode[-1][0] is decision:
             return
         with torch.no_grad():
-            fused = self.model.fuse(decision.features.pooled, decision.senses)[0]
+            seen = decision.features
+            fused = self.model.fuse(seen.pooled, decision.senses, seen.text)[0]
         self._watch(fused)
         self._episode.append((decision, fused, decision.senses["eef"][0]))
 

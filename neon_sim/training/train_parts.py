@@ -53,6 +53,7 @@ def window_config(config: TrainConfig) -> WindowConfig:
         backbone.max_frames,
         backbone.image_size,
         config.model.sound_memory_s,
+        config.model.microphones,
     )
 
 
