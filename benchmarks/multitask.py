@@ -5,12 +5,12 @@
         --alone runs/multitask/camera_{task}/best
     python benchmarks/multitask.py --policy runs/multitask/probe/best --tasks reach wave --episodes 20
 
-At full size 9,600 episodes: planned for 40 minutes on two idle cores from state, for 90 from the camera.
+At full size 9,400 episodes: planned for 40 minutes on two idle cores from state, for 90 from the camera.
 --alone is the folder of each task's own policy, {task} standing for its name; a table with a task that has none says in
-its first line that it is incomplete. Beside NeonBench's cells the policy plays every task with another one's words:
-what it loses says how far it listens. Stop with Ctrl-C; the same line goes on. Every episode is kept below --out, in
-the name of --name. RESULTS.md and docs/NAME.png are written for all tasks with 200 episodes each, and by nothing
-smaller; the picture of a smaller one is in --out.
+its first line that it is incomplete. Beside NeonBench's cells the policy is told to stand, in held-out wordings, in the
+scene of every other task: the state names the task's target, so only that says whether it listens. Stop with Ctrl-C;
+the same line goes on. Every episode is kept below --out, in the name of --name. RESULTS.md and docs/NAME.png are
+written for all tasks with 200 episodes each, and by nothing smaller; the picture of a smaller one is in --out.
 """
 
 import argparse
@@ -27,7 +27,7 @@ import gymnasium
 from report import ROOT, table, write_report
 
 import neon_sim  # noqa: F401  registers NeonG1-v0
-from neon_sim.cells import LASTING, cell_options
+from neon_sim.cells import cell_options
 from neon_sim.eval.evaluate import EvaluationJob, build_policy
 from neon_sim.eval.neonbench import BenchConfig, run
 from neon_sim.eval.neonbench_play import (
@@ -42,22 +42,24 @@ from neon_sim.eval.plots import bar_plot
 from neon_sim.eval.statistics import format_rate
 from neon_sim.rollout import rollout
 from neon_sim.shipped import WALKER, asset_digest
-from neon_sim.training.multitask import STANDING, other_words
+from neon_sim.training.multitask import STANDING
+from neon_sim.training.told_to_stand import STAND, ToldToStand
 from neon_sim.training.workers import cpu_count, parallel_map
 
 FULL: Final = 200  # episodes of each task that a figure counts with
 CELLS: Final = ("nominal", "unseen_wordings")
-COLUMNS: Final = ("seen", "unseen", "other_words", "alone_seen", "alone_unseen", "expert")
+COLUMNS: Final = ("seen", "unseen", "told_to_stand", "alone_seen", "alone_unseen", "expert")
 HEADER: Final = (
-    "task", "seen wordings", "unseen wordings", "another task's words", "own policy, seen", "own, unseen", "expert"
+    "task", "seen wordings", "unseen wordings", "told to stand there", "own policy, seen", "own, unseen", "expert"
 )  # fmt: skip
 EXPERT: Final = Player("expert", "expert", mark="expert")
+TOLD_STEPS: Final = 150  # s * 50: longer than it stands in a recording, and long enough to reach for what is there
 _SHARD: Final = 20  # episodes in one file
 
 
 @dataclass(frozen=True)
-class Misled:
-    """Episodes `first` to `first + count` of a task with another one's words, and the file for their successes."""
+class Told:
+    """Episodes `first` to `first + count` of a task in which the robot is told to stand; the file for its successes."""
 
     player: Player
     task: str
@@ -70,32 +72,32 @@ class Misled:
         """Options of the env that they are played in."""
         player = self.player
         layout = {"control_mode": player.control_mode, "action_center": player.action_center}
-        return {**cell_options("nominal", player.reads), "task": self.task, **layout}
+        return {**cell_options("nominal", player.reads, microphones=player.microphones), "task": self.task, **layout}
 
     @property
     def mark(self) -> str:
-        """Changes with anything that is played: the policy, its world and walker, the words, where they begin."""
+        """Changes with anything that is played: the policy, its world and walker, and which seed they begin with."""
         who = (self.player.mark, self.player.reads)
-        played = (VERSION, asset_digest(WALKER), who, sorted(self.world.items()), other_words(self.task), self.first)
+        played = (VERSION, asset_digest(WALKER), who, sorted(self.world.items()), self.first)
         return hashlib.sha256(repr(played).encode()).hexdigest()[:16]
 
     def read(self) -> list[bool] | None:
-        """What the file says, if it is of this very policy, world and words, and has all of them."""
+        """What the file says, if it is of this very policy and world, and has all of them."""
         path = Path(self.path)
         stored = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         whole = stored.get("mark") == self.mark and len(stored["successes"]) >= self.count
         return stored["successes"][: self.count] if whole else None
 
 
-def play_misled(job: Misled) -> int:
+def play_told(job: Told) -> int:
     """Play them and write the file in one step. Returns how many there were."""
     env: Any = gymnasium.make("NeonG1-v0", disable_env_checker=True, **job.world).unwrapped
     policy = build_policy(EvaluationJob("multitask", job.player.policy, ()), env)
-    successes = []
+    told, successes = ToldToStand(env, "test"), []
     for seed in range(FIRST_SEED + job.first, FIRST_SEED + job.first + job.count):
-        words = {"instruction": other_words(job.task)}
-        lasting = job.task in LASTING
-        successes.append(rollout(env, policy, seed=seed, keep=(), stop_on_success=not lasting, options=words).success)
+        words = {"instruction": told.words(seed)}
+        rollout(env, policy, steps=TOLD_STEPS, seed=seed, keep=(), on_chunk=told.watch, options=words)
+        successes.append(told.done())
     env.close()
     path = Path(job.path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,16 +107,17 @@ def play_misled(job: Misled) -> int:
     return len(successes)
 
 
-def misled(player: Player, tasks: Sequence[str], episodes: int, folder: Path, workers: int) -> dict[str, Score]:
-    """By task: success with the words of another one."""
+def told_to_stand(player: Player, tasks: Sequence[str], episodes: int, folder: Path, workers: int) -> dict[str, Score]:
+    """By task, but for `stand` itself: how often it stands where it is told to."""
+    tasks = [task for task in tasks if task != STAND]
     jobs = [
-        Misled(player, task, first, min(_SHARD, episodes - first), str(folder / f"{task}-{first:05d}.json"))
+        Told(player, task, first, min(_SHARD, episodes - first), str(folder / f"{task}-{first:05d}.json"))
         for task in tasks
         for first in range(0, episodes, _SHARD)
     ]
     missing = [job for job in jobs if job.read() is None]
     count = min(workers, max(1, len(missing)))
-    for _ in parallel_map(play_misled, missing, count, "other words", leave_interrupts_to_the_main_process):
+    for _ in parallel_map(play_told, missing, count, "told to stand", leave_interrupts_to_the_main_process):
         pass
     wins = {task: [win for job in jobs if job.task == task for win in job.read() or ()] for task in tasks}
     return {task: Score(sum(found), len(found)) for task, found in wins.items()}
@@ -148,26 +151,29 @@ def alone_results(
 
 
 def figures_of(
-    results: BenchResults, wrong: Mapping[str, Score], alone: Mapping[str, BenchResults]
+    results: BenchResults, told: Mapping[str, Score], alone: Mapping[str, BenchResults]
 ) -> dict[str, dict[str, Any]]:
     """By task, and for all of them together: successes and episodes of every column that was played."""
     policy, expert = results.players
     rows: dict[str, dict[str, Score]] = {}
     for task in results.tasks:
         row = {name: results.score(policy, [task], cell) for name, cell in zip(("seen", "unseen"), CELLS, strict=True)}
-        row |= {"other_words": wrong[task], "expert": results.score(expert, [task], "nominal")}
+        row |= {"told_to_stand": told[task]} if task in told else {}
+        row["expert"] = results.score(expert, [task], "nominal")
         if task in alone:
             own = alone[task]
             cells = zip(("alone_seen", "alone_unseen"), CELLS, strict=True)
             row |= {name: own.score(own.players[0], [task], cell) for name, cell in cells}
         rows[task] = row
-    rows["all"] = {name: together([row[name] for row in rows.values()]) for name in COLUMNS if has_all(rows, name)}
+    rows["all"] = {
+        name: together([row[name] for row in rows.values() if name in row]) for name in COLUMNS if has_all(rows, name)
+    }
     return {task: {name: asdict(score) for name, score in row.items()} for task, row in rows.items()}
 
 
 def has_all(rows: Mapping[str, Mapping[str, Score]], name: str) -> bool:
-    """Whether every task has this column."""
-    return all(name in row for row in rows.values())
+    """Whether every task has this column, `stand` but for the one about the others."""
+    return all(name in row for task, row in rows.items() if name != "told_to_stand" or task != STAND)
 
 
 def together(scores: Sequence[Score]) -> Score:
@@ -218,8 +224,8 @@ def main() -> None:
         player = player_of(args.policy, args.name)
         config = BenchConfig((player, EXPERT), tuple(args.tasks), CELLS, args.episodes)
         results = run(config, args.out / "episodes", args.workers)
-        wrong = misled(player, args.tasks, args.episodes, args.out / "other_words" / args.name, args.workers)
-        figures = figures_of(results, wrong, alone_results(args.alone, args.tasks, args.episodes, args))
+        told = told_to_stand(player, args.tasks, args.episodes, args.out / "told" / args.name, args.workers)
+        figures = figures_of(results, told, alone_results(args.alone, args.tasks, args.episodes, args))
     except ValueError as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:

@@ -14,12 +14,6 @@ from neon_sim.training.train_parts import window_config
 # In every one of them the expert commands arms and velocity alone (look_at turns on the spot), so that one arms_only
 # policy can do what all the experts do; the walker has legs and waist.
 STANDING: Final = ("reach", "track", "press", "lift_box", "wave", "look_at", "follow_voice", "stand")
-_STAY: Final = "stand upright"  # what every other task's policy must not do
-
-
-def other_words(task: str) -> str:
-    """Words of training that ask for something else than `task`: to stand there, or, where that is the task, to act."""
-    return "raise both hands" if task == "stand" else _STAY
 
 
 def share_of_steps(config: TrainConfig, whole: TrainConfig, processes: int = 1) -> int | None:
