@@ -218,15 +218,22 @@ def prepare(out: Path, resume: bool, settings: str) -> None:
 
 
 def benchmark_command(args: argparse.Namespace) -> list[str]:
-    """The command that runs the forgetting benchmark with what was asked for; it brings its own faults.
+    """The command that runs the forgetting benchmark with what was asked for.
 
     Raises:
-        SystemExit: a fault was asked for.
+        SystemExit: something was asked for that the benchmark has no use for.
     """
     if (args.fault_joint, args.fault_strength, args.fault_bias) != (FAULT.joint, FAULT.strength, FAULT.bias):
         raise SystemExit("--preset benchmark brings the regimes of neon_sim/eval/regimes.py: leave --fault-* out.")
+    idle = [f"--{name}" for name in ("drift", "adoption", "explain", "page", "resume") if getattr(args, name)]
+    if idle:
+        raise SystemExit(
+            f"--preset benchmark compares its own arms, shows nothing meanwhile and always goes on where it was: leave"
+            f" {', '.join(idle)} out."
+        )
+    policy = [] if args.policy is None else ["--policy", args.policy]  # with it, nothing is written into RESULTS.md
     out = [] if args.out is None else ["--out", str(args.out)]
-    flags = ["--preset", BENCHMARK, "--policy", args.policy, "--workers", str(args.workers), *out]
+    flags = ["--preset", BENCHMARK, "--workers", str(args.workers), *policy, *out]
     return [sys.executable, str(FORGETTING), *flags]
 
 
@@ -234,7 +241,7 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="default", help=f"one of {', '.join((*PRESETS, BENCHMARK))}")
-    parser.add_argument("--policy", default=str(asset_path("g1/demo_heads")))
+    parser.add_argument("--policy", help="folder of the checkpoint to begin with; default: the shipped heads")
     parser.add_argument("--out", type=Path, help="default: as above, or as benchmarks/forgetting.py has it")
     parser.add_argument("--fault-joint", default=FAULT.joint)
     parser.add_argument("--fault-strength", type=float, default=FAULT.strength, help="share of the motor that is left")
@@ -275,6 +282,7 @@ def main() -> None:
     if args.preset == BENCHMARK:
         raise SystemExit(subprocess.run(benchmark_command(args), check=False).returncode)
     preset = chosen_preset(args)
+    args.policy = args.policy or str(asset_path("g1/demo_heads"))
     args.out = args.out or Path("runs") / ("self_learn" if args.preset == "default" else f"self_learn_{args.preset}")
     settings = {"preset": args.preset, "policy": args.policy, "fault": asdict(preset.life.fault)}
     settings |= {"drift": args.drift, "adoption": args.adoption}

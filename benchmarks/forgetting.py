@@ -5,7 +5,7 @@
     python benchmarks/forgetting.py --preset full        # all arms, ten seeds
     python benchmarks/forgetting.py --task walk          # or wave, stand; the policy it begins with is made first
     python benchmarks/forgetting.py --calibrate          # how bad the regimes are to be; learns nothing
-    python benchmarks/forgetting.py --seeds 100 101      # to choose settings on; writes nothing outside --out
+    python benchmarks/forgetting.py --choose             # strengths, shares and losses, on seeds that are not reported
 
 nominal -> payload -> weak motor -> actuator bias -> low friction -> latency -> nominal -> each trouble again. After
 each stage a frozen copy is judged on all regimes. Each arm's life with each seed is a shard: run the command again and
@@ -17,94 +17,36 @@ runs/forgetting_TASK_policy, with the preset tiny a little of it below --out. --
 
 import argparse
 import datetime
-import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from forgetting_arms import ARMS, PRESETS, Preset, all_seeds, preset_of
+from forgetting_arms import ARMS, PRESETS, Preset, preset_of
 from forgetting_calibrate import calibrate
+from forgetting_choose import choose
 from forgetting_costs import PROPORTIONS, expected_seconds, expected_total, measured_costs
 from forgetting_gestures import TINY as FEW_GESTURES
 from forgetting_gestures import GestureTeaching, teach_gestures
+from forgetting_job import ShardJob
 from forgetting_legs import TINY as LITTLE_BABBLING
 from forgetting_legs import Babbling, begin_residual
-from forgetting_life import ShardJob, live_shard, prepare_rival
+from forgetting_life import live_shard, prepare_rival
+from forgetting_looks import look_at_all
 from forgetting_merge import figures_of
 from forgetting_plots import plot_all
+from forgetting_settings import prepare
 from forgetting_table import HEADER, arm_rows, regime_lines
 from forgetting_tasks import subject_of
-from forgetting_world import Looks, look
+from forgetting_verdicts import verdict_lines, verdicts
 from report import ROOT, table, write_report
 
 from neon_sim.eval.regimes import CALIBRATED, REGIMES, regimes_of
-from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.names import nearest
-from neon_sim.shipped import WALKER, asset_digest, asset_path
+from neon_sim.shipped import asset_path
 from neon_sim.training.workers import cpu_count, parallel_map
-
-BLOCK = 60  # seeds that are looked at in one go
-
-
-def look_at_block(work: tuple[str, str, Path, tuple[int, ...]]) -> None:
-    """Render one block of first pictures, unless it is there."""
-    policy, task, path, seeds = work
-    if not path.exists():
-        torch.set_num_threads(1)
-        look(NeonVLA.from_pretrained(policy), task, seeds).save(path)
-
-
-def look_at_all(job: ShardJob, workers: int) -> Looks:
-    """The first picture of every seed, rendered once for all arms; none where only the legs act."""
-    if subject_of(job.task).legs:
-        return Looks()
-    seeds = all_seeds(job.regimes, job.preset)
-    blocks = [tuple(seeds[i : i + BLOCK]) for i in range(0, len(seeds), BLOCK)]
-    work = [(job.policy, job.task, job.out / "looks" / f"{_name_of(block)}.npz", block) for block in blocks]
-    missing = [item for item in work if not item[2].exists()]
-    if missing:
-        list(parallel_map(look_at_block, missing, min(workers, len(missing)), "looking"))
-    return Looks.load(path for _, _, path, _ in work)
-
-
-def _name_of(seeds: Sequence[int]) -> str:
-    """Of a block's file: another preset or other seeds make other blocks."""
-    return hashlib.blake2b(str(seeds).encode(), digest_size=8).hexdigest()
-
-
-def settings_of(job: ShardJob) -> str:
-    """What must not change between the shards of one folder, as text: all but which arms and seeds there are."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(Path(job.policy).iterdir()):
-        digest.update(path.read_bytes() if path.is_file() and path.suffix != ".md" else b"")
-    preset = {name: value for name, value in asdict(job.preset).items() if name not in ("arms", "seeds", "written")}
-    arms = {name: asdict(arm) for name, arm in ARMS.items()}
-    regimes = [asdict(regime) for regime in job.regimes]
-    everything: dict[str, Any] = {
-        "task": job.task,
-        "policy": digest.hexdigest(),
-        "walker": asset_digest(WALKER),
-        "preset": preset,
-    }
-    everything |= {"arms": arms, "regimes": regimes}
-    return json.dumps(everything, indent=1, default=str) + "\n"
-
-
-def prepare(job: ShardJob) -> None:
-    """Make the folder, or go on in it.
-
-    Raises:
-        SystemExit: it was begun with other settings.
-    """
-    marker, settings = job.out / "settings.json", settings_of(job)
-    if marker.exists() and marker.read_text() != settings:
-        raise SystemExit(f"{job.out} was begun with other settings. Choose another --out, or delete it to begin anew.")
-    job.out.mkdir(parents=True, exist_ok=True)
-    marker.write_text(settings)
 
 
 def gather(jobs: Sequence[ShardJob]) -> dict[str, list[Any]]:
@@ -122,11 +64,13 @@ def report(jobs: Sequence[ShardJob], name: str) -> str:
         FileNotFoundError: a shard is missing; nothing is written.
     """
     job, shards = jobs[0], gather(jobs)
-    figures = {"task": job.task, "preset": name, **figures_of(shards, job.preset.steps, job.preset.window)}
-    figures |= {"seed_numbers": list(job.preset.seeds), "judged_per_cell": job.preset.judged * len(job.preset.seeds)}
+    figures = {"task": job.task, "preset": name, **figures_of(shards, job.regimes, job.preset)}
+    figures["seed_numbers"] = list(job.preset.seeds)
+    figures["verdicts"] = verdicts(figures)
     figures["lived_at"] = sorted({shard["commit"] for found in shards.values() for shard in found})  # commits
     rows = arm_rows(figures)
-    text = table(HEADER, rows) + "\n\n" + "\n".join(regime_lines(figures, shards, job.regimes)) + "\n"
+    notes = "\n".join((*verdict_lines(figures["verdicts"]), *regime_lines(figures)))
+    text = f"{table(HEADER, rows)}\n\n{notes}\n"
     (job.out / "figures.json").write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
     (job.out / "table.md").write_text(text)
     pictures = plot_all(figures, shards, job.preset.window, job.out)
@@ -135,9 +79,11 @@ def report(jobs: Sequence[ShardJob], name: str) -> str:
     if whole and job.task not in CALIBRATED:
         print(f"RESULTS.md has no room for {job.task} yet: its regimes are not calibrated (neon_sim/eval/regimes.py).")
     elif whole and seeds_written(ROOT / "benchmarks" / "results" / f"{written}.json") <= len(job.preset.seeds):
-        write_report(written, figures, HEADER, rows, datetime.date.today().isoformat())
-        for picture in pictures:
-            shutil.copyfile(picture, ROOT / "docs" / picture.name.replace("forgetting", written, 1))
+        docs = [ROOT / "docs" / picture.name.replace("forgetting", written, 1) for picture in pictures]
+        for picture, doc in zip(pictures, docs, strict=True):
+            shutil.copyfile(picture, doc)
+        shown = "\n".join(f"![{doc.stem.replace('_', ' ').capitalize()}](docs/{doc.name})" for doc in docs)
+        write_report(written, figures, HEADER, rows, datetime.date.today().isoformat(), notes=f"{notes}\n\n{shown}")
     return text
 
 
@@ -159,12 +105,12 @@ def make_jobs(preset: Preset, task: str, policy: Path, out: Path, own: bool = Tr
 
 def run(jobs: Sequence[ShardJob], name: str, workers: int) -> None:
     """Look, tell how long it will take, live, report."""
-    prepare(jobs[0])
-    looks = look_at_all(jobs[0], workers)
+    prepare(jobs)
     missing = [job for job in jobs if not job.path.exists()]
-    if any(ARMS[job.arm].remembers for job in missing):
-        prepare_rival(jobs[0])
     if missing:
+        looks = look_at_all(jobs[0], workers)
+        if any(job.kind.remembers for job in missing):
+            prepare_rival(jobs[0])
         costs = measured_costs(jobs[0], looks)
         minutes = expected_total(jobs, costs, min(workers, len(missing))) / 60
         each = (
@@ -187,7 +133,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--workers", type=int, default=cpu_count())
     parser.add_argument("--calibrate", action="store_true")
-    parser.add_argument("--episodes", type=int, default=100, help="of each level, with --calibrate")
+    parser.add_argument("--episodes", type=int, default=300, help="of each level, with --calibrate")
+    parser.add_argument("--choose", action="store_true")
     return parser.parse_args(arguments)
 
 
@@ -232,11 +179,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         preset = chosen_preset(args)
     except ValueError as error:
         raise SystemExit(str(error)) from None
-    out = args.out or Path("runs") / f"forgetting_{args.task}_{args.preset}"
+    out = args.out or Path("runs") / f"forgetting_{args.task}_{'choose_' * args.choose}{args.preset}"
     try:
         policy = args.policy or first_policy(args.task, args.preset, out, args.workers)
         if args.calibrate:
-            print(json.dumps(calibrate(args.task, policy, args.episodes), indent=1))
+            calibrate(args.task, policy, args.episodes)
+            return
+        if args.choose:
+            choose(args.task, policy, args.policy is None, out, args.workers, args.preset)
             return
         run(make_jobs(preset, args.task, policy, out, args.policy is None), args.preset, args.workers)
     except ValueError as error:

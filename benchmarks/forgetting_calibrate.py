@@ -3,18 +3,20 @@
 The numbers that come out are written into `neon_sim/eval/regimes.py` by hand, where they stand beside their limits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from forgetting_judge import TOGETHER, Judge
 from forgetting_legs import residual_policy
 from forgetting_tasks import subject_of
-from forgetting_world import HeldLook, Judged, judge, look, open_env
+from forgetting_world import HeldLook, look
 from tqdm import tqdm
 
 from neon_sim.eval.evaluate import EVALUATION_SEED
-from neon_sim.eval.regimes import LEAST_LOSS, Regime, raise_severity, regimes_of
+from neon_sim.eval.regimes import Regime, raise_severity, regimes_of
 from neon_sim.eval.statistics import format_rate
 from neon_sim.model.neon_vla import NeonVLA
 
@@ -34,40 +36,37 @@ def judging_seeds(seed: int, episodes: int) -> tuple[int, ...]:
     return tuple(range(first, first + episodes))
 
 
-def calibrate(task: str, policy: Path, episodes: int) -> list[dict[str, Any]]:
-    """Raise every regime of a task; prints what was tried and returns one record per regime.
+def calibrate(task: str, policy: Path, episodes: int) -> list[Regime]:
+    """Raise every regime of a task; prints what was tried, and returns the regimes as they are settled.
 
     episodes: of each level, spread over the choosing seeds.
     """
     torch.set_num_threads(1)
     each = max(1, episodes // len(CHOOSING_SEEDS))
     seeds = [number for seed in CHOOSING_SEEDS for number in judging_seeds(seed, each)]
-    env, eyes = open_env(task), _frozen(task, policy, seeds)
-    nominal = judge(env, eyes, regimes_of(task)[0], seeds)
-    tqdm.write(f"nominal: {_rate(nominal)}")
+    actors = _frozen(task, policy, seeds)
+    judge = Judge(task, actors, min(TOGETHER, len(seeds)))
+    nominal, *troubles = regimes_of(task)
 
-    def lost(regime: Regime) -> float:
-        found = judge(env, eyes, regime, seeds)
-        tqdm.write(f"{regime.name}, {regime.knob} {regime.chosen:g}: {_rate(found)}, {found.falls} falls")
-        return (nominal.successes - found.successes) / len(seeds)
+    def successes(regime: Regime) -> int:
+        (found,) = judge.judge([regime], seeds)
+        where = f"{regime.name}, {regime.knob} {regime.chosen:g}" if regime.fault else regime.name
+        tqdm.write(f"{where}: {format_rate(found.successes, found.episodes)}, {found.falls} falls")
+        return found.successes
 
-    records = []
-    for regime in regimes_of(task)[1:]:
-        settled, tried = raise_severity(regime, lost)
-        counts = tried[-1][1] >= LEAST_LOSS - 1e-9
-        verdict = f"{'counts' if counts else 'no loss'} ({100 * tried[-1][1]:.0f} points)"
-        tqdm.write(f"  -> chosen={settled.chosen:g}: {verdict}")
-        records.append({"regime": regime.name, "chosen": settled.chosen, "counts": counts, "tried": tried})
-    env.close()
-    return records
+    healthy, settled = successes(nominal), []
+    for regime in tqdm(troubles, "regimes"):
+        found = raise_severity(regime, lambda regime: (healthy - successes(regime)) / len(seeds))
+        settled.append(replace(found, episodes=len(seeds)))
+        losses = tuple((level, round(loss, 4)) for level, loss in found.losses)
+        tqdm.write(f"  -> chosen={found.chosen:g}, counts={found.counts}, losses={losses}, episodes={len(seeds)}")
+    judge.close()
+    return settled
 
 
-def _frozen(task: str, policy: Path, seeds: Sequence[int]) -> Any:
+def _frozen(task: str, policy: Path, seeds: Sequence[int]) -> Callable[[], Any]:
     if subject_of(task).legs:
-        return residual_policy(policy)
+        return lambda: residual_policy(policy)
     model = NeonVLA.from_pretrained(policy)
-    return HeldLook(model, look(model, task, seeds))
-
-
-def _rate(judged: Judged) -> str:
-    return format_rate(judged.successes, judged.episodes)
+    looks = look(model, task, seeds)
+    return lambda: HeldLook(model, looks)

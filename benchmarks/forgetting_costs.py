@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from forgetting_arms import ARMS, Arm, all_seeds, learner_config, stages_of
+from forgetting_arms import ARMS, all_seeds, learner_config, stages_of
 from forgetting_calibrate import judging_seeds
+from forgetting_job import ShardJob
 from forgetting_judge import EXECUTED, TOGETHER, Judge
-from forgetting_life import ShardJob, make_actor, make_learner, play
+from forgetting_life import make_actor, make_learner, play
 from forgetting_world import Looks, open_env
-
-from neon_sim.training.protection import EWCReplayConfig, ReplayConfig
 
 
 @dataclass(frozen=True)
@@ -19,26 +18,25 @@ class Costs:
     """Seconds of one episode."""
 
     acted: float  # of a life, without learning from it
-    learned: float  # what learning from it adds, with a batch of new rows only
+    learned: float  # what learning from it adds
     judged: float
 
 
 # An episode of the benchmark preset, roughly, as a multiple of acting in it. Only the order of the shards follows.
-PROPORTIONS = Costs(1.0, 4.0, 0.5)
+PROPORTIONS = Costs(1.0, 2.5, 0.3)
 
 
 def measured_costs(job: ShardJob, looks: Looks) -> Costs:
     """A few real episodes on nominal; a busy machine makes them dearer, and so what is expected of it."""
     torch.set_num_threads(1)
-    learner = make_learner(job, learner_config(job.preset, ARMS["naive"], job.seed), looks)
+    still, learner = (make_learner(job, learner_config(job.preset, ARMS[arm], 0), looks) for arm in ("frozen", "naive"))
     env, seeds = open_env(job.task), all_seeds(job.regimes, job.preset)[:3]
-    play(env, learner, job.regimes[0], seeds[0], job.preset.steps)
+    play(env, still, job.regimes[0], seeds[0], job.preset.steps)
     begun = time.perf_counter()
-    for seed in seeds[1:]:  # too few chunks for a batch: nothing is learned yet
-        play(env, learner, job.regimes[0], seed, job.preset.steps)
+    for seed in seeds[1:]:
+        play(env, still, job.regimes[0], seed, job.preset.steps)
     acted = (time.perf_counter() - begun) / 2
-    for item in list(learner.buffer) * learner.config.batch_size:
-        learner.buffer.append(item)
+    learner.buffer.extend(list(still.buffer) * learner.config.batch_size)
     begun = time.perf_counter()
     for _ in range(job.preset.steps // EXECUTED):
         learner.learn()
@@ -53,19 +51,13 @@ def measured_costs(job: ShardJob, looks: Looks) -> Costs:
     return Costs(acted, learned, spent / (len(job.regimes) * len(judged)))
 
 
-def batches_of(arm: Arm) -> float:
-    """How many batches' worth of rows an arm learns from at each step: rehearsal adds to the new ones."""
-    kept = arm.protection.replay if isinstance(arm.protection, EWCReplayConfig) else arm.protection
-    return arm.learns * (1.0 + (kept.share if isinstance(kept, ReplayConfig) else 0.0))
-
-
 def expected_seconds(job: ShardJob, costs: Costs) -> float:
     """How long a shard takes from its beginning."""
-    arm, preset = ARMS[job.arm], job.preset
+    arm, preset = job.kind, job.preset
     stages = stages_of(arm.plan, job.regimes, preset, job.seed)
     rows = len(stages) if arm.learns and arm.rate > 0.0 else 1  # the same weights are judged once
     episodes = sum(len(stage.regimes) for stage in stages)
-    return episodes * (costs.acted + batches_of(arm) * costs.learned) + rows * len(job.regimes) * (
+    return episodes * (costs.acted + arm.learns * costs.learned) + rows * len(job.regimes) * (
         preset.judged * costs.judged
     )
 

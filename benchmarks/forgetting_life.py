@@ -9,17 +9,19 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
-from forgetting_arms import ARMS, Preset, Stage, learner_config, life_seed, stages_of
+from forgetting_arms import Stage, learner_config, life_seed, stages_of
 from forgetting_calibrate import judging_seeds
+from forgetting_job import ShardJob
 from forgetting_judge import TOGETHER, Judge
 from forgetting_legs import live_episode, residual_learner, train_legs_rival
 from forgetting_randomised import HistoryPolicy, load_rival, train_rival
 from forgetting_reward import RewardedLearner, reward_of
+from forgetting_settings import judging_of
 from forgetting_tasks import subject_of
 from forgetting_world import HeldLook, Judged, Looks, arrived, fault_of, open_env
 from report import BEGUN_AT
@@ -35,51 +37,38 @@ from neon_sim.training.residual_learner import ResidualLearner, ResidualLearnerC
 from neon_sim.training.residual_policy import ResidualPolicy
 from neon_sim.training.self_learner import NeonSelfLearner
 
-
-@dataclass(frozen=True)
-class ShardJob:
-    """One arm with one seed."""
-
-    arm: str
-    seed: int
-    task: str
-    regimes: tuple[Regime, ...]
-    preset: Preset
-    policy: str  # folder of the checkpoint that every arm begins with
-    out: Path
-    own: bool = True  # the policy is the task's own, see `forgetting.make_jobs`
-
-    @property
-    def path(self) -> Path:
-        """Of the finished shard."""
-        return self.out / "shards" / f"{self.arm}_{self.seed}.json"
-
-    @property
-    def state_path(self) -> Path:
-        """Of the life in progress."""
-        return self.out / "states" / f"{self.arm}_{self.seed}.pt"
-
-    @property
-    def rival_path(self) -> Path:
-        """Of the heads of the arm `randomised`."""
-        return self.out / "rival.pt"
+ARM_HEAD: Final = "arms"
 
 
 def make_learner(job: ShardJob, config: Any, looks: Looks) -> Any:
     """The checkpoint's policy about to learn: a `NeonSelfLearner` on held looks, on the legs a `ResidualLearner`."""
     if isinstance(config, ResidualLearnerConfig):
-        rival = job.rival_path if ARMS[job.arm].remembers else None
-        return residual_learner(job.policy, config, ARMS[job.arm].labels, rival)
+        rival = job.rival_path if job.kind.remembers else None
+        return residual_learner(job.policy, config, job.kind.labels, rival)
     model = NeonVLA.from_pretrained(job.policy)
-    kind = RewardedLearner if ARMS[job.arm].labels else NeonSelfLearner
+    freeze_idle(model)
+    kind = RewardedLearner if job.kind.labels else NeonSelfLearner
     learner = kind(model, load_forward_model(model, Path(job.policy)), config)
     learner.policy = make_policy(job, model, looks, config.practice_noise_m)
     return learner
 
 
+def freeze_idle(model: NeonVLA) -> None:
+    """Let the arms' head learn alone, where it is one of its own: two thirds of an update's time.
+
+    In these tasks nobody says where to walk, so the other head would be taught its own answers. The goal's embedding
+    stays, too: that head reads it, and would answer otherwise.
+    """
+    heads = model.action_head.heads
+    if ARM_HEAD in heads:
+        model.goal_embed.requires_grad_(False)
+        heads.requires_grad_(False)
+        heads[ARM_HEAD].requires_grad_(True)
+
+
 def make_policy(job: ShardJob, model: NeonVLA, looks: Looks, noise_m: float = 0.0) -> HeldLook:
     """What acts for an arm that has a NeonVLA, practising where noise_m is more than 0."""
-    if ARMS[job.arm].remembers:
+    if job.kind.remembers:
         return HistoryPolicy(model, looks, load_rival(model, job.preset.rival, job.rival_path), noise_m)
     return HeldLook(model, looks, noise_m)
 
@@ -122,12 +111,12 @@ class Life:
 
     def __init__(self, job: ShardJob, looks: Looks) -> None:
         self.job, self.looks = job, looks
-        self.config = learner_config(job.preset, ARMS[job.arm], job.seed)
+        self.config = learner_config(job.preset, job.kind, job.seed)
         self.learner = make_learner(job, self.config, looks)
         self.env = open_env(job.task)
         self.records: list[dict[str, Any]] = []
         self.judge = self._make_judge()
-        self._judged: dict[str, list[Judged]] = {}  # the same weights fare the same
+        self._judging = json.dumps(judging_of(job), default=str).encode()
 
     def go_on(self, stages: Sequence[Stage]) -> list[dict[str, Any]]:
         """Live through what has not been lived through yet; returns a record for each stage."""
@@ -159,9 +148,8 @@ class Life:
             curve.append(int(good))
             falls += fell
         lived = time.process_time()
-        known = len(self._judged)
-        row = [asdict(judged) for judged in self.judge_all()]
-        anew = (len(self._judged) - known) * len(self.job.regimes) * self.job.preset.judged
+        weights, row, played = self.judge_all()
+        anew = played * len(self.job.regimes) * self.job.preset.judged
         judged = time.process_time()
         if self.learner.buffer:
             self.learner.protect(*self.learner.known())
@@ -171,21 +159,28 @@ class Life:
             "regime": stage.regimes[0] if len(set(stage.regimes)) == 1 else None,
             "curve": curve,
             "falls": falls,
-            "row": row,
+            "row": [asdict(cell) for cell in row],
+            "weights": weights,
             "protection_bytes": self.learner.strategy.memory_bytes(),
             "cost": {"life_cpu_s": lived - begun, "judge_cpu_s": judged - lived, "judged_anew": anew},
         }
 
-    def judge_all(self) -> list[Judged]:
-        """A frozen copy on every regime. Weights that were judged before are not played again."""
-        digest = hashlib.blake2b(digest_size=16)
+    def judge_all(self) -> tuple[str, list[Judged], bool]:
+        """Digest of the weights, a frozen copy on every regime, and whether that was played now.
+
+        The same weights fare the same: arms that begin alike, and one that learns at rate 0, are judged once for all.
+        """
+        digest = hashlib.blake2b(self._judging, digest_size=16)
         for value in self.learner.params.values():
             digest.update(value.detach().numpy().tobytes())
-        weights = digest.hexdigest()
-        if weights not in self._judged:
+        weights, folder = digest.hexdigest(), self.job.out / "judged"
+        known = sorted(folder.glob(f"{weights}_*.json"))
+        if not known:
             seeds = judging_seeds(self.job.seed, self.job.preset.judged)
-            self._judged[weights] = self.judge.judge(self.job.regimes, seeds)
-        return self._judged[weights]
+            found = [asdict(judged) for judged in self.judge.judge(self.job.regimes, seeds)]
+            replace_bytes(folder / f"{weights}_{self.job.arm}.json", (json.dumps(found) + "\n").encode())
+            return weights, [Judged(**cell) for cell in found], True
+        return weights, [Judged(**cell) for cell in json.loads(known[0].read_text())], False
 
     def _make_judge(self) -> Judge:
         together = min(TOGETHER, len(self.job.regimes) * self.job.preset.judged)
@@ -205,7 +200,7 @@ def live_shard(job: ShardJob) -> Path:
         return job.path
     torch.set_num_threads(1)
     life = Life(job, Looks.load(sorted((job.out / "looks").glob("*.npz"))))
-    records = life.go_on(stages_of(ARMS[job.arm].plan, job.regimes, job.preset, job.seed))
+    records = life.go_on(stages_of(job.kind.plan, job.regimes, job.preset, job.seed))
     shard = {
         "arm": job.arm,
         "seed": job.seed,

@@ -1,12 +1,18 @@
-"""Shards into figures: retention matrices, what was lost and won, how fast. Pure functions of what the shards say."""
+"""Shards into figures: retention matrices, what was lost and won, how fast. Pure functions of what the shards say.
+
+Averages over regimes are over nominal and those that count: the others can neither be lost nor won back.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
-from forgetting_arms import ARMS, DEFAULT_ARM
+from forgetting_arms import ARMS, DEFAULT_ARM, Preset
+from forgetting_intervals import intervals, outcomes_of
+from forgetting_randomised import trained_on
 
-from neon_sim.eval.regimes import LEAST_LOSS
+from neon_sim.eval.regimes import LEAST_LOSS, Regime
 from neon_sim.eval.retention import (
     area_lost,
     average_performance,
@@ -20,13 +26,13 @@ from neon_sim.eval.retention import (
 
 Shard = Mapping[str, Any]
 Shards = Mapping[str, Sequence[Shard]]  # by arm, one for each seed
+_ANY_LOSS: Final = 1e-6  # of a regime whose counting is settled
 
 
 def matrix_of(shards: Sequence[Shard]) -> np.ndarray:
     """Retention matrix (stages, regimes) of one arm, all its seeds' episodes together."""
-    cells = [[[(c["successes"], c["episodes"]) for c in stage["row"]] for stage in s["stages"]] for s in shards]
-    total = np.array(cells).sum(0)  # (stages, regimes, 2)
-    return total[..., 0] / total[..., 1]
+    matrix: np.ndarray = outcomes_of(shards).mean(axis=(0, 3))
+    return matrix
 
 
 def order_of(shards: Sequence[Shard]) -> list[int | None]:
@@ -34,9 +40,13 @@ def order_of(shards: Sequence[Shard]) -> list[int | None]:
     return [stage["regime"] for stage in shards[0]["stages"]]
 
 
-def regimes_that_count(frozen: np.ndarray) -> list[int]:
-    """Troubles that take at least ten points from the frozen policy; frozen (regimes,) success, nominal first."""
-    return [j for j in range(1, len(frozen)) if recovered_fraction(frozen[0], frozen[j], frozen[j]) is not None]
+def regimes_that_count(frozen: np.ndarray, regimes: Sequence[Regime]) -> list[int]:
+    """Numbers of the troubles that count: those that calibration says, else those that take ten points from the frozen
+    policy here; frozen (regimes,) success, nominal first.
+    """
+    lost = frozen[0] - frozen
+    seen = [regime.counts for regime in regimes]
+    return [j for j in range(1, len(seen)) if (lost[j] >= LEAST_LOSS - 1e-9 if seen[j] is None else seen[j])]
 
 
 def curve_of(shard: Shard, regime: int, visit: int = 0) -> list[float] | None:
@@ -50,39 +60,67 @@ def first_visits(order: Sequence[int | None]) -> dict[int, int]:
     return {regime: order.index(regime) for regime in order if regime is not None}
 
 
-def summary(arm: str, shards: Shards, steps: int, window: int) -> dict[str, Any]:
-    """All figures of one arm; what it does not have, or nothing can be said about, is None.
+def judged_figures(
+    frozen: np.ndarray, matrix: np.ndarray, order: Sequence[int | None], counts: Sequence[int], plan: str
+) -> dict[str, float | None]:
+    """What frozen copies say of an arm; what it does not have, or nothing can be said about, is left out or None.
+
+    nominal_forgetting: frozen success on nominal less the arm's, at the ends of all stages in troubles that count:
+    their mean; worst_: the worst of them; _at_end: at the end of the life, after the troubles that take nothing and are
+    practice like on nominal. recovered REGIME: of what the regime took, at the end of its first stage.
+
+    Args:
+        frozen: (regimes,) success of the frozen policy, nominal first.
+        matrix: (stages, regimes) success.
+        order: regime of each stage; None where all were mixed.
+        counts: numbers of the regimes that count.
+        plan: of the arm.
+    """
+    firsts, kept = first_visits(order), [0, *counts]
+    won = {j: recovered_fraction(frozen[0], frozen[j], matrix[firsts.get(j, -1), j], _ANY_LOSS) for j in counts}
+    found = {f"recovered {j}": value for j, value in won.items()} | {"recovered_fraction": _mean(won.values())}
+    if plan == "fresh":
+        return found
+    troubled = [i for i, j in enumerate(order) if j is None or j in counts]
+    lost = (frozen[0] - matrix[troubled, 0]).tolist()
+    found |= {
+        "average_performance": average_performance(matrix[:, kept]),
+        "nominal_forgetting": _mean(lost),
+        "worst_nominal_forgetting": max(lost, default=None),
+        "nominal_forgetting_at_end": float(frozen[0] - matrix[-1, 0]),
+    }
+    if plan != "joint":
+        found["forgetting"] = float(forgetting(matrix, [int(j) for j in order if j is not None])[kept].mean())
+    return found
+
+
+def summary(arm: str, shards: Shards, counts: Sequence[int], preset: Preset) -> dict[str, Any]:
+    """All figures of one arm, see `judged_figures`; `intervals` has the 95 % intervals of those.
+
+    falls: episodes of the lives that ended with one.
 
     Args:
         arm: one of `shards`, which must hold "frozen" too.
         shards: of every arm.
-        steps: env steps of an episode of the life.
-        window: episodes that a recovery is judged on.
+        counts: numbers of the regimes that count.
+        preset: of the lives.
     """
-    own, frozen = shards[arm], matrix_of(shards["frozen"])[0]
-    matrix, order = matrix_of(own), order_of(own)
-    counts, firsts = regimes_that_count(frozen), first_visits(order_of(own))
-    recovered = {j: recovered_fraction(frozen[0], frozen[j], matrix[firsts[j], j]) for j in counts if j in firsts}
+    own, plan, names = shards[arm], ARMS[arm].plan, shards[arm][0]["regimes"]
+    frozen, matrix, order = matrix_of(shards["frozen"])[0], matrix_of(own), order_of(own)
+    say = partial(judged_figures, order=order, counts=counts, plan=plan)
+    judged, unsure = say(frozen, matrix), intervals(shards["frozen"], own, say)
+    unsure.pop("worst_nominal_forgetting", None)  # the worst of several is worse in nearly every draw
     found: dict[str, Any] = {
         "matrix": matrix.tolist(),
         "order": order,
-        "recovered": {own[0]["regimes"][j]: value for j, value in recovered.items()},
-        "recovered_fraction": _mean(recovered.values()),
+        "recovered": {names[j]: judged.pop(f"recovered {j}") for j in counts},
+        "recovered_intervals": {names[j]: unsure.pop(f"recovered {j}", None) for j in counts},
+        "intervals": unsure,
         "falls": sum(stage["falls"] for shard in own for stage in shard["stages"]),
         "protection_bytes": max(stage["protection_bytes"] for shard in own for stage in shard["stages"]),
+        **judged,
     }
-    if ARMS[arm].plan == "fresh":
-        return found
-    found |= {
-        "average_performance": average_performance(matrix),
-        "nominal_forgetting": float(frozen[0] - matrix[-1, 0]),
-        "worst_nominal_forgetting": float(frozen[0] - matrix[:, 0].min()),
-    }
-    if ARMS[arm].plan == "joint":
-        found["recovered_fraction"] = _mean(recovered_fraction(frozen[0], frozen[j], matrix[-1, j]) for j in counts)
-        return found
-    found |= {"forgetting": float(np.nanmean(forgetting(matrix, [int(j) for j in order if j is not None])))}
-    return found | _course(arm, shards, counts, steps, window)
+    return found if plan in ("fresh", "joint") else found | _course(arm, shards, counts, preset.steps, preset.window)
 
 
 def _whole(curve: list[float] | None) -> list[float]:
@@ -91,18 +129,23 @@ def _whole(curve: list[float] | None) -> list[float]:
 
 
 def _course(arm: str, shards: Shards, counts: Sequence[int], steps: int, window: int) -> dict[str, Any]:
-    """What the learning curves say: means over seeds and over the regimes that count."""
+    """What the learning curves say: means over seeds and over the regimes that count.
+
+    savings: of the area lost in as many episodes of both visits, all seeds and regimes together.
+    """
     times: list[int | None] = []
-    saved, areas, dips, transfers = [], [], [], []
+    times_again: list[int | None] = []
+    areas, compared, dips, transfers = [], [], [], []
     fresh = {shard["seed"]: shard for shard in shards.get("fresh", ())}
     nominal = {shard["seed"]: float(np.mean(_whole(curve_of(shard, 0)))) for shard in shards["frozen"]}
     for shard in shards[arm]:
         level = nominal[shard["seed"]]
         for regime in counts:
             first, again = _whole(curve_of(shard, regime)), _whole(curve_of(shard, regime, 1))
-            took = [time_to_recover(curve, level, window, steps_per_episode=steps) for curve in (first, again)]
-            times.append(took[0])
-            saved.append(savings(*took))
+            times.append(time_to_recover(first, level, window, steps_per_episode=steps))
+            times_again.append(time_to_recover(again, level, window, steps_per_episode=steps))
+            both = min(len(first), len(again))
+            compared.append([area_lost(curve[:both], level, steps) for curve in (first, again)])
             areas.append(area_lost(first, level, steps))
             dips.append(worst_dip(first, level, window))
             if shard["seed"] in fresh:
@@ -112,20 +155,20 @@ def _course(arm: str, shards: Shards, counts: Sequence[int], steps: int, window:
     return {
         "steps_to_recover_median": float(np.median(reached)) if reached else None,
         "recoveries": [len(reached), len(times)],
+        "recoveries_again": [sum(took is not None for took in times_again), len(times_again)],
         "area_lost": _mean(areas),
         "worst_dip": max(dips, default=None),
-        "savings": _mean(value for value in saved if value is not None and np.isfinite(value)),
-        "savings_undefined": sum(value is None or not np.isfinite(value) for value in saved),
+        "savings": savings(*np.sum(compared, axis=0)) if compared else None,
         "forward_transfer": _mean(value for value in transfers if np.isfinite(value)),
     }
 
 
-def figures_of(shards: Shards, steps: int, window: int) -> dict[str, Any]:
+def figures_of(shards: Shards, regimes: Sequence[Regime], preset: Preset) -> dict[str, Any]:
     """What `benchmarks/results/forgetting.json` carries."""
-    frozen = matrix_of(shards["frozen"])[0]
-    names = shards["frozen"][0]["regimes"]
-    counts = regimes_that_count(frozen)
-    arms = {arm: summary(arm, shards, steps, window) for arm in shards}
+    outcomes = outcomes_of(shards["frozen"])[:, 0]  # (seeds, regimes, episodes)
+    frozen, names = outcomes.mean(axis=(0, 2)), [regime.name for regime in regimes]
+    counts = regimes_that_count(frozen, regimes)
+    arms = {arm: summary(arm, shards, counts, preset) for arm in shards}
     default, naive = arms.get(DEFAULT_ARM, {}), arms.get("naive", {})
     return {
         "recovered_fraction": default.get("recovered_fraction"),
@@ -134,12 +177,31 @@ def figures_of(shards: Shards, steps: int, window: int) -> dict[str, Any]:
         "seeds": len(shards["frozen"]),
         "default_arm": DEFAULT_ARM,
         "regimes": names,
+        "severities": [severity_of(regime) for regime in regimes[1:]],
         "frozen": frozen.tolist(),
+        "frozen_successes": outcomes.sum(axis=(0, 2)).astype(int).tolist(),
+        "judged_per_cell": outcomes.shape[0] * outcomes.shape[2],
         "counting": [names[j] for j in counts],
         "no_loss": [names[j] for j in range(1, len(names)) if j not in counts],
+        "outside_training": [names[j] for j in counts if not trained_on(regimes[j], preset.rival)],
         "least_loss": LEAST_LOSS,
+        "steps_of_a_first_visit": preset.first_visit * preset.steps,
         "arms": arms,
         "cpu_s_per_episode": costs(shards),
+    }
+
+
+def severity_of(regime: Regime) -> dict[str, Any]:
+    """How bad a trouble is, how bad it may be, and how that was settled."""
+    return {
+        "regime": regime.name,
+        "knob": regime.knob,
+        "chosen": regime.chosen,
+        "limits": [regime.mildest, regime.worst],
+        "source": regime.source,
+        "counts": regime.counts,
+        "losses": [list(tried) for tried in regime.losses],
+        "episodes": regime.episodes,
     }
 
 

@@ -64,7 +64,7 @@ def plot_pareto(figures: Mapping[str, Any], path: Path) -> None:
             axes.annotate(arm, (100 * x, 100 * y), textcoords="offset points", xytext=(6, 4), fontsize=8)
     axes.axvline(5.0, color="#999999", linestyle="--", linewidth=0.8)
     axes.axhline(80.0, color="#999999", linestyle="--", linewidth=0.8)
-    axes.set_xlabel("forgotten on nominal at the end, points (target: at most 5)")
+    axes.set_xlabel("forgotten on nominal after a trouble, points (target: at most 5)")
     axes.set_ylabel("recovered, % (target: 80)")
     axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)

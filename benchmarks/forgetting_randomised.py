@@ -17,6 +17,7 @@ import torch
 from forgetting_world import HeldLook, Looks, look, open_env
 from torch import Tensor, nn
 
+from neon_sim.eval.regimes import Regime
 from neon_sim.g1.joints import GROUPS, JOINT_NAMES, NUM_JOINTS
 from neon_sim.model.action_heads import masked_mse
 from neon_sim.model.neon_vla import TRACKING_ERROR, NeonVLA
@@ -117,6 +118,14 @@ def drawn_fault(config: RivalConfig, rng: np.random.Generator, motors: Sequence[
     """One motor, somewhat weak and somewhat biased."""
     bias = float(rng.uniform(-config.most_bias, config.most_bias))
     return ActuatorFault(motors[int(rng.integers(len(motors)))], float(rng.uniform(config.weakest, 1.0)), bias)
+
+
+def trained_on(regime: Regime, config: RivalConfig) -> bool:
+    """Whether a trouble is of the kind and within the range that it is trained on: one motor, not too far gone."""
+    if regime.fault != "ActuatorFault" or len(regime.faults) > 1:
+        return False
+    (fault,) = regime.faults
+    return bool(fault["strength"] >= config.weakest and abs(fault["bias"]) <= config.most_bias)
 
 
 def record(env: Any, policy: HistoryPolicy, config: RivalConfig, seeds: Sequence[int]) -> list[tuple[Tensor, ...]]:

@@ -1,22 +1,19 @@
-"""The forgetting benchmark in words: one table for the arms, one for what each regime took and was given back."""
+"""The forgetting benchmark in words: one table for the arms, a line for each bar and for each regime."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from forgetting_arms import ARMS, DEFAULT_ARM
-from forgetting_merge import Shards
 
-from neon_sim.eval.regimes import Regime
 from neon_sim.eval.statistics import format_rate
 
 HEADER = (
-    "arm", "what it is", "recovered", "forgotten on nominal", "at worst", "average", "forgetting", "forward transfer",
-    "steps to recover", "area lost", "worst dip", "savings", "falls",
+    "arm", "what it is", "recovered", "forgotten on nominal", "at worst", "at the end", "average", "forgetting",
+    "forward transfer", "steps to recover", "again", "area lost", "worst dip", "savings", "falls",
 )  # fmt: skip
-
-
-_PERCENT = (
-    "recovered_fraction", "nominal_forgetting", "worst_nominal_forgetting", "average_performance", "forgetting",
+_PERCENT: Final = (
+    "recovered_fraction", "nominal_forgetting", "worst_nominal_forgetting", "nominal_forgetting_at_end",
+    "average_performance", "forgetting",
 )  # fmt: skip
 
 
@@ -30,34 +27,37 @@ def arm_rows(figures: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def regime_lines(figures: Mapping[str, Any], shards: Shards, regimes: tuple[Regime, ...]) -> list[str]:
+def regime_lines(figures: Mapping[str, Any]) -> list[str]:
     """A line for each regime: how bad it is, what the frozen policy does in it, what each arm won back."""
-    rows = [stage["row"] for shard in shards["frozen"] for stage in shard["stages"][:1]]
     lines = []
-    for j, regime in enumerate(regimes):
-        rate = format_rate(sum(r[j]["successes"] for r in rows), sum(r[j]["episodes"] for r in rows))
-        what = f"{regime.knob} {regime.chosen:g}, limit {regime.worst:g} {regime.source}" if regime.fault else ""
+    for j, name in enumerate(figures["regimes"]):
+        rate = format_rate(figures["frozen_successes"][j], figures["judged_per_cell"])
         won = [
-            f"{arm} {100 * found['recovered'][regime.name]:+.0f} %"
+            f"{arm} {_percent(found['recovered'][name])} %"
             for arm, found in figures["arms"].items()
-            if regime.name in found["recovered"]
+            if name in found["recovered"]
         ]
-        end = "; recovered: " + ", ".join(won) if regime.name in figures["counting"] else ""
-        end = "; no loss, counts nowhere" if regime.name in figures["no_loss"] else end
-        lines.append(f"- {regime.name} ({what}): frozen {rate}{end}".replace(" ()", ""))
-    if len(figures["counting"]) < 3:
-        lines.append(f"- Regimes that count: {len(figures['counting'])}; the bar asks for three. Too easy a sequence.")
-    naive = figures["nominal_forgetting_naive"]
-    if naive is not None and naive < 0.2:
-        lines.append(f"- Naive loses {100 * naive:.0f} points on nominal, less than 20: the sequence is too easy.")
+        end = "; recovered: " + ", ".join(won) if name in figures["counting"] else ""
+        end = "; no loss, counts nowhere" if name in figures["no_loss"] else end
+        what = f" ({_severity(figures['severities'][j - 1])})" if j else ""
+        lines.append(f"- {name}{what}: frozen {rate}{end}")
     return lines
+
+
+def _severity(one: Mapping[str, Any]) -> str:
+    mildest, worst = one["limits"]
+    found = f"{one['knob']} {one['chosen']:g}, limits {mildest:g} to {worst:g} {one['source']}"
+    if not one["losses"]:
+        return f"{found}; not calibrated"
+    return f"{found}; took {round(100 * one['losses'][-1][1])} points in {one['episodes']} episodes of other seeds"
 
 
 def _cells(found: Mapping[str, Any]) -> list[str]:
     return [
-        *(_percent(found.get(name)) for name in _PERCENT),
+        *(_percent(found.get(name), found["intervals"].get(name)) for name in _PERCENT),
         _number(found.get("forward_transfer"), ".2f"),
         _steps(found),
+        "{} of {}".format(*found["recoveries_again"]) if "recoveries_again" in found else "-",
         _number(found.get("area_lost"), ".0f"),
         _percent(found.get("worst_dip")),
         _number(found.get("savings"), ".2f"),
@@ -77,8 +77,10 @@ def _not_run() -> list[str]:
     return ["not run"] + ["-"] * (len(HEADER) - 3)
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+def _percent(value: float | None, ends: Sequence[float] | None = None) -> str:
+    if value is None:
+        return "-"
+    return f"{100 * value:.1f}" + ("" if ends is None else f" [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]")
 
 
 def _number(value: float | None, spec: str) -> str:

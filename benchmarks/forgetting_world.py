@@ -145,16 +145,30 @@ class HeldLook(PractisingPolicy):
 
     @torch.no_grad()
     def act(self) -> np.ndarray:
-        """Answer with (1, 16, A) for the goal that was read at the beginning and the offset that is practised."""
+        """Answer with (1, 16, A)."""
         features, senses = self.perceive()
-        goal = self.choose_goal(self._looked()[2])
+        goal = self.looked_goal()
         self.decision = Decision(features, senses, goal, self.decode(features, senses, goal))
         return self.decision.chunk.numpy()
+
+    def looked_goal(self) -> Tensor:
+        """The goal token (1, 5) to act on: the one that was read at the beginning, and the offset that is practised."""
+        return self.choose_goal(self._looked()[2])
 
     def _looked(self) -> tuple[Tensor, Tensor, Tensor]:
         if self._seen is None:
             raise ValueError("Nothing was looked at yet: call begin(seed) before the episode.")
         return self._seen
+
+
+@torch.no_grad()
+def act_together(policies: Sequence[HeldLook]) -> np.ndarray:
+    """What policies of one model, which remember nothing of their episodes, answer now: (N, 16, A) in one pass."""
+    perceived = [policy.perceive() for policy in policies]
+    parts = zip(*((seen.tokens, seen.pooled, seen.text) for seen, _ in perceived), strict=True)
+    senses = {name: torch.cat([known[name] for _, known in perceived]) for name in perceived[0][1]}
+    goal = torch.cat([policy.looked_goal() for policy in policies])
+    return policies[0].decode(BackboneFeatures(*map(torch.cat, parts)), senses, goal).numpy()
 
 
 def arrived(env: Any, offset_m: np.ndarray) -> bool:
@@ -180,6 +194,14 @@ class Judged:
     falls: int
     episodes: int
     median_distance: float | None  # m; None where the task has no distance
+    outcomes: str  # 1 for each success and 0 for each failure, in the order of the seeds
+
+
+def judged_of(episodes: Iterable[tuple[bool, bool, float | None]]) -> Judged:
+    """Success, fall and distance (m) of each episode, in the order of the seeds, as one record."""
+    successes, falls, distances = zip(*episodes, strict=True)
+    outcomes = "".join(str(int(success)) for success in successes)
+    return Judged(sum(successes), sum(falls), len(outcomes), median_of(distances), outcomes)
 
 
 def judge(env: Any, policy: Any, regime: Regime, seeds: Iterable[int]) -> Judged:
@@ -190,15 +212,12 @@ def judge(env: Any, policy: Any, regime: Regime, seeds: Iterable[int]) -> Judged
     env.world.apply_fault(fault_of(regime))
     policy.join(env)
     lasts = subject_of(env.task.name).lasts
-    successes = falls = 0
-    distances = []
+    episodes = []
     for seed in seeds:
         policy.begin(seed)
         played = rollout(env, policy, seed=seed, keep=(), stop_on_success=not lasts)
-        successes += played.success
-        falls += bool(played.terminated[-1])
-        distances.append(env.privileged().get("distance"))
-    return Judged(successes, falls, len(distances), median_of(distances))
+        episodes.append((bool(played.success), bool(played.terminated[-1]), env.privileged().get("distance")))
+    return judged_of(episodes)
 
 
 def median_of(distances: Sequence[float | None]) -> float | None:

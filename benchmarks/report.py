@@ -21,6 +21,7 @@ def write_report(
     rows: Sequence[Sequence[str]],
     date: str,
     root: Path = ROOT,
+    notes: str = "",
 ) -> Path:
     """Write one benchmark's JSON file, then its table in RESULTS.md; both are replaced in one move or not at all.
 
@@ -30,6 +31,7 @@ def write_report(
         header, rows: the table for people, as text.
         date: ISO date of the measurement.
         root: checkout that holds RESULTS.md.
+        notes: Markdown below the table.
 
     Returns:
         The path of the JSON file.
@@ -41,7 +43,8 @@ def write_report(
     replace_file(path, json.dumps(report, indent=2, allow_nan=False) + "\n")
     results = root / "RESULTS.md"
     source = f"{date}, commit {report['commit']}, {machine()['cpu']}, `benchmarks/results/{name}.json`"
-    replace_file(results, put_section(results.read_text(encoding="utf-8"), name, f"{table(header, rows)}\n\n{source}"))
+    body = "\n\n".join(part for part in (table(header, rows), notes, source) if part)
+    replace_file(results, put_section(results.read_text(encoding="utf-8"), name, body))
     return path
 
 

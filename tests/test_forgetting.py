@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,12 +19,16 @@ from neon_sim.inference.neon_policy import NeonPolicy
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.online import save_forward_model
+from neon_sim.training.residual_learner import ResidualLearnerConfig
 from neon_sim.training.self_learner import SelfLearnerConfig
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
 import forgetting
+import forgetting_arms
+import forgetting_settings
 from forgetting_arms import (
     ARMS,
+    CANDIDATES,
     LIFE_SEED,
     PRESETS,
     Preset,
@@ -33,11 +38,13 @@ from forgetting_arms import (
     life_seed,
     stages_of,
 )
-from forgetting_calibrate import CHOOSING_SEEDS, judging_seeds
+from forgetting_calibrate import CHOOSING_SEEDS, calibrate, judging_seeds
 from forgetting_costs import Costs, expected_seconds, expected_total
+from forgetting_job import ShardJob
 from forgetting_judge import Judge
-from forgetting_life import Life, ShardJob, live_shard
-from forgetting_world import HeldLook, Looks, arrived, fault_of, judge, look, open_env
+from forgetting_life import Life, live_shard
+from forgetting_settings import prepare
+from forgetting_world import HeldLook, Looks, act_together, arrived, fault_of, judge, look, open_env
 
 BIAS = Regime("bias", "ActuatorFault", (("strength", 1.0),), "bias", ("left_elbow_joint",), 0.1, 0.5, 0.1, 0.4, "rad")
 TWO = (Regime("nominal"), BIAS)
@@ -129,9 +136,11 @@ def test_arrival_is_measured_from_the_practised_place() -> None:
 def test_a_life_is_every_regime_twice_and_no_episode_twice() -> None:
     stages = stages_of("sequence", REGIMES["reach"], PRESETS["benchmark"], 0)
     assert [stage.name for stage in stages][5:8] == ["latency", "nominal again", "payload again"]
-    assert [len(stage.regimes) for stage in stages] == [50] * 6 + [26] * 6
-    assert [stage.first_episode for stage in stages][:8] == [0, 50, 100, 150, 200, 250, 300, 326]
-    assert episodes_of_life(REGIMES["reach"], PRESETS["benchmark"]) == 456
+    assert [len(stage.regimes) for stage in stages] == [100] * 6 + [48] * 6
+    assert [stage.first_episode for stage in stages][:8] == [0, 100, 200, 300, 400, 500, 600, 648]
+    assert episodes_of_life(REGIMES["reach"], PRESETS["benchmark"]) == 888
+    short = stages_of("short", REGIMES["reach"][:2], PRESETS["benchmark"], 0)
+    assert [stage.name for stage in short] == ["nominal", "payload", "nominal again"]
 
 
 def test_other_plans_are_made_of_the_same_episodes() -> None:
@@ -159,11 +168,16 @@ def test_no_episode_is_judged_that_was_lived_and_none_is_chosen_on(name: str) ->
 def test_arms_differ_in_what_their_names_say() -> None:
     preset = PRESETS["full"]
     naive = learner_config(preset, ARMS["naive"], 3)
-    assert naive == replace(preset.learner, seed=3, protection=ARMS["naive"].protection)
+    assert naive == replace(preset.learner, seed=3, protection=ARMS["naive"].protection, least_chunks=64)
     assert learner_config(preset, ARMS["lr0"], 3) == replace(naive, learning_rate=0.0)
     assert learner_config(preset, ARMS["frozen"], 3).updates_per_chunk == 0
     for arm in ("l2", "ewc", "online_ewc", "replay", "ewc_replay"):
-        assert learner_config(preset, ARMS[arm], 3) == replace(naive, protection=ARMS[arm].protection)
+        rows = 32 if "replay" in arm else 64  # and as many that are rehearsed
+        assert learner_config(preset, ARMS[arm], 3) == replace(naive, protection=ARMS[arm].protection, batch_size=rows)
+    alone = replace(naive, outcome_weight=0.0, coherence_weight=0.0, consistency_weight=0.0)
+    assert learner_config(preset, CANDIDATES["hindsight_only"], 3) == replace(
+        alone, protection=CANDIDATES["hindsight_only"].protection
+    )
     kinds = {type(ARMS[arm].protection) for arm in ("naive", "l2", "ewc", "online_ewc", "replay", "ewc_replay")}
     assert len(kinds) == 6
 
@@ -175,7 +189,8 @@ def test_lives_are_lived_judged_and_written_once(policy: str, looks: Looks, tmp_
     for shard in shards.values():
         assert [stage["regime"] for stage in shard["stages"]] == [0, 1, 0, 1]
         assert [len(stage["curve"]) for stage in shard["stages"]] == [2, 2, 1, 1]
-        assert all(cell["episodes"] == 1 for stage in shard["stages"] for cell in stage["row"])
+        cells = [cell for stage in shard["stages"] for cell in stage["row"]]
+        assert all(cell["episodes"] == 1 and cell["outcomes"] == str(cell["successes"]) for cell in cells)
 
     def distances(arm: str) -> list[list[float]]:
         return [[cell["median_distance"] for cell in stage["row"]] for stage in shards[arm]["stages"]]
@@ -183,7 +198,9 @@ def test_lives_are_lived_judged_and_written_once(policy: str, looks: Looks, tmp_
     assert distances("frozen") == distances("lr0") and distances("frozen")[0] == distances("frozen")[-1]
     assert distances("naive")[-1] != distances("frozen")[-1]  # it learned something, good or bad
     anew = [[stage["cost"]["judged_anew"] for stage in shards[arm]["stages"]] for arm in ("lr0", "naive")]
-    assert anew == [[2, 0, 0, 0], [2, 2, 0, 0]]  # weights that were judged are not judged again
+    assert anew == [[0, 0, 0, 0], [2, 2, 0, 0]]  # weights that were judged are not judged again, whoever had them
+    weights = {arm: [stage["weights"] for stage in shards[arm]["stages"]] for arm in shards}
+    assert weights["lr0"] == weights["frozen"] != weights["naive"] and len(set(weights["lr0"])) == 1
     assert not list((tmp_path / "states").glob("*"))
     text = jobs["naive"].path.read_bytes()
     when = jobs["naive"].path.stat().st_mtime_ns
@@ -196,6 +213,9 @@ def test_lives_are_lived_judged_and_written_once(policy: str, looks: Looks, tmp_
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["seeds"] == 1 and figures["recovered_fraction"] is None  # the default arm was not run
     assert len(list(tmp_path.glob("forgetting_*.png"))) == 3
+    shutil.rmtree(tmp_path / "looks")
+    forgetting.run(list(jobs.values()), "short", 1)  # nothing is missing, so nothing is looked at
+    assert not (tmp_path / "looks").exists() and (tmp_path / "table.md").read_text() == table
 
 
 def test_a_life_that_was_stopped_goes_on_at_its_last_stage(
@@ -249,14 +269,42 @@ def test_robots_side_by_side_fare_as_they_do_alone(policy: str, looks: Looks) ->
     env.close()
 
 
+def test_calibration_writes_down_all_that_it_tried(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random policy has nothing to lose: the bias is raised to its limit, and counts nowhere."""
+    monkeypatch.setitem(REGIMES, "reach", TWO)
+    (settled,) = calibrate("reach", Path(policy), 5)
+    nothing = tuple((level, 0.0) for level in (0.1, 0.2, 0.3, 0.4, 0.5))
+    assert settled == replace(BIAS, chosen=0.5, counts=False, losses=nothing, episodes=5)
+
+
+def test_what_makes_judging_quick_changes_nothing(policy: str, looks: Looks) -> None:
+    """Robots that begin where the same episode began before, and answers in one pass."""
+    model, seeds = NeonVLA.from_pretrained(policy), judging_seeds(0, 1)
+    judges = [Judge("reach", lambda: HeldLook(model, looks), together=2, remembers=kept) for kept in (False, True)]
+    settled, first, again = (one.judge((*TWO, TWO[1]), seeds) for one in (*judges, judges[1]))
+    assert settled == first == again and first[0] != first[1]
+    policies = [HeldLook(model, looks) for _ in range(3)]
+    env = open_env("reach")
+    for seed, eyes in enumerate(policies):
+        eyes.begin(life_seed(0, seed))
+        eyes.reset()
+        eyes.observe(env.reset(seed=seed)[0], 0.0)
+    alone = np.concatenate([eyes.act() for eyes in policies])
+    np.testing.assert_allclose(act_together(policies), alone, atol=1e-5)
+    assert np.abs(alone[0] - alone[1]).max() > 1e-3
+    env.close()
+    for one in judges:
+        one.close()
+
+
 def test_expected_time_by_hand(policy: str, tmp_path: Path) -> None:
     costs = Costs(2.0, 3.0, 10.0)
     jobs = [_job(arm, policy, tmp_path) for arm in ("replay", "naive", "lr0", "frozen")]
-    # 6 episodes lived; 4 stages x 2 regimes judged, or once where the weights stay. Replay learns from twice the rows.
-    by_hand = [6 * (2 + 2 * 3) + 80, 6 * (2 + 3) + 80, 6 * (2 + 3) + 20, 6 * 2 + 20]
+    # 6 episodes lived; 4 stages x 2 regimes judged, or once where the weights stay.
+    by_hand = [6 * (2 + 3) + 80, 6 * (2 + 3) + 80, 6 * (2 + 3) + 20, 6 * 2 + 20]
     assert [expected_seconds(job, costs) for job in jobs] == pytest.approx(by_hand)
     assert expected_total(jobs, costs, 1) == pytest.approx(sum(by_hand))
-    assert expected_total(jobs, costs, 2) == pytest.approx(by_hand[1] + by_hand[2])  # 128 + 32 beside 110 + 50
+    assert expected_total(jobs, costs, 2) == pytest.approx(by_hand[0] + by_hand[2])  # 110 + 50 beside 110 + 32
     jobs[0].path.parent.mkdir()
     jobs[0].path.write_text("{}")
     assert expected_total(jobs, costs, 1) == pytest.approx(sum(by_hand[1:]))
@@ -264,16 +312,37 @@ def test_expected_time_by_hand(policy: str, tmp_path: Path) -> None:
 
 def test_the_longest_shards_are_lived_first(tmp_path: Path) -> None:
     jobs = forgetting.make_jobs(PRESETS["benchmark"], "reach", tmp_path, tmp_path)
-    arms = ["replay"] * 3 + ["naive", "online_ewc"] * 3 + ["lr0"] * 3 + ["frozen"] * 3
+    arms = ["naive", "online_ewc", "replay"] * 3 + ["lr0"] * 3 + ["frozen"] * 3
     assert [job.arm for job in jobs] == arms
-    assert [job.seed for job in jobs][:3] == [0, 1, 2] and len({(job.arm, job.seed) for job in jobs}) == 15
+    assert [job.seed for job in jobs][:4] == [0, 0, 0, 1] and len({(job.arm, job.seed) for job in jobs}) == 15
 
 
 def test_a_folder_of_other_settings_is_refused(policy: str, tmp_path: Path) -> None:
-    forgetting.prepare(_job("naive", policy, tmp_path))
-    forgetting.prepare(_job("frozen", policy, tmp_path, replace(SHORT, seeds=(0, 1))))  # more of the same
-    with pytest.raises(SystemExit, match="begun with other settings"):
-        forgetting.prepare(_job("naive", policy, tmp_path, replace(SHORT, steps=48)))
+    prepare([_job("naive", policy, tmp_path), _job("replay", policy, tmp_path)])
+    prepare([_job("frozen", policy, tmp_path, replace(SHORT, seeds=(0, 1)))])  # more of the same
+    quick = replace(SHORT, learner=replace(SHORT.learner, learning_rate=1.0))
+    for jobs, odd in (
+        ([_job("naive", policy, tmp_path, quick)], "'naive': learner"),
+        ([_job("lr0", policy, tmp_path, replace(SHORT, steps=48))], "'frozen': life"),  # all are compared with it
+        ([replace(_job("replay", policy, tmp_path), regimes=TWO[:1])], "'frozen': regimes"),
+    ):
+        with pytest.raises(SystemExit, match=f"begun with other settings for the arm {odd}"):
+            prepare(jobs)
+    assert not (tmp_path / "settings" / "lr0.json").exists()
+    prepare([_job("reward", policy, tmp_path, quick)])  # the others' stay what they were
+
+
+def test_settings_that_no_config_holds_are_guarded(
+    policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare([_job("reward", policy, tmp_path), _job("naive", policy, tmp_path)])
+    monkeypatch.setattr(forgetting_settings, "TEMPERATURE", 1.0)
+    prepare([_job("naive", policy, tmp_path)])
+    with pytest.raises(SystemExit, match="'reward': labels"):
+        prepare([_job("reward", policy, tmp_path)])
+    legs = replace(_job("online_ewc", policy, tmp_path), preset=replace(SHORT, learner=ResidualLearnerConfig()))
+    monkeypatch.setattr(forgetting_arms, "LEG_STRENGTH", 7.0)
+    assert "strength=7.0" in forgetting_settings.settings_of(legs)["learner"]
 
 
 def test_a_report_of_more_seeds_stays(tmp_path: Path) -> None:
@@ -299,6 +368,14 @@ def test_the_agent_starts_the_same_thing(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert ended.value.code == 0 and Path(commands[0][1]).samefile(forgetting.__file__)
     asked = forgetting.parse(commands[0][2:])
     assert (asked.preset, asked.workers, asked.out, asked.task) == ("benchmark", 1, tmp_path, "reach")
+    assert asked.policy is None  # the task's own: what comes of it goes into RESULTS.md
+    monkeypatch.setattr(sys, "argv", [script, *flags, "--policy", str(tmp_path), "--adoption"])
+    with pytest.raises(SystemExit, match="leave --adoption out"):
+        runpy.run_path(script, run_name="__main__")
+    monkeypatch.setattr(sys, "argv", [script, *flags, "--policy", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        runpy.run_path(script, run_name="__main__")
+    assert forgetting.parse(commands[1][2:]).policy == tmp_path
     monkeypatch.setattr(sys, "argv", [script, *flags, "--fault-bias", "0.1"])
     with pytest.raises(SystemExit, match="leave --fault-"):
         runpy.run_path(script, run_name="__main__")

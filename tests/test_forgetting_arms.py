@@ -11,16 +11,18 @@ import torch
 from tiny_neon import tiny_model
 from torch import Tensor
 
-from neon_sim.eval.regimes import Regime
+from neon_sim.eval.regimes import REGIMES, Regime
 from neon_sim.model.neon_vla import TRACKING_ERROR, NeonVLA
+from neon_sim.shipped import asset_path
 from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.online import save_forward_model
 from neon_sim.training.protection import EWCReplayConfig
 from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
-from forgetting_arms import ARMS, PRESETS, Preset, all_seeds, stages_of
-from forgetting_life import Life, ShardJob, make_learner, play
+from forgetting_arms import ARMS, PRESETS, SPRING_BYTES, Preset, all_seeds, learner_config, stages_of
+from forgetting_job import ShardJob
+from forgetting_life import Life, make_learner, play
 from forgetting_randomised import (
     HistoryHead,
     HistoryPolicy,
@@ -31,6 +33,7 @@ from forgetting_randomised import (
     record,
     rival_seeds,
     train_rival,
+    trained_on,
 )
 from forgetting_reward import RewardedLearner, reward_of
 from forgetting_world import HeldLook, Looks, look, open_env
@@ -86,6 +89,7 @@ def test_every_arm_lives_its_first_stages_and_keeps_what_it_is_to_keep(
 ) -> None:
     """Two episodes on nominal and two with a biased elbow: who learns, what protects it, what it is judged as."""
     life, kind = Life(_job(arm, policy, rival_folder), looks), ARMS[arm]
+    assert all(name.startswith("action_head.heads.arms.") for name in life.learner.params)
     before = {name: value.detach().clone() for name, value in life.learner.params.items()}
     stages = stages_of(kind.plan, TWO, SHORT, 0)[:2]
     records = [life._stage(stage) for stage in stages]
@@ -108,6 +112,22 @@ def test_who_protects_both_ways_rehearses_and_is_held() -> None:
     assert {arm for arm, kind in ARMS.items() if kind.labels} == {"reward"}
     assert {arm for arm, kind in ARMS.items() if not kind.learns} == {"frozen", "randomised"}
     assert set(PRESETS["full"].arms) == set(ARMS)
+
+
+def test_rehearsal_has_the_memory_that_springs_take() -> None:
+    """On the shipped heads: as many bytes, 818 rows, and as many rows in each batch."""
+    shipped = str(asset_path("g1/demo_heads"))
+    bytes_of, preset = {}, PRESETS["benchmark"]
+    for arm in ("online_ewc", "replay", "ewc_replay"):
+        learner = make_learner(_job(arm, shipped, Path()), learner_config(preset, ARMS[arm], 0), Looks())
+        bytes_of[arm] = learner.strategy.memory_bytes()
+        if arm == "replay":
+            row = {"fused": torch.zeros(1, 189), "fused_after": torch.zeros(1, 189), "text": torch.zeros(1, 160)}
+            row |= {"goal": torch.zeros(1, 5), "achieved": torch.zeros(1, 5), "executed": torch.zeros(1, 16, 17)}
+            learner.strategy.remember(row | {"weight": torch.zeros(1)})
+            assert learner.strategy.reservoir.capacity == 818
+            assert len(learner.strategy.sample(learner.config.batch_size)["fused"]) == learner.config.batch_size == 32
+    assert bytes_of["online_ewc"] == bytes_of["ewc_replay"] == SPRING_BYTES
 
 
 def test_the_better_rewarded_counts_more(policy: str, looks: Looks) -> None:
@@ -172,10 +192,8 @@ def test_its_faults_are_drawn_within_the_range_and_the_regimes_lie_outside() -> 
     assert -0.1 <= biases.min() < -0.09 and 0.09 < biases.max() <= 0.1
     joints = {fault.joint for fault in faults}
     assert len(joints) == 8 and all("shoulder" in joint or "elbow" in joint for joint in joints)
-    from neon_sim.eval.regimes import REGIMES
-
-    weak, bias = (next(r for r in REGIMES["reach"] if r.name == name) for name in ("weak_motor", "actuator_bias"))
-    assert weak.chosen < config.weakest and bias.chosen > config.most_bias
+    assert not any(trained_on(regime, config) for regime in REGIMES["reach"])
+    assert trained_on(replace(BIAS, chosen=0.1), config) and not trained_on(BIAS, config)  # 0.1 rad is its limit
 
 
 def test_the_expert_teaches_it(policy: str, looks: Looks) -> None:

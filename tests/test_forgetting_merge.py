@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
-from forgetting_arms import ARMS
+from forgetting_arms import ARMS, Preset
 from forgetting_merge import costs, curve_of, figures_of, first_visits, matrix_of, regimes_that_count, summary
 from forgetting_plots import plot_all
 from forgetting_table import HEADER, arm_rows, regime_lines
@@ -17,6 +18,10 @@ from forgetting_table import HEADER, arm_rows, regime_lines
 from neon_sim.eval.regimes import Regime
 
 NAMES = ["nominal", "bias", "ice"]
+BIAS = Regime("bias", "ActuatorFault", (("strength", 1.0),), "bias", ("left_elbow_joint",), 0.1, 0.3, 0.1, 0.2, "rad")
+ICE = Regime("ice", "LowFriction", (), "friction", (), 0.3, 0.1, -0.1, 0.1, "sliding", False, ((0.3, 0.0),), 300)
+REGIMES = (Regime("nominal"), BIAS, ICE)
+PRESET = Preset(seeds=(0, 1), steps=96, window=2)
 FROZEN = [10, 4, 10]  # of ten judged episodes: the bias takes 60 points, the ice nothing
 ORDER = [0, 1, 2, 0, 1, 2]
 # Judged successes after each stage of a learner that recovers 5 of 6 and forgets 2 of 10 on the way.
@@ -31,13 +36,18 @@ def _shard(arm: str, seed: int, rows: list[list[int]], curves: list[list[int]], 
             "regime": regime,
             "curve": curve,
             "falls": 1 if regime == 2 else 0,
-            "row": [{"successes": n, "falls": 0, "episodes": 10, "median_distance": 0.01} for n in row],
+            "row": [_cell(successes) for successes in row],
             "protection_bytes": 8,
             "cost": {"life_cpu_s": 0.5 * len(curve), "judge_cpu_s": 6.0, "judged_anew": 30},
         }
         for regime, row, curve in zip(order, rows, curves, strict=True)
     ]
     return {"arm": arm, "seed": seed, "regimes": NAMES, "stages": stages}
+
+
+def _cell(successes: int) -> dict[str, Any]:
+    outcomes = "1" * successes + "0" * (10 - successes)
+    return {"successes": successes, "falls": 0, "episodes": 10, "median_distance": 0.01, "outcomes": outcomes}
 
 
 def _shards() -> dict[str, list[dict[str, Any]]]:
@@ -56,52 +66,71 @@ def _shards() -> dict[str, list[dict[str, Any]]]:
 
 def test_a_matrix_pools_the_seeds() -> None:
     shards = _shards()["online_ewc"]
-    shards[1]["stages"][0]["row"][1]["successes"] = 2
+    shards[1]["stages"][0]["row"][1] = _cell(2)
     assert matrix_of(shards)[0].tolist() == pytest.approx([1.0, 0.3, 1.0])
     assert matrix_of(shards).shape == (6, 3)
 
 
 def test_what_takes_nothing_counts_nowhere() -> None:
-    assert regimes_that_count(np.array([1.0, 0.4, 1.0])) == [1]
-    assert regimes_that_count(np.array([0.95, 0.85, 0.86])) == [1]
+    unknown = (REGIMES[0], BIAS, replace(ICE, counts=None))
+    assert regimes_that_count(np.array([1.0, 0.4, 1.0]), unknown) == [1]
+    assert regimes_that_count(np.array([0.95, 0.85, 0.86]), unknown) == [1]
+    settled = (REGIMES[0], replace(BIAS, counts=True), ICE)  # what is judged here does not decide it again
+    assert regimes_that_count(np.array([0.95, 0.9, 0.2]), settled) == [1]
     assert first_visits([0, 1, None, 1]) == {0: 0, 1: 1}
 
 
 def test_an_arms_figures_by_hand() -> None:
-    found = summary("online_ewc", _shards(), steps=96, window=2)
+    found = summary("online_ewc", _shards(), [1], PRESET)
     assert found["recovered"] == {"bias": pytest.approx(5 / 6)} and found["recovered_fraction"] == pytest.approx(5 / 6)
-    assert found["nominal_forgetting"] == pytest.approx(0.1) and found["worst_nominal_forgetting"] == pytest.approx(0.2)
-    assert found["average_performance"] == pytest.approx((0.9 + 0.9 + 1.0) / 3)
-    # nominal 1.0 -> 0.9 since its last stage, bias 1.0 -> 0.9, ice as it was
-    assert found["forgetting"] == pytest.approx(0.2 / 3)
+    # nominal has 8 and 9 of 10 after the two stages with a bias, and 9 at the end; what happens on ice counts nowhere
+    assert found["nominal_forgetting"] == pytest.approx(0.15)
+    assert found["worst_nominal_forgetting"] == pytest.approx(0.2)
+    assert found["nominal_forgetting_at_end"] == pytest.approx(0.1)
+    assert found["average_performance"] == pytest.approx((0.9 + 0.9) / 2)
+    # nominal 1.0 -> 0.9 since its last stage, bias 1.0 -> 0.9
+    assert found["forgetting"] == pytest.approx(0.1)
     # the first two successes in a row end with the fourth episode; at the second visit with the third
     assert found["steps_to_recover_median"] == 4 * 96 and found["recoveries"] == [2, 2]
-    assert found["savings"] == pytest.approx((4 - 3) / 4) and found["savings_undefined"] == 0
+    assert found["recoveries_again"] == [2, 2]
+    assert found["savings"] == pytest.approx((2 - 1) / 2)  # of four episodes two were lost, then one
     assert found["area_lost"] == pytest.approx(2 * 96) and found["worst_dip"] == pytest.approx(1.0)
     assert found["forward_transfer"] == pytest.approx((4 / 6 - 1 / 6) / (1 - 1 / 6))
     assert found["falls"] == 4  # one in each of two stages on ice, of both seeds
 
 
 def test_who_never_recovers_is_no_number() -> None:
-    found = summary("frozen", _shards(), steps=96, window=2)
+    found = summary("frozen", _shards(), [1], PRESET)
     assert found["recovered_fraction"] == 0.0 and found["nominal_forgetting"] == 0.0
     assert found["steps_to_recover_median"] is None and found["recoveries"] == [0, 2]
-    assert found["savings"] is None and found["savings_undefined"] == 2
+    assert found["savings"] == 0.0 and found["recoveries_again"] == [0, 2]
 
 
 def test_oracle_and_ceiling_have_what_they_can_have() -> None:
-    fresh, joint = (summary(arm, _shards(), steps=96, window=2) for arm in ("fresh", "joint"))
+    fresh, joint = (summary(arm, _shards(), [1], PRESET) for arm in ("fresh", "joint"))
     assert fresh["recovered_fraction"] == pytest.approx(1.0) and "nominal_forgetting" not in fresh
     assert joint["recovered_fraction"] == pytest.approx(5 / 6) and joint["nominal_forgetting"] == 0.0
 
 
 def test_the_figures_that_are_judged() -> None:
-    figures = figures_of(_shards(), steps=96, window=2)
+    figures = figures_of(_shards(), REGIMES, PRESET)
     assert figures["recovered_fraction"] == pytest.approx(5 / 6) and figures["seeds"] == 2
-    assert figures["nominal_forgetting_default"] == pytest.approx(0.1)
+    assert figures["nominal_forgetting_default"] == pytest.approx(0.15)
     assert figures["nominal_forgetting_naive"] == pytest.approx(0.6)
     assert figures["counting"] == ["bias"] and figures["no_loss"] == ["ice"]
+    assert figures["severities"][1]["losses"] == [[0.3, 0.0]] and figures["severities"][0]["source"] == "rad"
+    assert figures["outside_training"] == ["bias"] and figures["steps_of_a_first_visit"] == 9600
     json.dumps(figures, allow_nan=False)
+
+
+def test_intervals_come_with_the_figures() -> None:
+    """All of ten episodes tell the same of recovery in 5 of 6; of two seeds and ten episodes they are wide."""
+    found = summary("online_ewc", _shards(), [1], PRESET)["intervals"]
+    for name in ("recovered_fraction", "nominal_forgetting", "nominal_forgetting_at_end"):
+        value = summary("online_ewc", _shards(), [1], PRESET)[name]
+        low, high = found[name]
+        assert low < value < high and high - low > 0.1, name
+    assert summary("frozen", _shards(), [1], PRESET)["intervals"]["nominal_forgetting"] == [0.0, 0.0]
 
 
 def test_costs_leave_out_what_was_not_played() -> None:
@@ -119,24 +148,26 @@ def test_a_visit_that_was_not_made_is_none() -> None:
 
 def test_the_table_says_what_was_not_run_and_what_is_too_easy() -> None:
     shards = _shards()
-    figures = figures_of(shards, steps=96, window=2)
+    figures = figures_of(shards, REGIMES, PRESET)
     rows = arm_rows(figures)
     assert len(rows) == len(ARMS) and all(len(row) == len(HEADER) for row in rows)
     by_arm = {row[0]: row for row in rows}
-    assert by_arm["**online_ewc** (default)"][2:5] == ["83.3", "10.0", "20.0"]
+    cells = by_arm["**online_ewc** (default)"]
+    assert [cell.split(" [")[0] for cell in cells[2:6]] == ["83.3", "15.0", "20.0", "10.0"]
+    assert "[" in cells[2] and "[" in cells[3] and "[" not in cells[4]
     assert by_arm["replay"][2] == "not run" and by_arm["reward"][2] == "not run"
-    assert by_arm["frozen"][8] == "never (2 visits)" and by_arm["naive"][8] == "384 (2 of 2)"
-    bias = Regime("bias", "ActuatorFault", (), "bias", ("left_elbow_joint",), 0.1, 0.3, 0.1, 0.2, "rad")
-    ice = Regime("ice", "LowFriction", (), "friction", (), 0.3, 0.1, -0.1, 0.1, "sliding")
-    lines = regime_lines(figures, shards, (Regime("nominal"), bias, ice))
-    assert "frozen 40.0 %" in lines[1] and "online_ewc +83 %" in lines[1] and "bias 0.2, limit 0.3 rad" in lines[1]
-    assert lines[2].endswith("no loss, counts nowhere") and "Regimes that count: 1" in lines[3] and len(lines) == 4
+    assert by_arm["frozen"][9:11] == ["never (2 visits)", "0 of 2"]
+    assert by_arm["naive"][9:11] == ["384 (2 of 2)", "2 of 2"]
+    lines = regime_lines(figures)
+    assert "frozen 40.0 %" in lines[1] and "online_ewc 83.3 %" in lines[1] and len(lines) == 3
+    assert "bias 0.2, limits 0.1 to 0.3 rad; not calibrated" in lines[1]
+    assert "took 0 points in 300 episodes" in lines[2] and lines[2].endswith("no loss, counts nowhere")
 
 
 def test_the_pictures_are_drawn(tmp_path: Path) -> None:
     import imageio.v2 as imageio
 
     shards = _shards()
-    for path in plot_all(figures_of(shards, steps=96, window=2), shards, 2, tmp_path):
+    for path in plot_all(figures_of(shards, REGIMES, PRESET), shards, 2, tmp_path):
         picture = np.asarray(imageio.imread(path))[..., :3]
         assert min(picture.shape[:2]) > 200 and 0.005 < (picture < 250).any(-1).mean() < 0.98

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from neon_sim.eval.regimes import NOMINAL, REGIMES, Regime, life_order, raise_severity, regimes_of
+from neon_sim.eval.regimes import (
+    CALIBRATED,
+    ENOUGH_LOSS,
+    NOMINAL,
+    REGIMES,
+    Regime,
+    life_order,
+    raise_severity,
+    regimes_of,
+)
 from neon_sim.sim.faults import ActuatorFault, AddedLatency, LowFriction, Payload
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
@@ -17,14 +26,26 @@ WEAK = Regime("weak", "ActuatorFault", (("bias", 0.0),), "strength", ("left_elbo
 
 
 def test_it_is_raised_until_enough_is_lost() -> None:
-    losses = {0.6: 0.0, 0.5: 0.09, 0.4: 0.1, 0.3: 0.9}
-    settled, tried = raise_severity(WEAK, lambda regime: losses[regime.chosen])
-    assert settled == replace(WEAK, chosen=0.4) and tried == [(0.6, 0.0), (0.5, 0.09), (0.4, 0.1)]
+    losses = {0.6: 0.0, 0.5: 0.19, 0.4: 0.2, 0.3: 0.9}
+    settled = raise_severity(WEAK, lambda regime: losses[regime.chosen])
+    assert settled == replace(WEAK, chosen=0.4, counts=True, losses=((0.6, 0.0), (0.5, 0.19), (0.4, 0.2)))
 
 
 def test_it_is_never_raised_beyond_the_limit() -> None:
-    settled, tried = raise_severity(WEAK, lambda regime: 0.0)
-    assert settled.chosen == 0.3 and [level for level, _ in tried] == [0.6, 0.5, 0.4, 0.3]
+    settled = raise_severity(WEAK, lambda regime: 0.0)
+    assert settled.chosen == 0.3 and [level for level, _ in settled.losses] == [0.6, 0.5, 0.4, 0.3]
+    assert settled.counts is False and raise_severity(WEAK, lambda regime: 0.1).counts is True  # enough to count
+
+
+def test_what_is_written_down_is_what_raising_would_find() -> None:
+    """Of calibrated tasks: the last severity that was tried, the first that took enough, and whether it counts."""
+    assert CALIBRATED == ("reach",)
+    for regime in REGIMES["reach"][1:]:
+        found = dict(regime.losses)
+        settled = raise_severity(regime, lambda regime, found=found: found[regime.chosen])  # type: ignore[misc]
+        assert settled == regime and regime.episodes >= 100, regime.name
+    counting = [regime for regime in REGIMES["reach"] if regime.counts]
+    assert len(counting) == 3 and all(regime.losses[-1][1] >= ENOUGH_LOSS for regime in counting)
 
 
 def test_levels_go_from_the_mildest_to_the_worst() -> None:

@@ -20,14 +20,15 @@ from neon_sim.rollout import rollout
 from neon_sim.tasks.arms import palms_b
 from neon_sim.tasks.wave import GESTURES
 from neon_sim.training.heads import HeadTraining
-from neon_sim.training.protection import EWCConfig, EWCReplayConfig, L2Config, OnlineEWCConfig
+from neon_sim.training.protection import EWCConfig, EWCReplayConfig, L2Config, OnlineEWCConfig, ReplayConfig
 from neon_sim.training.residual_learner import ResidualLearner, ResidualLearnerConfig
+from neon_sim.training.residual_model import ResidualNet
 from neon_sim.training.residual_policy import ResidualPolicy
 from neon_sim.training.self_learner import SelfLearnerConfig
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
 import forgetting
-from forgetting_arms import ARMS, LEG_STRENGTH, PRESETS, Preset, learner_config, preset_of, stages_of
+from forgetting_arms import ARMS, LEG_SPRING_BYTES, LEG_STRENGTH, PRESETS, Preset, learner_config, preset_of, stages_of
 from forgetting_calibrate import judging_seeds
 from forgetting_gestures import (
     GestureTeaching,
@@ -37,10 +38,12 @@ from forgetting_gestures import (
     swing_phase,
     teach_gestures,
 )
+from forgetting_job import ShardJob
 from forgetting_judge import Judge
 from forgetting_legs import Babbling, begin_residual, residual_policy
-from forgetting_life import Life, ShardJob, live_shard, prepare_rival
+from forgetting_life import Life, live_shard, prepare_rival
 from forgetting_randomised import RivalConfig
+from forgetting_settings import prepare
 from forgetting_tasks import SUBJECTS
 from forgetting_world import Looks, judge, open_env
 
@@ -99,7 +102,9 @@ def test_springs_on_the_legs_are_softer() -> None:
         arm: learner_config(preset, ARMS[arm], 3).protection for arm in ("ewc", "online_ewc", "ewc_replay", "l2")
     }
     assert configs["ewc"] == EWCConfig(LEG_STRENGTH) and configs["online_ewc"] == OnlineEWCConfig(LEG_STRENGTH)
-    assert configs["ewc_replay"] == EWCReplayConfig(OnlineEWCConfig(LEG_STRENGTH)) and configs["l2"] == L2Config()
+    both = EWCReplayConfig(OnlineEWCConfig(LEG_STRENGTH), ReplayConfig(LEG_SPRING_BYTES))
+    assert configs["ewc_replay"] == both and configs["l2"] == L2Config()
+    assert 2 * 4 * sum(param.numel() for param in ResidualNet().parameters()) == LEG_SPRING_BYTES
     assert learner_config(preset_of("full", "wave"), ARMS["ewc"], 3).protection == EWCConfig()
 
 
@@ -225,7 +230,9 @@ def test_walks_side_by_side_are_walks_alone_and_last_to_the_end(walking: str) ->
     rest = ResidualPolicy(policy.net, policy.healthy)
     env = open_env("walk")
     together = Judge("walk", lambda: ResidualPolicy(policy.net, policy.healthy), together=2)
-    assert together.judge(TWO, seeds) == [judge(env, rest, regime, seeds) for regime in TWO]
+    found = together.judge(TWO, seeds)
+    assert found == [judge(env, rest, regime, seeds) for regime in TWO]
+    assert found == together.judge(TWO, seeds)  # from where the same walks began
     assert env.robot.read().time_s == pytest.approx(144 * 0.02) and env.robot.walker.residual.any()
     assert judge(env, rest, TWO[0], seeds).median_distance is None
     together.close()
@@ -256,7 +263,7 @@ def test_arms_live_on_legs(arm: str, walking: str, tmp_path: Path) -> None:
 
 def test_a_life_on_legs_is_written_and_reported(walking: str, tmp_path: Path) -> None:
     jobs = [ShardJob(arm, 0, "walk", TWO, SHORT, walking, tmp_path) for arm in ("frozen", "online_ewc")]
-    forgetting.prepare(jobs[0])
+    prepare(jobs)
     for job in jobs:
         live_shard(job)
     table = forgetting.report(jobs, "short")

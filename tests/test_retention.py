@@ -83,9 +83,9 @@ def test_worst_dip() -> None:
 
 
 def test_savings() -> None:
-    assert savings(4000, 1000) == pytest.approx(0.75)
-    assert savings(1000, 1500) == pytest.approx(-0.5)
-    assert savings(None, 1000) is None and savings(1000, None) == float("-inf")
+    assert savings(40.0, 10.0) == pytest.approx(0.75) and savings(10.0, 15.0) == pytest.approx(-0.5)
+    assert savings(10.0, -5.0) == pytest.approx(1.5)  # the second visit was better than nominal
+    assert savings(0.0, 10.0) is None and savings(-1.0, 10.0) is None
 
 
 @given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=3, max_size=3))

@@ -110,6 +110,26 @@ def test_losses_stay_finite_and_reach_the_heads_in_an_update(folder: Path) -> No
     assert any(not torch.equal(after[name], before[name]) for name in before)
 
 
+def test_it_waits_for_a_whole_batch_or_for_as_little_as_it_is_told(folder: Path) -> None:
+    assert _learner(folder, SMALL, 15).update() == {} and set(_learner(folder, SMALL, 16).update()) == set(LOSSES)
+    early = replace(SMALL, least_chunks=6)
+    assert _learner(folder, early, 5).update() == {} and set(_learner(folder, early, 6).update()) == set(LOSSES)
+    assert _learner(folder, replace(SMALL, least_chunks=0), 0).update() == {}
+
+
+def test_what_requires_no_gradient_neither_learns_nor_is_protected(folder: Path) -> None:
+    model = tiny_model(folder)
+    model.goal_embed.requires_grad_(False)
+    model.action_head.heads["locomotion"].requires_grad_(False)
+    learner = NeonSelfLearner(model, ForwardModel.for_model(model), replace(SMALL, ewc_strength=1.0))
+    learner.buffer.extend(_made_up(40))
+    before = {name: value.clone() for name, value in learner.decoder.state_dict().items()}
+    learner.protect(*learner.known())
+    assert learner.update() and all(name.startswith("action_head.heads.arms.") for name in learner.params)
+    moved = {name for name, value in learner.decoder.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved and moved <= set(learner.params)
+
+
 def test_updates_lower_the_hindsight_loss_and_the_forward_models_error(folder: Path) -> None:
     learner = _learner(folder, replace(SMALL, learning_rate=3e-3))
     batch = _batch(list(learner.buffer))

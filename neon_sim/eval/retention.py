@@ -95,15 +95,13 @@ def worst_dip(curve: Sequence[float], nominal: float, window: int = 20) -> float
     return float(nominal - running_mean(curve, window)[window - 1 :].min())
 
 
-def savings(first: int | None, again: int | None) -> float | None:
-    """(first - again) / first: how much sooner a regime was mastered at its second visit (Ebbinghaus 1885).
+def savings(first: float, again: float) -> float | None:
+    """(first - again) / first: how much less a regime cost at its second visit (Ebbinghaus 1885).
 
-    first, again: `time_to_recover` of both visits. None where the first never ended: there is nothing to save on. A
-    second one that never ended has saved nothing, and is -inf.
+    first, again: `area_lost` in as many episodes of both visits, which there always is; times to recover leave out who
+    never did. None where the first visit cost nothing: there is nothing to save on.
     """
-    if first is None or first <= 0:
-        return None
-    return float("-inf") if again is None else (first - again) / first
+    return (first - again) / first if first > 0.0 else None
 
 
 def _checked(matrix: np.ndarray) -> np.ndarray:

@@ -39,6 +39,7 @@ class SelfLearnerConfig:
     learning_rate: float = 3e-4
     updates_per_chunk: int = 2
     batch_size: int = 64
+    least_chunks: int | None = None  # to learn from, in batches as small as they are; None = a whole batch
     buffer_size: int = 4000  # chunks
     hindsight_weight: float = 20.0  # as in pretraining: a chunk's MSE is small
     outcome_weight: float = 0.002
@@ -59,7 +60,8 @@ class NeonSelfLearner:
     """Learns while it acts.
 
     Args:
-        model: the policy's network; only `goal_embed` and `action_head` are changed.
+        model: the policy's network; only `goal_embed` and `action_head` are changed, and of them only what requires a
+            gradient: freeze the heads of groups that have nothing to learn.
         forward_model: f_pred and P, trained on what happened before.
         config: see `SelfLearnerConfig`.
     """
@@ -71,7 +73,7 @@ class NeonSelfLearner:
         self.rng = np.random.default_rng(config.seed)
         practice = np.random.default_rng([config.seed, 2])  # its own: updates may be made in another process
         self.policy = PractisingPolicy(model, config.practice_noise_m, practice)
-        self.params = dict(self.decoder.named_parameters())
+        self.params = {name: param for name, param in self.decoder.named_parameters() if param.requires_grad}
         rate, forward_rate = config.learning_rate, min(1e-3, 3 * config.learning_rate)
         self.optimizer = torch.optim.Adam(self.params.values(), lr=rate, betas=(0.85, 0.99), fused=True)
         self.forward_optimizer = torch.optim.Adam(forward_model.net.parameters(), lr=forward_rate, fused=True)
@@ -143,11 +145,13 @@ class NeonSelfLearner:
 
         A batch whose gradient is not finite is passed over: one NaN in the weights would be the end of the policy.
         """
-        if len(self.buffer) < self.config.batch_size:
+        most = self.config.batch_size
+        if not self.buffer or len(self.buffer) < (self.config.least_chunks or most):
             return {}
-        picks = self.rng.integers(len(self.buffer), size=self.config.batch_size)
+        rows = min(most, len(self.buffer))
+        picks = self.rng.integers(len(self.buffer), size=rows)
         batch = stack([self.buffer[int(i)] for i in picks])
-        rehearsed = self.strategy.sample(self.config.batch_size)
+        rehearsed = self.strategy.sample(rows)
         if rehearsed is not None:
             batch = {name: torch.cat([value, rehearsed[name]]) for name, value in batch.items()}
         losses = self.losses(batch)  # in float32: where a CPU has no bfloat16, autocast costs ten times as much

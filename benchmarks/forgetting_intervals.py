@@ -1,0 +1,51 @@
+"""How sure the figures of frozen copies are: 95 % intervals by bootstrap over seeds and over their judged episodes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+DRAWS: Final = 1000
+
+Shards = Sequence[Mapping[str, Any]]  # of one arm, one for each seed
+
+
+def outcomes_of(shards: Shards) -> np.ndarray:
+    """(seeds, stages, regimes, episodes) 1 for each success of a frozen copy; seeds and episodes in their order."""
+    ordered = sorted(shards, key=lambda shard: shard["seed"])
+    cells = [[[list(cell["outcomes"]) for cell in stage["row"]] for stage in shard["stages"]] for shard in ordered]
+    return np.array(cells).astype(float)
+
+
+def drawn_counts(seeds: int, episodes: int, rng: np.random.Generator, draws: int = DRAWS) -> np.ndarray:
+    """(draws, seeds, episodes) how often each episode is drawn: first seeds, then episodes of each, with replacement.
+
+    Of a single seed episodes alone are drawn: what other seeds would do is then in no interval.
+    """
+    chosen = rng.integers(seeds, size=(draws, seeds))
+    counts = rng.multinomial(episodes, np.full(episodes, 1.0 / episodes), size=(draws, seeds))
+    drawn = np.zeros((draws, seeds, episodes))
+    np.add.at(drawn, (np.arange(draws)[:, None], chosen), counts)
+    return drawn
+
+
+def intervals(
+    frozen: Shards, own: Shards, figures: Callable[[np.ndarray, np.ndarray], Mapping[str, float | None]]
+) -> dict[str, list[float]]:
+    """Both ends of each figure's 95 % interval; none for a figure that no draw has.
+
+    An arm and the frozen one are judged by the same episodes: these are drawn together.
+
+    figures: of the frozen arm's successes (regimes,) and an arm's (stages, regimes), by name.
+    """
+    before, after = outcomes_of(frozen)[:, 0], outcomes_of(own)  # the frozen arm is the same after every stage
+    seeds, episodes = after.shape[0], after.shape[3]
+    drawn = drawn_counts(seeds, episodes, np.random.default_rng(0))
+    nominal = np.einsum("dse,sre->dr", drawn, before) / (seeds * episodes)
+    matrices = np.einsum("dse,sire->dir", drawn, after, optimize=True) / (seeds * episodes)
+    found: dict[str, list[float]] = {}
+    for one, matrix in zip(nominal, matrices, strict=True):
+        for name, value in figures(one, matrix).items():
+            if value is not None:
+                found.setdefault(name, []).append(value)
+    return {name: np.percentile(values, (2.5, 97.5)).tolist() for name, values in found.items()}

@@ -1,0 +1,74 @@
+"""Settings are chosen on short lives: what is lived, what is chosen, what is said of each loss."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_neon import tiny_model
+
+from neon_sim.training.forward_model import ForwardModel
+from neon_sim.training.online import save_forward_model
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
+import forgetting_choose
+from forgetting_arms import CANDIDATES
+from forgetting_choose import HEADER, choose, figures_of, rows_of
+
+
+def _shard(after: list[list[str]]) -> dict[str, Any]:
+    rows = [["1" * 8, "0" * 8], *after]
+    return {"seed": 100, "stages": [{"row": [{"outcomes": cell} for cell in row]} for row in rows]}
+
+
+def test_the_best_mean_of_both_stages_is_chosen_and_losses_are_compared_with_all_of_them() -> None:
+    """Success of 8 episodes on nominal and in the bias, after the bias and at the end."""
+    good, half, none = "1" * 8, "1" * 4 + "0" * 4, "0" * 8
+    shards = {
+        "l2_1": [_shard([[half, half], [good, half]])],
+        "l2_10": [_shard([[good, half], [good, half]])],
+        "decay_0.9": [_shard([[good, good], [good, half]])],
+        "share_1": [_shard([[none, none], [none, none]])],
+        "least_6": [_shard([[good, good], [good, half]])],
+        "rate_0.33": [_shard([[good, good], [good, good]])],
+        "no_outcome": [_shard([[none, half], [none, half]])],
+        "no_coherence": [_shard([[good, good], [good, half]])],
+        "no_consistency": [_shard([[good, good], [good, good]])],
+    }
+    found = figures_of(shards)
+    assert found["scores"] == pytest.approx(
+        dict(zip(shards, (0.625, 0.75, 0.875, 0.0, 0.875, 1.0, 0.25, 0.875, 1.0), strict=True))
+    )
+    assert found["chosen"] == {
+        "l2": "l2_10",
+        "decay": "decay_0.9",
+        "share": "share_1",
+        "least": "decay_0.9",  # no better than as it is
+        "rate": "rate_0.33",
+    }
+    assert found["said"][:4] == ["l2: l2_10.", "decay: as it is.", "share: share_1.", "least: as it is."]
+    assert "outcome: +62.5 points" in found["said"][5] and found["said"][5].endswith("helps.")
+    assert found["said"][6] == "coherence: +0.0 points [+0.0, +0.0]: no help seen."
+    assert "consistency: -12.5 points" in found["said"][7]
+    rows = rows_of(found)
+    assert rows[1] == ["l2 10", "75.0", "100.0", "50.0", "100.0", "50.0"] and len(rows[0]) == len(HEADER)
+
+
+def test_short_lives_are_lived_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(tmp_path / "backbone")
+    policy = tmp_path / "policy"
+    model.save_pretrained(policy)
+    torch.manual_seed(3)
+    save_forward_model(ForwardModel.for_model(model), policy)
+    few = {name: CANDIDATES[name] for name in ("l2_1", "decay_0.9", "share_1", "no_outcome")}
+    monkeypatch.setattr(forgetting_choose, "CANDIDATES", few)
+    monkeypatch.setattr(forgetting_choose, "SEEDS", (100,))
+    found = choose("reach", policy, False, tmp_path / "out", 1, "tiny")
+    assert set(found["scores"]) == set(few) and len(found["said"]) == 6
+    shards = sorted((tmp_path / "out" / "shards").glob("*.json"))
+    when = [path.stat().st_mtime_ns for path in shards]
+    assert len(shards) == 4 and choose("reach", policy, False, tmp_path / "out", 1, "tiny") == found
+    assert [path.stat().st_mtime_ns for path in shards] == when
+    with pytest.raises(ValueError, match="not for 'walk': take reach or wave"):
+        choose("walk", policy, False, tmp_path / "out", 1, "tiny")
