@@ -7,11 +7,11 @@
     python agents/plan.py --task reach --regime actuator_bias --adapt ewc  # a broken arm; the world model learns on
     python agents/plan.py --task reach --model runs/tiny_world/world_model --preset tiny
 
-Goals lie 2.5 s of recorded behaviour away; the start does not solve them. state: where palms, robot or box should be,
-seen from the start; where the robot is since then it has to know by itself; state_true_pose: the same, and the
-simulator tells the robot's pose at every replan; image: a picture; observation: a picture and the proprioception there;
-instruction: the episode's own words, which name another target than the recorded behaviour went to. There is who is
-near the goal and stands for 0.3 s (neon_sim/world_model/trial.py says it exactly).
+Goals lie 2.5 s of behaviour away that comes to rest there; the start does not solve them. state: where palms, robot or
+box should be, seen from the start; where the robot is since then it has to know by itself; state_true_pose: the same,
+and the simulator tells the robot's pose at every replan; image: a picture; observation: a picture and the
+proprioception there; instruction: the episode's own words, which name another target than the recorded behaviour went
+to. There is who is near the goal and stands for 0.3 s (neon_sim/world_model/trial.py says it exactly).
 Planners: cem, icem, mppi, gradient; amortised and cloned answer at once; oracle, expert and random are references.
 --adapt takes a gradient step on the newest transitions before each plan, held by the named springs, and tells what the
 model learned about this world and what it forgot about the one that it was trained in.
@@ -46,7 +46,7 @@ from neon_sim.world_model.worlds import WORLDS, open_world
 TROUBLES = {regime.name: regime for regime in REGIMES["reach"]}
 PRESETS = {
     "default": (PlanningConfig(), 10),
-    "tiny": (PlanningConfig(samples=16, iterations=2, goal_steps=15, budget_steps=20, execute=2), 2),
+    "tiny": (PlanningConfig(samples=16, iterations=2, budget_steps=20, execute=2), 2),
 }
 
 

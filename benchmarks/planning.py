@@ -1,8 +1,8 @@
 """Planning in the latent world model: how fast, and how often it gets there.
 
-    python benchmarks/planning.py                            # speed: some minutes on two idle cores
-    python benchmarks/planning.py --success --preset brief   # the main rows, 60 episodes each: about 1.5 h
-    python benchmarks/planning.py --success                  # all rows, 200 episodes of the main ones: about 8 h
+    python benchmarks/planning.py                            # speed: ten minutes on two idle cores
+    python benchmarks/planning.py --success --preset brief   # the main rows, 60 episodes each: about 1.7 h
+    python benchmarks/planning.py --success                  # all rows, 200 episodes of the main ones: about 12 h
     python benchmarks/planning.py --ranks --adaptation       # order of plans, imagined and real; learning in the loop
     python benchmarks/planning.py --equal-flops              # trains a patch-token model of each task, then plays both
     python benchmarks/planning.py --success --seeds 100 101 --tasks reach --controllers cem --episodes 10  # to choose
@@ -10,7 +10,8 @@
 
 World models are taken from runs/world_model_TASK/world_model (agents/train_world_model.py), else the shipped ones; a
 task without one is left out and said so. Episodes are kept in --runs, so the same line goes on where it was stopped,
-and a full run begins with what a brief one has played. How long it will take is said first.
+and a full run begins with what a brief one has played. How long it will take is said first. All cells and tasks of some
+problems come before the next problems, and the table so far is printed in between and when it is stopped.
 
 The report (benchmarks/results/planning.json, RESULTS.md) is made of parts: speed, success, ranks, equal FLOPs,
 adaptation. What is measured takes the place of its own part, unless the report has a better one: full before brief, all
@@ -31,13 +32,24 @@ from planning_equal_flops import PatchTraining, measure_equal_flops
 from planning_parts import PRESETS, QUIET, Part, parts_of, together, why_not
 from planning_ranks import measure_ranks
 from planning_speed import SPEED_PRESETS, cpu_share, measure_speed
-from planning_success import PLANS, REPORT_SEEDS, TASKS, budgets, cells, play, success_figures, table_rows
+from planning_success import (
+    HOLD,
+    PLANS,
+    REPORT_SEEDS,
+    TASKS,
+    Cell,
+    budgets,
+    cells,
+    play,
+    success_figures,
+    table_rows,
+)
 from report import BEGUN_AT, ROOT, table, write_report
 
 from neon_sim.names import nearest
 from neon_sim.training.workers import cpu_count
+from neon_sim.world_model.bundle import load_bundle
 from neon_sim.world_model.judging import model_folder
-from neon_sim.world_model.lewm import LeWM, load_world_model
 from neon_sim.world_model.references import CONTROLLERS
 
 Measured = tuple[dict[str, Any], list[list[str]]]  # figures for the JSON file, rows for people
@@ -57,25 +69,30 @@ def models_of(tasks: tuple[str, ...], given: Path | None = None) -> dict[str, Pa
 
 def speed(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
     """Figures and rows of how fast plans are made."""
-    trained: LeWM | None = None
-    if models and args.preset != "tiny":
-        trained = load_world_model(next(iter(models.values())))
+    trained = load_bundle(next(iter(models.values()))) if models and args.preset != "tiny" else None
     figures, rows = measure_speed(SPEED_PRESETS["tiny" if args.preset == "tiny" else "full"], args.threads, trained)
     return figures, [[*row, "", ""] for row in rows]
 
 
 def success(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
-    """Figures and rows of the episodes."""
+    """Figures and rows of the episodes; what there is so far is printed after each block of them."""
     plan = PLANS[args.preset]
-    if args.episodes is not None:
-        plan = replace(plan, episodes=args.episodes)
-    if args.oracle_execute is not None:
-        plan = replace(plan, oracle=replace(plan.oracle, execute=args.oracle_execute))
+    given = {"episodes": args.episodes, "oracle_execute": args.oracle_execute, "hold": args.hold}
+    plan = replace(plan, **{name: value for name, value in given.items() if value is not None})
+    if args.execute is not None:
+        plan = replace(plan, planning=replace(plan.planning, execute=args.execute))
     seeds = tuple(args.seeds or REPORT_SEEDS[: plan.episodes])
-    wanted = [c for c in cells(tuple(models), plan.main_only) if c.controller in (args.controllers or CONTROLLERS)]
-    played = play(wanted, plan, models, args.runs, seeds, args.workers)
-    settings = {"seeds": list(seeds), "planning": asdict(plan.planning), "planning_oracle": asdict(plan.oracle)}
-    return success_figures(played) | settings, [*table_rows(played), budgets(plan)]
+    wanted = [cell for cell in cells(tuple(models), plan) if cell.controller in (args.controllers or CONTROLLERS)]
+    corrected = [task for task, folder in models.items() if load_bundle(folder).sight is not None]
+
+    def show(played: Mapping[Cell, Any]) -> None:
+        print("\nso far:\n" + table(HEADER, table_rows(played)), flush=True)
+
+    played, stamps = play(wanted, plan, models, args.runs, seeds, args.workers, show)
+    settings = {"seeds": list(seeds), "plan": asdict(plan), "hold": dict(HOLD), "played": stamps}
+    settings["box_read_off_patch_tokens"] = corrected
+    rows = [*table_rows(played), *budgets(plan, corrected), [f"played on {'; '.join(stamps)}", "", "", "", ""]]
+    return success_figures(played) | settings, rows
 
 
 def ranks(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
@@ -181,7 +198,9 @@ def main() -> None:
     parser.add_argument("--controllers", nargs="+", help=f"rows to play, of {', '.join(CONTROLLERS)}")
     parser.add_argument("--episodes", type=int, help="of the main rows and of lives (200), or problems (50)")
     parser.add_argument("--seeds", type=int, nargs="+", help="100 to 104 to choose settings; 0 to 9 are reported")
-    parser.add_argument("--oracle-execute", type=int, help="model steps of 0.1 s between two of its plans (10)")
+    parser.add_argument("--execute", type=int, help="model steps of 0.1 s between two decisions (1)")
+    parser.add_argument("--oracle-execute", type=int, help="the same of the oracle and of the CEM beside it (4)")
+    parser.add_argument("--hold", type=int, help="model steps that a command of a plan is held for")
     parser.add_argument("--strength-l2", type=float, help="of the springs that adapt under l2, for all parameters")
     parser.add_argument("--strength-ewc", type=float, help="of those under ewc")
     parser.add_argument("--models", type=Path, help="a folder with a world model for each task, by its name")
@@ -198,7 +217,9 @@ def main() -> None:
         raise SystemExit(f"\nStopped; what was played is in {args.runs}. The same line goes on.") from None
     rows = [row for name, part in measured.items() for row in (part.heading(name), *part.rows)]
     print(table(HEADER, rows))
-    chosen = args.tasks or args.controllers or args.episodes is not None or args.seeds
+    chosen = any((args.tasks, args.controllers, args.seeds)) or any(
+        value is not None for value in (args.episodes, args.execute, args.oracle_execute, args.hold)
+    )
     if args.preset != "tiny" and measured and not chosen:
         report(measured)
 

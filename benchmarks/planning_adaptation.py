@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 from forgetting_world import fault_of
+from planning_time import time_left
 
 from neon_sim.eval.regimes import REGIMES
 from neon_sim.training.workers import parallel_map
@@ -27,6 +28,7 @@ from neon_sim.world_model.worlds import open_world
 ARMS: Final = ("frozen", "none", "l2", "ewc")
 # Of `eval.regimes`. How bad they are was chosen for reach alone: 4 kg in a hand may be too little for who walks.
 TROUBLE: Final = {"reach": "actuator_bias", "navigate": "payload", "push_box": "payload"}
+EPISODE_S: Final = 6.0  # of one core, before any was played
 HOME_FROM: Final = 50_000  # episodes of a seed that are played at home begin here: others than were lived through
 NO_STRENGTHS: Final[Mapping[str, float]] = {}
 _REGIMES: Final = {regime.name: regime for regime in REGIMES["reach"]}
@@ -121,6 +123,9 @@ def measure_adaptation(
     is not named has its strategy's own, which nobody tuned for a world model.
     """
     jobs = [job for task, model in models.items() for job in lives(task, model, folder, seeds, episodes, strengths)]
+    # An episode plans 25 times, learns before each of these, and has its home and the recordings for its springs.
+    work = [(EPISODE_S, [(Path(job.path), job.episodes + job.home) for job in jobs if job.arm == arm]) for arm in ARMS]
+    print(time_left(work, workers), flush=True)
     played = list(zip(jobs, parallel_map(run_life, jobs, workers, "lives"), strict=True))
     figures: dict[str, Any] = {}
     rows = []

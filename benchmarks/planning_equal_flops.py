@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 from planning_patch_tokens import PatchWorld
-from planning_speed import candidates, flops_of
+from planning_turns import candidates, flops_of
 from torch import Tensor
 from tqdm import tqdm
 

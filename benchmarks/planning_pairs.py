@@ -17,9 +17,9 @@ class Gap(NamedTuple):
     episodes: int  # that both played
 
 
-def pairs(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Successes (N, 2) of the episodes that both rows played, told by seed and number."""
-    first, second = ({(r["seed"], r["episode"]): r["success"] for r in rows if "success" in r} for rows in (one, other))
+def pairs(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], what: str = "success") -> np.ndarray:
+    """Successes, or another yes or no (N, 2), of the episodes that both rows played, told by seed and number."""
+    first, second = ({(r["seed"], r["episode"]): r[what] for r in rows if what in r} for rows in (one, other))
     return np.array([(first[key], second[key]) for key in first if key in second], float).reshape(-1, 2)
 
 
@@ -37,9 +37,11 @@ def ratio(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) 
     return Gap(float(both[:, 0].sum() / both[:, 1].sum()), low, high, len(both))
 
 
-def difference(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> Gap | None:
+def difference(
+    one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]], what: str = "success"
+) -> Gap | None:
     """Success of one less that of the other, as shares; None if they share no episode. Interval as of `ratio`."""
-    both = pairs(one, other)
+    both = pairs(one, other, what)
     if not both.size:
         return None
     low, high = np.quantile(np.diff(_drawn(both)[:, ::-1])[:, 0], (0.025, 0.975)).tolist()

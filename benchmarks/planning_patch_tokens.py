@@ -124,11 +124,7 @@ class PatchWorld(nn.Module):
     @torch.no_grad()
     def encode(self, frames: Tensor, proprio: Tensor | None = None) -> Tensor:
         """Frames (B, T, S, S, 3) uint8 and proprioception (B, T, P) or None -> latents (B, T, D), see `LeWM.encode`."""
-        caught: list[Tensor] = []
-        hook = self.lewm.encoder.blocks[-2].register_forward_hook(lambda block, given, made: caught.append(made))
-        self.lewm.encoder(frames.flatten(0, 1))
-        hook.remove()
-        seen = caught[0][:, 1:].unflatten(0, frames.shape[:2])  # without the class token
+        seen = self.lewm.encoder.patches(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         if self.lewm.config.proprio_dim:
             felt = self.lewm.proprio(proprio, tuple(frames.shape[:2]))
             seen = torch.cat([seen, felt.unsqueeze(2)], dim=2)

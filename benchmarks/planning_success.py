@@ -1,16 +1,21 @@
-"""How often plans succeed: cells of task, controller, kind of goal, distance and world, played in shards that stay."""
+"""How often plans succeed: cells of task, controller, kind of goal, distance and world, played in shards that stay.
 
-from collections.abc import Mapping, Sequence
+Shards are played problem by problem, all cells and tasks of one before the next: a run that is stopped holds rows that
+can be compared.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from planning_pairs import Gap, difference, ratio, worth
+from planning_time import time_left
 
 from neon_sim.training.workers import parallel_map
 from neon_sim.world_model.command_space import STEP_S
 from neon_sim.world_model.controllers import PLANNERS, PlanningConfig
-from neon_sim.world_model.judging import NO_PROBLEM, TrialJob, run_job, seconds_of, summary
+from neon_sim.world_model.judging import NO_PROBLEM, TrialJob, run_job, stamp_of, summary
 from neon_sim.world_model.problems import TRUE_POSE
 
 TASKS: Final = ("navigate", "reach", "push_box")
@@ -21,12 +26,12 @@ MAIN: Final = (
     ("cem", "state"), ("oracle", "state"), ("expert", "state"), ("random", "state"),
     ("cem", "observation"), ("cloned", "observation"), ("amortised", "observation"),
 )  # fmt: skip
-WHERE_IT_ENDED: Final = ("state", TRUE_POSE, "observation", "image")  # goals that are the oracle's, told otherwise
-# Seconds of an episode with a near goal on one core, to say how long it takes before any was played: reckoned, not
-# measured. 321 rollouts of 50 control steps at 1338 steps/s (benchmarks/results/step_rate.json) are 12 s a plan of the
-# oracle's, of which it has five at most and four if it arrives; 25 plans of 0.15 s; the world with its pictures.
-SECONDS: Final = {"oracle": 48.0, "search": 4.0, "at once": 1.2}
+# Seconds on one core, to say how long it takes before any was played: of a plan by search in the world and in a latent,
+# and of a model step of the world with its pictures; an episode is taken to need three quarters of its budget.
+PLAN_S: Final = {"oracle": 3.7, "cem": 0.16, "icem": 0.16, "mppi": 0.16, "gradient": 0.16}
+STEP_SPENT_S, PROBLEM_S, OF_BUDGET = 0.02, 0.4, 0.75
 Rows = Sequence[Mapping[str, Any]]
+Played = Mapping["Cell", Rows]
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,19 @@ class Cell:
     goal: str = "state"
     goal_steps: int = NEAR
     world: str = "nominal"
+    every: int = 1  # model steps between two decisions
 
     @property
     def name(self) -> str:
         """Also its folder's."""
-        return f"{self.task}-{self.controller}-{self.goal}-{self.goal_steps}-{self.world}"
+        return f"{self.task}-{self.controller}-{self.goal}-{self.goal_steps}-{self.world}-every{self.every}"
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        away = f"goal {self.goal} {STEP_S * self.goal_steps:.1f} s away"
+        how = "" if self.controller in ("expert", "random") else f" at {1.0 / (STEP_S * self.every):.3g} Hz"
+        return f"{self.task}, {self.controller}{how}, {away}, {self.world}"
 
     @property
     def is_main(self) -> bool:
@@ -52,60 +65,74 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is played. The oracle has CEM's samples, iterations and plans of a second, and plans anew each second rather
-    than each 0.2 s: its model is the world, so nothing has drifted in between, and a plan costs it twelve seconds.
-    Where there is time, let it plan as often as the others (`--oracle-execute 2`: five times as long).
+    """What is played.
+
+    Everybody plans anew at each model step, the oracle at each fourth, since a plan costs it seconds. So that it has an
+    equal, CEM plays its problems at that pace as well: same samples, iterations, plans and warm start.
     """
 
     episodes: int = 200
-    far_oracle_episodes: int = 10  # more than a minute each
+    far_oracle_episodes: int = 60  # more than a minute each
     extra_episodes: int = 50  # of the cells beside the main ones
     main_only: bool = False  # and near goals only
-    planning: PlanningConfig = PlanningConfig(execute=2)
-    oracle: PlanningConfig = PlanningConfig(execute=10)
+    planning: PlanningConfig = PlanningConfig()
+    oracle_execute: int = 4  # model steps between two plans of the oracle, and of its equal
+    hold: int | None = None  # model steps that a command is held for; None: the task's own, HOLD
 
 
-_QUICK: Final = PlanningConfig(samples=4, iterations=1, horizon=2, execute=4)
+HOLD: Final[Mapping[str, int]] = {"navigate": 2, "reach": 2, "push_box": 2}  # chosen on seeds 100 to 104
+_QUICK: Final = PlanningConfig(samples=4, iterations=1, horizon=2, execute=2)
 PLANS: Final = {
     "full": Plan(),
     "brief": Plan(episodes=60, main_only=True),
-    "tiny": Plan(episodes=2, main_only=True, planning=_QUICK, oracle=_QUICK),
+    "tiny": Plan(episodes=2, main_only=True, planning=_QUICK),
 }
 
 
-def cells(tasks: tuple[str, ...], main_only: bool = False) -> list[Cell]:
+def cells(tasks: tuple[str, ...], plan: Plan) -> list[Cell]:
     """Every row, the main ones of each task first."""
     rows: list[Cell] = []
     for task in tasks:
-        main = [Cell(task, controller, goal) for controller, goal in MAIN]
-        rows += main if main_only else main + _beside(task, main)
-    return rows
+        main = [Cell(task, controller, goal, every=plan.planning.execute) for controller, goal in MAIN]
+        equal = [replace(cell, every=plan.oracle_execute) for cell in main if cell.goal == "state"]
+        equal = [cell for cell in equal if cell.controller in ("cem", "oracle")]
+        main = [cell for cell in main if cell.controller != "oracle"]
+        rows += [*main, *equal] if plan.main_only else [*main, *equal, *_beside(task, [*main, *equal], plan)]
+    return list(dict.fromkeys(rows))  # at equal paces the oracle's equal is there already
 
 
-def _beside(task: str, main: list[Cell]) -> list[Cell]:
-    rows = [] if task == "reach" else [Cell(task, goal=TRUE_POSE)]  # reach knows no base pose
+def _beside(task: str, main: list[Cell], plan: Plan) -> list[Cell]:
+    usual = Cell(task, every=plan.planning.execute)
+    rows = [] if task == "reach" else [replace(usual, goal=TRUE_POSE)]  # reach knows no base pose
     rows += [replace(cell, goal_steps=FAR) for cell in main]
-    rows += [Cell(task, "expert", "instruction")]  # what of those goals can be reached in time at all
-    rows += [Cell(task, goal=goal) for goal in ("image", "instruction")]
-    rows += [Cell(task, name) for name in PLANNERS if name != "cem"]
+    rows += [replace(usual, controller="expert", goal="instruction")]  # what of those goals can be reached in time
+    rows += [replace(usual, goal=goal) for goal in ("image", "instruction")]
+    rows += [replace(usual, controller=name) for name in PLANNERS if name != "cem"]
     worlds = ("unseen_scenes", "unseen_objects", "camera_pose")
-    return rows + [Cell(task, name, world=world) for world in worlds for name in ("cem", "expert")]
+    return rows + [replace(usual, controller=name, world=world) for world in worlds for name in ("cem", "expert")]
 
 
 def count_of(cell: Cell, plan: Plan) -> int:
     """Episodes of a cell."""
-    if cell.controller == "oracle" and cell.goal_steps == FAR:
+    beside_the_oracle = cell.controller == "oracle" or cell.every == plan.oracle_execute != plan.planning.execute
+    if beside_the_oracle and cell.goal_steps == FAR:
         return min(plan.far_oracle_episodes, plan.episodes)
     alike = cell.is_main or cell.goal == TRUE_POSE
     return plan.episodes if alike else min(plan.extra_episodes, plan.episodes)
 
 
+def planning_of(cell: Cell, plan: Plan) -> PlanningConfig:
+    """What a cell's controller is given."""
+    steps, hold = cell.goal_steps, HOLD[cell.task] if plan.hold is None else plan.hold
+    paced = replace(plan.planning, execute=cell.every, hold=hold)
+    return replace(paced, goal=cell.goal, goal_steps=steps, budget_steps=2 * steps)
+
+
 def jobs_of(cell: Cell, plan: Plan, model: Path, folder: Path, seeds: tuple[int, ...]) -> list[TrialJob]:
     """The cell's work: its episodes are shared out over the seeds; the same for any number of workers."""
-    config = plan.oracle if cell.controller == "oracle" else plan.planning
-    config = replace(config, goal=cell.goal, goal_steps=cell.goal_steps, budget_steps=2 * cell.goal_steps)
+    config = planning_of(cell, plan)
     each = -(-count_of(cell, plan) // len(seeds))
-    place = folder / (f"{cell.name}-every{config.execute}" if cell.controller == "oracle" else cell.name)
+    place = folder / f"{cell.name}-hold{config.hold}"
     jobs = []
     for seed in seeds:
         for first in range(0, each, SHARD):
@@ -115,113 +142,150 @@ def jobs_of(cell: Cell, plan: Plan, model: Path, folder: Path, seeds: tuple[int,
     return jobs
 
 
+def guess(cell: Cell) -> float:
+    """Seconds of one of its episodes, before any was played."""
+    steps = OF_BUDGET * 2 * cell.goal_steps
+    return PROBLEM_S + steps * (STEP_SPENT_S + PLAN_S.get(cell.controller, 0.0) / cell.every)
+
+
 def estimate(jobs: Mapping[Cell, Sequence[TrialJob]], workers: int) -> str:
     """How much is to do and about how long that takes: by the shards of the same cell where there are any."""
-    episodes = left = 0
-    seconds = 0.0
-    for cell, part in jobs.items():
-        took = [(job.count, seconds_of(Path(job.path))) for job in part]
-        played = [(count, spent) for count, spent in took if spent is not None]
-        missing = sum(count for count, spent in took if spent is None)
-        kind = "search" if cell.controller in PLANNERS else "oracle" if cell.controller == "oracle" else "at once"
-        each = SECONDS[kind] * cell.goal_steps / NEAR
-        if played:
-            each = sum(spent for _, spent in played) / sum(count for count, _ in played)
-        episodes, left, seconds = episodes + sum(job.count for job in part), left + missing, seconds + missing * each
-    hours = seconds / max(1, workers) / 3600.0
-    return f"{left} of {episodes} episodes are to be played: roughly {hours:.1f} h with {workers} workers on idle cores"
+    return time_left(
+        [(guess(cell), [(Path(job.path), job.count) for job in part]) for cell, part in jobs.items()], workers
+    )
+
+
+def in_order(jobs: Mapping[Cell, Sequence[TrialJob]]) -> list[tuple[Cell, TrialJob]]:
+    """All shards: block by block of the same episodes of all seeds, in a block seed by seed, then task by task."""
+    every = [(cell, job) for cell, part in jobs.items() for job in part]
+    return sorted(every, key=lambda pair: (pair[1].first, pair[1].seed, TASKS.index(pair[0].task)))
 
 
 def play(
-    wanted: list[Cell], plan: Plan, models: Mapping[str, Path], folder: Path, seeds: tuple[int, ...], workers: int
-) -> dict[Cell, list[dict[str, Any]]]:
-    """Play what is missing; every cell's rows, see `run_job`."""
+    wanted: list[Cell],
+    plan: Plan,
+    models: Mapping[str, Path],
+    folder: Path,
+    seeds: tuple[int, ...],
+    workers: int,
+    show: Callable[[dict[Cell, list[dict[str, Any]]]], None] = lambda played: None,
+) -> tuple[dict[Cell, list[dict[str, Any]]], list[str]]:
+    """Play what is missing; every cell's rows, see `run_job`, and when and at which commits they were played.
+
+    show: is given what there is so far after each block of episodes, and when the run is stopped.
+    """
     jobs = {cell: jobs_of(cell, plan, models[cell.task], folder, seeds) for cell in wanted}
     print(estimate(jobs, workers), flush=True)
-    shards = parallel_map(run_job, [job for part in jobs.values() for job in part], workers, "shards")
     played: dict[Cell, list[dict[str, Any]]] = {cell: [] for cell in wanted}
-    for (cell, _), rows in zip([(cell, job) for cell, part in jobs.items() for job in part], shards, strict=True):
-        played[cell] += rows
-    return played
+    ordered = in_order(jobs)
+    found = parallel_map(run_job, [job for _, job in ordered], workers, "shards")
+    try:
+        for at, ((cell, job), rows) in enumerate(zip(ordered, found, strict=True)):
+            played[cell] += rows
+            if at + 1 < len(ordered) and ordered[at + 1][1].first != job.first:
+                show({one: some for one, some in played.items() if some})
+    except KeyboardInterrupt:
+        show({one: some for one, some in played.items() if some})
+        raise
+    return played, sorted({stamp_of(Path(job.path)) for _, job in ordered})
 
 
-def oracle_of(cell: Cell) -> Cell | None:
-    """The oracle's cell with the same problems; None where it has none: other goals, other worlds."""
-    if cell.goal not in WHERE_IT_ENDED or cell.world != "nominal" or cell.controller == "oracle":
-        return None
-    return Cell(cell.task, "oracle", goal_steps=cell.goal_steps)
+def oracle_of(cell: Cell, played: Played) -> Cell | None:
+    """The oracle's cell with the same problems, samples, plans and pace; None where nobody played that."""
+    oracle = replace(cell, controller="oracle")
+    return oracle if cell.controller == "cem" and oracle in played else None
 
 
-def shares_of_oracle(played: Mapping[Cell, Rows]) -> dict[Cell, Gap]:
-    """Success over the oracle's on the episodes that both played, where there is such a thing."""
+def shares_of_oracle(played: Played) -> dict[Cell, Gap]:
+    """CEM's success over the oracle's, like for like, on the episodes that both played."""
     found = {}
     for cell, rows in played.items():
-        oracle = oracle_of(cell)
-        share = ratio(rows, played[oracle]) if oracle is not None and oracle in played else None
+        oracle = oracle_of(cell, played)
+        share = ratio(rows, played[oracle]) if oracle is not None else None
         if share is not None:
             found[cell] = share
     return found
 
 
-def budgets(plan: Plan) -> list[str]:
-    """A row for people: what the oracle was given, and the others."""
-    other, oracle = plan.planning, plan.oracle
-    length = STEP_S * oracle.horizon * oracle.hold
-    label = (
-        f"oracle: MuJoCo as the model, {oracle.samples} samples x {oracle.iterations} iterations, plans of "
-        f"{length:.1f} s as the others have; a plan each {STEP_S * oracle.execute:.1f} s, theirs each "
-        f"{STEP_S * other.execute:.1f} s"
-    )
-    return [label, "", "", "", ""]
+def budgets(plan: Plan, corrected: Sequence[str] = ()) -> list[list[str]]:
+    """Rows for people: what everybody was given.
+
+    corrected: tasks where the box's place now is read off patch tokens (`Sight`).
+    """
+    given = plan.planning
+    holds = ", ".join(f"{task} {STEP_S * given.horizon * (plan.hold or hold):.1f} s" for task, hold in HOLD.items())
+    labels = [
+        f"all that search: {given.samples} samples x {given.iterations} iterations, warm start, plans of {holds}",
+        f"oracle: MuJoCo as the model, a plan each {STEP_S * plan.oracle_execute:.1f} s; CEM's share of it is of the "
+        "row at the same pace, on the episodes that both played",
+    ]
+    labels += [
+        f"{task}: where the box is now is read off patch tokens, the way of it off latents" for task in corrected
+    ]
+    return [[label, "", "", "", ""] for label in labels]
 
 
-def over_cloned(played: Mapping[Cell, Rows]) -> dict[str, Gap]:
-    """By task: success of CEM less that of the cloned head, both with the goal "observation" 2.5 s away."""
+def over_cloned(played: Played, what: str = "success") -> dict[str, Gap]:
+    """By task: success of CEM less that of the cloned head, both with the goal "observation" 2.5 s away.
+
+    what: "success", or "passed" for who only came near.
+    """
     found = {}
-    for task in dict.fromkeys(cell.task for cell in played):
-        planned, cloned = (played.get(Cell(task, name, "observation")) for name in ("cem", "cloned"))
-        gap = None if planned is None or cloned is None else difference(planned, cloned)
-        if gap is not None:
-            found[task] = gap
+    for cell, rows in played.items():
+        if (cell.controller, cell.goal, cell.goal_steps, cell.world) == ("cem", "observation", NEAR, "nominal"):
+            gap = difference(rows, played.get(replace(cell, controller="cloned"), ()), what)
+            if gap is not None:
+                found[cell.task] = gap
     return found
 
 
-def sums(played: Mapping[Cell, Rows]) -> dict[Cell, dict[str, Any]]:
+def sums(played: Played) -> dict[Cell, dict[str, Any]]:
     """`summary` of each cell that has an episode."""
     some = {cell: rows for cell, rows in played.items() if any(NO_PROBLEM not in row for row in rows)}
     return {cell: summary([dict(row) for row in rows]) for cell, rows in some.items()}
 
 
-def table_rows(played: Mapping[Cell, Rows]) -> list[list[str]]:
+def table_rows(played: Played) -> list[list[str]]:
     """Rows for people."""
     found, shares, rows = sums(played), shares_of_oracle(played), []
     for cell, every in played.items():
-        label = f"{cell.task}, {cell.controller}, goal {cell.goal} {0.1 * cell.goal_steps:.1f} s away, {cell.world}"
         row = found.get(cell)
         if row is None:
-            rows.append([label, f"no problem found in {len(every)} tries", "", "", ""])
+            rows.append([cell.label, f"no problem found in {len(every)} tries", "", "", ""])
             continue
         share = worth(shares[cell]) if cell in shares else ""
         distance = f"{row['start_cm_median']:.0f} to {row['final_cm_median']:.1f} cm"
-        rows.append([label, row["success"], share, distance, f"{row['decide_ms_p50']:.0f} ms"])
-    for task, gap in over_cloned(played).items():
-        label = f"{task}, cem less cloned (behaviour cloning), both with goal observation 2.5 s away"
-        rows.append([label, f"{worth(gap, 100.0, '+.1f')} points", "above 0", "", ""])
+        success = f"{row['success']}, passed {row['passed']}"
+        rows.append([cell.label, success, share, distance, f"{row['decide_ms_p50']:.0f} ms"])
+    for what, name in (("success", "success"), ("passed", "passed, standing or not")):
+        for task, gap in over_cloned(played, what).items():
+            label = f"{task}, cem less cloned (behaviour cloning), both with goal observation 2.5 s away: {name}"
+            rows.append([label, f"{worth(gap, 100.0, '+.1f')} points", "above 0", "", ""])
     return rows
 
 
-def success_figures(played: Mapping[Cell, Rows]) -> dict[str, Any]:
-    """Plain numbers for the JSON file, the main ones under the names that others look for."""
-    found, shares, cloned = sums(played), shares_of_oracle(played), over_cloned(played)
+def success_figures(played: Played) -> dict[str, Any]:
+    """Plain numbers for the JSON file, the main ones under the names that others look for.
+
+    `success_TASK` is CEM's at its own pace, `oracle_TASK` the oracle's, `share_of_oracle_TASK` that of CEM at the
+    oracle's pace; `episodes` the fewest that one of the first two was played for, and each cell has its own.
+    """
+    found, shares = sums(played), shares_of_oracle(played)
     figures: dict[str, Any] = {"cells": {cell.name: row for cell, row in found.items()}}
     figures["of_oracle"] = {cell.name: gap._asdict() for cell, gap in shares.items()}
+    gaps = {name: over_cloned(played, what) for name, what in (("", "success"), ("_passed", "passed"))}
+    near = [cell for cell in played if (cell.goal, cell.goal_steps, cell.world) == ("state", NEAR, "nominal")]
+    counts = []
     for task in dict.fromkeys(cell.task for cell in played):
+        mine = sorted((cell for cell in near if cell.task == task), key=lambda cell: cell.every)
         for name, controller in (("success", "cem"), ("oracle", "oracle")):
-            row = found.get(Cell(task, controller))
+            row = next((found[cell] for cell in mine if cell.controller == controller and cell in found), None)
             figures[f"{name}_{task}"] = row["rate"] if row is not None else None
             figures[f"episodes_{name}_{task}"] = row["episodes"] if row is not None else 0
-        share, gap = shares.get(Cell(task)), cloned.get(task)
+            counts += [row["episodes"]] if row is not None else []
+        share = next((shares[cell] for cell in mine if cell in shares), None)
         figures[f"share_of_oracle_{task}"] = None if share is None else share._asdict()
-        figures[f"cem_over_cloned_{task}"] = None if gap is None else gap._asdict()
-    figures["episodes"] = min((row["episodes"] for cell, row in found.items() if cell == Cell(cell.task)), default=0)
-    return figures
+        for name, by_task in gaps.items():
+            gap = by_task.get(task)
+            figures[f"cem_over_cloned{name}_{task}"] = None if gap is None else gap._asdict()
+    return figures | {"episodes": min(counts, default=0)}

@@ -26,6 +26,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from planning_time import said
 from report import table, write_report
 from tqdm import tqdm
 
@@ -55,6 +56,7 @@ ENV: dict[str, Any] = {
 FAULT = ActuatorFault("right_shoulder_pitch_joint", strength=0.7, bias=0.25)  # that of agents/self_learn.py
 BEFORE = "before"
 ARMS = ("taught_ewc", "taught_naive", "own_ewc", "taught_lr0")
+TAUGHT_S, JUDGED_S = 3.0, 0.5  # of an episode on one core, reckoned from a tiny run
 HEADER = ("arm, robot", "success, 95 % interval", "median distance at the end", "while it was taught")
 
 
@@ -169,6 +171,15 @@ def settings_of(preset: Preset, policy: Path, model: Path) -> dict[str, Any]:
     return {"preset": asdict(preset), "policy": weights.hexdigest()[:12], "model": fingerprint(model)}
 
 
+def time_to_go(courses: list[Course], arms: list[str], preset: Preset, out: Path, workers: int) -> str:
+    """How much is to do and about how long that takes; a course that was begun counts whole."""
+    each = preset.course.own_episodes + preset.course.taught_episodes
+    to_teach = each * sum(not (Path(course.folder) / "policy").exists() for course in courses)
+    cells = [2 * preset.episodes * (not (out / f"judged_{arm}.json").exists()) for arm in (BEFORE, *arms)]
+    every = each * len(courses) + 2 * preset.episodes * len(cells)
+    return said(to_teach + sum(cells), every, TAUGHT_S * to_teach + JUDGED_S * sum(cells), workers)
+
+
 def measure(preset: Preset, arms: list[str], policy: str, model: str, out: Path, workers: int) -> Any:
     """All courses that are missing, then all judging: figures and rows."""
     work = [(arm, seed) for arm in arms for seed in preset.seeds]
@@ -176,6 +187,7 @@ def measure(preset: Preset, arms: list[str], policy: str, model: str, out: Path,
         Course(arm, seed, preset, policy, model, str(out / f"{arm}_{seed}"), i + 1)
         for i, (arm, seed) in enumerate(work)
     ]
+    print(time_to_go(courses, arms, preset, out, workers), flush=True)
     played = list(zip(courses, parallel_map(run_course, courses, workers, "courses"), strict=True))
     found = judged(preset, BEFORE, dict.fromkeys(preset.seeds, policy), out, workers)
     for arm in arms:

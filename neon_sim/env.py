@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import fields, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import gymnasium
 import numpy as np
@@ -29,6 +29,9 @@ from neon_sim.sim.sim_robot import SimRobot
 from neon_sim.sim.view import View, open_view
 from neon_sim.tasks import make_task
 from neon_sim.tasks.speaking import SpeakingTask, say_if_deaf, spoken_words
+
+if TYPE_CHECKING:
+    from neon_sim.vector_env.forks import Forks
 
 __all__ = [
     "ALL_SENSORS",
@@ -239,6 +242,15 @@ class NeonG1Env(gymnasium.Env[dict[str, Any], np.ndarray]):
         self._steps = int(state["steps"])
         self._say(state["instruction"])
         self._state = self.robot.read()
+
+    def forks(self, count: int, threads: int = 1) -> "Forks | None":
+        """`count` robots that begin where this one is, to be stepped side by side without senses and rewards (see
+        `Forks`); None for a robot whose future depends on more than model and state, or that is no simulation.
+        """
+        from neon_sim.vector_env.forks import Forks, forkable
+
+        self._running_state()
+        return Forks(self, count, threads) if forkable(self.robot) else None
 
     def _made_of(self) -> dict[str, Any]:
         """What a saved state's parts are made for."""

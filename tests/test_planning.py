@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from neon_sim.world_model import problems
+from neon_sim.world_model import judging, problems
 from neon_sim.world_model.amortised import AmortisedConfig, AmortisedHead
 from neon_sim.world_model.bundle import Bundle, save_bundle
 from neon_sim.world_model.command_space import command_space
@@ -41,6 +41,7 @@ from neon_sim.world_model.problems import TRUE_POSE, Problem, find_problem, seen
 from neon_sim.world_model.readout import Readout
 from neon_sim.world_model.references import OracleController, make_controller
 from neon_sim.world_model.rollouts import JUDGED_FROM, RolloutConfig
+from neon_sim.world_model.sight import Sight
 from neon_sim.world_model.trial import Way, run_trial
 from neon_sim.world_model.worlds import Moment, apart, moment, open_world, outcome, step_world, without_pictures
 
@@ -140,6 +141,25 @@ def test_a_readout_that_errs_now_is_taken_to_err_as_much_later(bundle: Bundle, e
     assert found == pytest.approx(off * (1.0 + QUICK.running), rel=1e-4)
 
 
+def test_a_box_that_the_latent_misplaces_is_where_the_patches_say() -> None:
+    start = _seen([0.0, 0.0, 0.0])
+    problem = Problem(0, {}, {}, start, start, np.array([[1.5, 0.2]]), "")
+    bundle, costs = _walker("push_box"), []  # its latents say nothing of the box: 0, 0
+    for place in (None, [1.2, 0.2, 0.0], [1.2, 0.8, 0.0]):
+        sight = None if place is None else Sight.empty(32)
+        if sight is not None:
+            sight.probe.output_std.zero_()
+            sight.probe.output_mean.copy_(torch.tensor(place))
+        controller = LatentController(replace(bundle, sight=sight), replace(QUICK, horizon=1, running=0.0))
+        controller.begin(problem)
+        controller.see(start, None)
+        with torch.no_grad():
+            costs.append(float(controller.cost()(torch.zeros(1, 1, 1, 3))))
+    # One imagined step ahead takes the box along by 0.1 m: from (0, 0), and from (1.2, 0.2) with 0.3 m to go.
+    # A box that is said to be far to the left was guessed: the latent is believed.
+    assert costs == pytest.approx([1.4**2 + 0.2**2, 0.2**2, 1.4**2 + 0.2**2], rel=1e-4)
+
+
 def test_a_plan_is_imagined_in_one_pass_by_a_model_that_learned_to(env: Any, bundle: Bundle, problem: Problem) -> None:
     model = _listening(prefix=True)
     config = replace(QUICK, prefix=True, execute=6)  # the whole plan: 3 commands, held for 2 steps
@@ -168,6 +188,19 @@ def test_a_problem_is_far_enough_the_same_again_and_left_at_its_start(env: Any, 
     now = moment(env, again.obs)
     assert np.array_equal(outcome(SPACE, now), outcome(SPACE, again.start))
     assert not np.array_equal(find_problem(env, SPACE, 2, 12).wanted, problem.wanted)
+
+
+@pytest.mark.parametrize("task", ["navigate", "reach"])
+def test_a_goal_is_where_somebody_came_to_rest(task: str) -> None:
+    world, space = open_world(task, 32), command_space(task)
+    found = find_problem(world, space, 2, 25)
+    world.close()
+    velocity, joint_vel = slice(122, 125), slice(29 + 15, 58)  # of proprio: the last command, and the arms
+    assert found.goal.proprio[velocity].tolist() == [0.0] * 3
+    if task == "navigate":
+        assert np.abs(found.start.proprio[velocity]).max() > 0.1
+    else:
+        assert np.abs(found.goal.proprio[joint_vel]).max() < 0.2
 
 
 def test_the_words_name_another_goal(env: Any, problem: Problem) -> None:
@@ -361,6 +394,27 @@ def test_the_oracle_plans_with_the_world_and_puts_it_back(env: Any, problem: Pro
     env.set_state(problem.state)
 
 
+@pytest.mark.parametrize("task", ["navigate", "reach", "push_box"])
+def test_plans_tried_side_by_side_cost_what_they_cost_alone(task: str) -> None:
+    world, space = open_world(task, 32), command_space(task)
+    start = find_problem(world, space, 1, 25)
+    oracle = OracleController(world, space, QUICK)
+    oracle.begin(start)
+    oracle.see(start.start, None)
+    plans = np.random.default_rng(0).uniform(-1.0, 1.0, (3, 4, space.dim)).astype(np.float32)
+    together = oracle.cost()(torch.from_numpy(plans)[None])[0].numpy()
+    state = without_pictures(world.get_state())
+    alone = [oracle.tried(plan.astype(np.float64), state) for plan in plans]
+    assert together == pytest.approx(alone, abs=1e-4) and len(set(alone)) == 3
+    if task == "push_box":
+        world.set_state(start.state)
+        name = world.task.box.name
+        world.world.place_object(name, np.array([5.0, 0.0, 0.3]), np.array([0.5**0.5, 0.5**0.5, 0.0, 0.0]))
+        assert oracle.cost()(torch.from_numpy(plans)[None])[0].tolist() == [100.0] * 3
+        assert oracle.tried(plans[0].astype(np.float64), without_pictures(world.get_state())) == 100.0
+    world.close()
+
+
 def test_a_latent_plan_is_what_the_model_imagines(env: Any, bundle: Bundle, problem: Problem) -> None:
     for goal in ("state", "image", "observation"):
         config = replace(QUICK, goal=goal)
@@ -421,6 +475,23 @@ def test_episodes_are_kept_and_not_played_twice(bundle: Bundle, tmp_path: Path) 
     save_bundle(other, tmp_path / "world")
     with pytest.raises(ValueError, match="or weights"):  # the rows are not about this model
         run_job(job)
+
+
+def test_controllers_meet_the_problem_that_was_found_for_the_first(bundle: Bundle, tmp_path: Path) -> None:
+    save_bundle(bundle, tmp_path / "world")
+    rows = {}
+    judging._FOUND.clear()
+    for name in ("random", "expert", "again"):
+        controller = "random" if name == "again" else name
+        if name == "again":
+            judging._FOUND.clear()
+        job = TrialJob(str(tmp_path / f"{name}.json"), str(tmp_path / "world"), controller, QUICK, seed=3, count=2)
+        known = len(judging._FOUND)
+        rows[name] = [{key: value for key, value in row.items() if key != "decide_ms"} for row in run_job(job)]
+        assert (len(judging._FOUND) == known) == (name == "expert")
+    assert rows["random"] == rows["again"]  # what was kept is what would be found
+    starts = [[row["start_distance"] for row in rows[name]] for name in ("random", "expert")]
+    assert starts[0] == starts[1]
 
 
 def test_a_summary_by_hand() -> None:

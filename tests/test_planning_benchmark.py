@@ -2,6 +2,7 @@
 
 import json
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import planning as benchmark
 import planning_adaptation as adaptation
+import planning_against as against
 import planning_pairs as compare
 import planning_parts as report_parts
 import planning_ranks as ranks
 import planning_speed as speed
 import planning_success as success
+import planning_turns as turns
 
 from neon_sim.world_model.bundle import Bundle, save_bundle
 from neon_sim.world_model.config import lewm_config
 from neon_sim.world_model.judging import played_once
 from neon_sim.world_model.lewm import LeWM
+from neon_sim.world_model.predictor import rollout_plain
 from neon_sim.world_model.readout import Readout
 
 ROW = {"success": True, "passed": True, "start_distance": 0.3, "nearest": 0.02, "final": 0.04, "fell": False,
@@ -32,39 +36,64 @@ ROW = {"success": True, "passed": True, "start_distance": 0.3, "nearest": 0.02, 
 
 def test_flops_of_a_product_by_hand() -> None:
     a, b = torch.randn(3, 5), torch.randn(5, 7)
-    assert speed.flops_of(lambda: a @ b) == 2 * 3 * 5 * 7
+    assert turns.flops_of(lambda: a @ b) == 2 * 3 * 5 * 7
 
 
 def test_the_exact_path_is_the_eager_one() -> None:
-    found = speed.exact_against_eager(speed.SPEED_PRESETS["tiny"], speed.untrained(speed.lewm_config("tiny")))
-    assert found["max_difference"] < 1e-4 and found["speed_up_fp32"] > 0.0
-    if not speed.has_bf16():
+    found = against.exact_against_eager(turns.SPEED_PRESETS["tiny"], turns.untrained(lewm_config("tiny")))
+    assert found["max_difference"] < 1e-4
+    assert found["speed_up_fp32"] == found["window_ms"] / found["exact_ms"]
+    assert found["token_passes"] == {"plain": 15, "window": 12, "exact": 5}
+    if not against.has_bf16():
         assert found["speed_up_bf16"] == "not measured"
 
 
+def test_a_window_that_holds_all_is_the_plain_rollout() -> None:
+    model = turns.untrained(lewm_config("tiny"))
+    z, past, plans = torch.randn(1, 2, 32), torch.randn(1, 1, 10), turns.candidates(3, 4, 10)
+    with torch.no_grad():
+        whole = rollout_plain(model.predictor, z, past, plans)
+        torch.testing.assert_close(against.rollout_window(model.predictor, z, past, plans, window=6), whole)
+        short = against.rollout_window(model.predictor, z, past, plans)
+    torch.testing.assert_close(short[:, :, :2], whole[:, :, :2])  # the third step is the first without the oldest
+    assert not torch.allclose(short[:, :, 2], whole[:, :, 2], atol=1e-3)
+
+
+def test_half_precision_is_asked_at_recorded_moments() -> None:
+    model = turns.untrained(lewm_config("tiny", action_dim=6))
+    latents, past = against.recorded_latents(Bundle("reach", model, Readout.empty(32)), 4)
+    assert latents.shape == (4, 3, 32) and past.shape == (4, 2, 6)
+    assert torch.equal(latents, against.recorded_latents(Bundle("reach", model, Readout.empty(32)), 4)[0])
+    plans = turns.candidates(16, 3, 6)
+    same = against.kept_order(model, deepcopy(model).to(torch.bfloat16), plans, latents, past)
+    assert same.shape == (4,) and 0.9 < same.min() < 1.0
+
+
 def test_random_weights_do_listen_to_actions() -> None:
-    config = speed.lewm_config("tiny")
-    model = speed.untrained(config)
+    config = lewm_config("tiny")
+    model = turns.untrained(config)
     z, past = torch.randn(1, 1, config.dim), torch.zeros(1, 0, config.action_dim)
-    out = model.predictor.rollout(z, past, speed.candidates(4, 3, config.action_dim))
+    out = model.predictor.rollout(z, past, turns.candidates(4, 3, config.action_dim))
     assert float(out[0, :, -1].std(0).mean()) > 1e-4
 
 
 def test_bf16_is_read_from_the_flags(tmp_path: Path) -> None:
     path = tmp_path / "cpuinfo"
     path.write_text("flags : avx2 avx512_bf16\n")
-    assert speed.has_bf16(path)
+    assert against.has_bf16(path)
     path.write_text("flags : avx2 avx512f\n")
-    assert not speed.has_bf16(path) and not speed.has_bf16(tmp_path / "none")
+    assert not against.has_bf16(path) and not against.has_bf16(tmp_path / "none")
 
 
 def test_speed_rows_name_the_figures() -> None:
-    figures, rows = speed.measure_speed(speed.SPEED_PRESETS["tiny"], 1)
+    figures, rows = speed.measure_speed(turns.SPEED_PRESETS["tiny"], 1)
     assert figures["ratio_patch_token_over_lewm"] == figures["patch_token_ms"] / figures["lewm_ms"]
     assert figures["share_of_flop_ratio"] == pytest.approx(
         figures["ratio_patch_token_over_lewm"] / figures["flop_ratio"]
     )
     assert figures["replan_xs_p50_ms"] > figures["amortised_p50_ms"] > 0.0
+    assert figures["amortised_seen_p50_ms"] > figures["amortised_p50_ms"]
+    assert figures["planner_cores_at_10_hz"] == pytest.approx(figures["replan_xs_live_cpu_ms"] / 100.0)
     assert {len(row) for row in rows} == {3}
     assert figures["replan_xs_live_p50_ms"] > 0.0 and figures["replan_xs_live_cpu_ms"] > 0.0
     assert 50.0 < figures["replan_xs_rss_mb"] < 5000.0  # a process with torch in it
@@ -78,43 +107,88 @@ def test_a_cells_episodes_are_shared_out_over_the_seeds() -> None:
     jobs = success.jobs_of(cell, plan, Path("m"), Path("f"), (0, 1))
     assert [(j.seed, j.first, j.count) for j in jobs] == [(s, f, 2) for s in (0, 1) for f in (0, 2, 4)]
     assert len({job.path for job in jobs}) == 6 and jobs[0].planning.budget_steps == 50
-    oracle = success.Cell("reach", "oracle")
+    oracle, equal = success.Cell("reach", "oracle", every=4), success.Cell("reach", every=4)
     for other, episodes in (
         (success.Cell("reach", goal_steps=50), 12),
         (success.Cell("reach", world="unseen_objects"), 6),
         (oracle, 12),
         (success.replace(oracle, goal_steps=50), 4),
+        (success.replace(equal, goal_steps=50), 4),
     ):
         mine = success.jobs_of(other, plan, Path("m"), Path("f"), (0,))
         assert sum(job.count for job in mine) == episodes and mine[0].planning.goal_steps == other.goal_steps
-    names = [c.name for c in success.cells(("reach", "navigate"))]
+    names = [c.name for c in success.cells(("reach", "navigate"), plan)]
     assert len(set(names)) == len(names) and not any("reach" in name and "true" in name for name in names)
 
 
-def test_the_oracle_has_the_planners_samples_and_plans() -> None:
-    planned, oracle = success.PLANS["full"].planning, success.PLANS["full"].oracle
-    assert success.replace(planned, execute=oracle.execute) == oracle
-    assert success.budgets(success.PLANS["full"])[0].endswith(
-        "64 samples x 5 iterations, plans of 1.0 s as the others have; a plan each 1.0 s, theirs each 0.2 s"
-    )
+def test_the_oracle_has_an_equal() -> None:
+    plan = success.PLANS["full"]
+    rows = success.cells(success.TASKS, plan)
+    for oracle in (cell for cell in rows if cell.controller == "oracle"):
+        equal = success.replace(oracle, controller="cem")
+        assert equal in rows and success.planning_of(equal, plan) == success.planning_of(oracle, plan)
+        assert success.count_of(equal, plan) == success.count_of(oracle, plan)
+        assert success.oracle_of(equal, dict.fromkeys(rows, ())) == oracle
+        assert success.oracle_of(success.replace(equal, every=1), dict.fromkeys(rows, ())) is None
+    assert success.planning_of(success.Cell("push_box"), success.replace(plan, hold=3)).hold == 3
+    assert "a plan each 0.4 s" in success.budgets(plan)[1][0]
+    assert success.budgets(plan, ["push_box"])[2][0].startswith("push_box: where the box is now is read off patch")
+    paced = success.replace(success.PLANS["brief"], planning=success.PlanningConfig(execute=4))
+    assert [c.controller for c in success.cells(("reach",), paced)].count("cem") == 2  # the main row is the equal
 
 
 def test_a_full_run_goes_on_with_the_shards_of_a_brief_one() -> None:
     brief, full = (
-        {job.path: job for job in success.jobs_of(success.Cell("reach", "oracle"), plan, Path("m"), Path("f"), (0, 1))}
+        {job.path: job for job in success.jobs_of(oracle, plan, Path("m"), Path("f"), (0, 1))}
         for plan in (success.PLANS["brief"], success.PLANS["full"])
+        for oracle in [success.Cell("reach", "oracle", every=4)]
     )
     assert set(brief) < set(full) and all(full[path] == job for path, job in brief.items())
-    main = success.cells(("reach",), main_only=True)
-    assert main == success.cells(("reach",))[: len(main)]
+    main = success.cells(("reach",), success.PLANS["brief"])
+    assert main == success.cells(("reach",), success.PLANS["full"])[: len(main)]
     assert {cell.controller for cell in main} == {"cem", "oracle", "cloned", "amortised", "random", "expert"}
+
+
+def test_all_cells_and_tasks_of_some_problems_come_before_the_next_ones() -> None:
+    plan = success.PLANS["brief"]
+    wanted = success.cells(("reach", "navigate"), plan)
+    jobs = {cell: success.jobs_of(cell, plan, Path("m"), Path("f"), (0, 1)) for cell in wanted}
+    ordered = success.in_order(jobs)
+    assert len(ordered) == sum(len(part) for part in jobs.values())
+    first = [cell for cell, job in ordered[: len(wanted)] if (job.first, job.seed) == (0, 0)]
+    assert set(first) == set(wanted) and first[0].task == "navigate"
+    assert [job.first for _, job in ordered] == sorted(job.first for _, job in ordered)
+
+
+def test_a_run_that_is_stopped_shows_pairs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_bundle(Bundle("reach", LeWM(lewm_config("tiny", action_dim=6)), Readout.empty(32)), tmp_path / "world")
+    wanted = [success.Cell("reach", name) for name in ("random", "expert")]
+    plan = success.replace(success.PLANS["tiny"], episodes=4)
+    given: Any = (wanted, plan, {"reach": tmp_path / "world"}, tmp_path / "runs", (100,), 1)
+    shown: list[dict[Any, Any]] = []
+    run_job = success.run_job
+
+    def stops(job: Any) -> Any:
+        if job.first == 2 and job.controller == "expert":
+            raise KeyboardInterrupt
+        return run_job(job)
+
+    monkeypatch.setattr(success, "run_job", stops)
+    with pytest.raises(KeyboardInterrupt):
+        success.play(*given, lambda played: shown.append({cell: list(rows) for cell, rows in played.items()}))
+    assert [len(rows) for rows in shown[0].values()] == [2, 2]  # after the first block
+    assert [len(rows) for rows in shown[1].values()] == [4, 2]  # when it was stopped
+    monkeypatch.undo()
+    played, stamps = success.play(*given)
+    assert {cell: rows[:2] for cell, rows in played.items()} == shown[0]
+    assert len(stamps) == 1 and "commit" in stamps[0]
 
 
 def test_the_time_is_estimated_by_what_was_played(tmp_path: Path) -> None:
     cell, plan = success.Cell("reach"), success.Plan(episodes=4)
     jobs = {cell: success.jobs_of(cell, plan, Path("m"), tmp_path, (0,))}
-    guessed = 4 * success.SECONDS["search"] / 3600.0
-    assert success.estimate(jobs, 1).startswith(f"4 of 4 episodes are to be played: roughly {guessed:.1f} h with 1")
+    guessed = 4 * (0.4 + 0.75 * 50 * (0.02 + 0.16)) / 60.0
+    assert success.estimate(jobs, 1).startswith(f"4 of 4 episodes are to be played: roughly {guessed:.0f} min with 1")
     path = Path(jobs[cell][0].path)
     path.parent.mkdir(parents=True)
     path.write_text('{"job": {}, "seconds": 7200.0, "rows": []}')  # two episodes of an hour each
@@ -237,20 +311,26 @@ def test_every_arm_lives_with_every_seed() -> None:
 
 
 def test_figures_have_the_names_that_others_look_for() -> None:
+    at_oracles_pace = success.Cell("reach", every=4)
     played = {
-        success.Cell("reach"): _rows([1, 0, 0, 1]),
-        success.Cell("reach", "oracle"): _rows([1, 1, 1, 1, 0]),
+        success.Cell("reach"): _rows([1, 1, 0, 1]),
+        at_oracles_pace: _rows([1, 0, 0, 1, 1]),
+        success.replace(at_oracles_pace, controller="oracle"): _rows([1, 1, 1, 1, 0]),
         success.Cell("reach", "cem", "instruction"): _rows([1, 1]),
         success.Cell("reach", "cem", "observation"): _rows([1, 1, 0, 1]),
-        success.Cell("reach", "cloned", "observation"): _rows([0, 1, 0, 0]),
+        success.Cell("reach", "cloned", "observation"): [row | {"passed": False} for row in _rows([0, 1, 0, 0])],
         success.Cell("reach", "random"): [{"seed": 0, "episode": 0, "no_problem": "nothing moved"}],
     }
     figures = success.success_figures(played)
-    assert figures["success_reach"] == 0.5 and figures["oracle_reach"] == 0.8 and figures["episodes"] == 4
-    assert figures["share_of_oracle_reach"]["value"] == 0.5 and figures["share_of_oracle_reach"]["episodes"] == 4
-    assert figures["cem_over_cloned_reach"]["value"] == 0.5
+    assert figures["success_reach"] == 0.75 and figures["oracle_reach"] == 0.8
+    assert figures["episodes"] == 4 and figures["episodes_oracle_reach"] == 5
+    assert figures["share_of_oracle_reach"]["value"] == 0.75 and figures["share_of_oracle_reach"]["episodes"] == 5
+    assert figures["cem_over_cloned_reach"]["value"] == 0.5 and figures["cem_over_cloned_passed_reach"]["value"] == 1.0
     rows = success.table_rows(played)
-    assert rows[0][2].startswith("0.50 [") and rows[0][2].endswith("on 4")
-    assert rows[1][2] == rows[2][2] == ""  # the oracle, and goals that it was not given
-    assert rows[5][1] == "no problem found in 1 tries"
-    assert rows[6][0].startswith("reach, cem less cloned") and rows[6][1].startswith("+50.0 [")
+    assert rows[1][2].startswith("0.75 [") and rows[1][2].endswith("on 5")
+    assert rows[0][2] == rows[2][2] == rows[3][2] == ""  # another pace, the oracle itself, and goals it was not given
+    assert rows[0][0].startswith("reach, cem at 10 Hz, goal state 2.5 s") and "at 2.5 Hz" in rows[1][0]
+    assert rows[0][1].endswith("(3/4), passed 4")
+    assert rows[6][1] == "no problem found in 1 tries"
+    assert rows[7][0].startswith("reach, cem less cloned") and rows[7][1].startswith("+50.0 [")
+    assert rows[8][0].endswith("passed, standing or not") and rows[8][1].startswith("+100.0 [")

@@ -246,6 +246,18 @@ def test_courses_belong_to_weights_and_not_to_places(bundle: Bundle, tmp_path: P
     assert benchmark.settings_of(preset, *moved)["model"] != settings["model"]
 
 
+def test_the_time_counts_what_is_left(tmp_path: Path) -> None:
+    preset = benchmark.PRESETS["full"]  # courses of 100 episodes, 200 judged of each arm and robot
+    courses = [benchmark.Course("own_ewc", seed, preset, "", "", str(tmp_path / f"{seed}"), 1) for seed in (0, 1)]
+    told = benchmark.time_to_go(courses, ["own_ewc"], preset, tmp_path, 2)
+    assert told.startswith("1000 of 1000 episodes")
+    (tmp_path / "0" / "policy").mkdir(parents=True)
+    (tmp_path / "judged_before.json").write_text("{}")
+    minutes = (100 * benchmark.TAUGHT_S + 400 * benchmark.JUDGED_S) / 2 / 60
+    told = benchmark.time_to_go(courses, ["own_ewc"], preset, tmp_path, 2)
+    assert told.startswith(f"500 of 1000 episodes are to be played: roughly {minutes:.0f} min with 2")
+
+
 def test_figures_by_hand() -> None:
     results = [EpisodeResult("", i, i < 3, 0.01 * i, False) for i in range(4)]
     lines = [

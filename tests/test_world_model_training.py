@@ -268,6 +268,9 @@ def test_parts_bundle_and_report(data: Path, tmp_path: Path) -> None:
     text = torch.randn(3, bundle.reader.config.text_dim)
     assert torch.equal(loaded.reader(z, text), bundle.reader(z, text))
 
+    quick = PartsConfig(readout_epochs=1, reader_updates=2, head_updates=2, distil_plans=0)
+    assert bundle.sight is None and fit_parts("push_box", trainer.model, trainer.train_set, quick).sight is not None
+
     report = held_out_report(bundle, trainer.train_set, trainer.test_set, horizon=4)
     assert report["rollout"]["horizon"] == 4 and len(report["rollout"]["model"]) == 4
     assert report["moments"] == {"train": 70, "test": 26}  # six and two episodes of 13, one of which ends after 5

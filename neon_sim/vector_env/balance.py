@@ -109,8 +109,8 @@ class BalanceBatch:
             single.take_over(posture, down_b, float(commanded))
             self.load(int(row), single.get_state())
 
-    def load(self, row: int, state: Mapping[str, Any]) -> None:
-        """Take over what one `Balance.get_state` says."""
+    def load(self, row: int | slice, state: Mapping[str, Any]) -> None:
+        """Take over what one `Balance.get_state` says, for one robot or for some."""
         self.velocity[row], self.astride[row] = state["com_vel"], state["astride"]
         self.heading[row], self.twist[row], self.height[row] = state["heading"], state["twist"], state["height"]
         self.eased[row], self.bent[row] = state["eased"], state["bent"]

@@ -60,8 +60,8 @@ class WalkerBatch:
         self._targets = np.full((count, 15), np.nan)  # rad, of the step before; NaN where there was none
         self._offset = np.zeros((count, 15))  # rad
 
-    def load(self, row: int, state: Mapping[str, Any]) -> None:
-        """Take over what one `Walker.get_state` says."""
+    def load(self, row: int | slice, state: Mapping[str, Any]) -> None:
+        """Take over what one `Walker.get_state` says, for one robot or for some."""
         self._put_back()
         self._balance.load(row, state["balance"])
         for name, value in state["stepper"].items():

@@ -1,6 +1,7 @@
 """A trained world model with all that planning needs beside it, in one folder."""
 
 import json
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -8,12 +9,15 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from neon_sim.shipped import walker_fingerprint
 from neon_sim.world_model.amortised import AmortisedConfig, AmortisedHead
 from neon_sim.world_model.command_space import CommandSpace, command_space
 from neon_sim.world_model.lewm import WEIGHTS_FILE, LeWM, load_world_model, save_world_model
 from neon_sim.world_model.readout import GoalReader, ReaderConfig, Readout
+from neon_sim.world_model.sight import Sight
 
 PARTS_FILE, DESCRIPTION_FILE = "parts.safetensors", "parts.json"
+PROVENANCE_FILE: Final = "provenance.json"  # what made the weights (agents/train_world_model.py)
 HEADS: Final = ("cloned", "amortised")
 
 
@@ -27,6 +31,7 @@ class Bundle:
     reader: GoalReader | None = None  # what words mean
     cloned: AmortisedHead | None = None  # taught by what was done (goal-conditioned behaviour cloning)
     amortised: AmortisedHead | None = None  # distilled from a planner
+    sight: Sight | None = None  # where the box is now, in push_box
 
     @property
     def space(self) -> CommandSpace:
@@ -57,7 +62,8 @@ def save_bundle(bundle: Bundle, folder: Path, half: bool = False) -> None:
 def load_bundle(folder: Path) -> Bundle:
     """Load what `save_bundle` wrote, everything in eval mode.
 
-    Raises ValueError for a folder that is not a whole bundle; nothing is half-loaded.
+    Warns of one that learned from another walker than today's, as its provenance tells. Raises ValueError for a folder
+    that is not a whole bundle; nothing is half-loaded.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -75,13 +81,28 @@ def load_bundle(folder: Path) -> Bundle:
         reader = None
         if "reader" in described:
             reader = _filled(GoalReader(ReaderConfig(**described["reader"])), "reader", weights)
+        sight = None
+        if any(key.startswith("sight.") for key in weights):
+            sight = _filled(Sight.empty(model.config.dim), "sight", weights)
         task = command_space(described["task"]).task
     except (OSError, KeyError, TypeError, RuntimeError, json.JSONDecodeError, SafetensorError) as error:
         raise ValueError(
             f"{folder} does not hold a whole world model with its parts ({error}). Train one: "
             "python agents/train_world_model.py"
         ) from error
-    return Bundle(task, model, readout, reader, **heads)
+    differs = other_walker(folder)
+    if differs:
+        warnings.warn(f"{folder} learned from recordings of another walker ({', '.join(differs)}).", stacklevel=2)
+    return Bundle(task, model, readout, reader, sight=sight, **heads)
+
+
+def other_walker(folder: Path) -> list[str]:
+    """What of the walker has changed since a bundle's recordings, by the names of `walker_fingerprint`; nothing for
+    one whose provenance does not tell.
+    """
+    path = folder / PROVENANCE_FILE
+    theirs = json.loads(path.read_text(encoding="utf-8")).get("walker") if path.exists() else None
+    return [name for name, value in walker_fingerprint().items() if theirs is not None and theirs.get(name) != value]
 
 
 def _halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -101,7 +122,7 @@ def _save_weights(weights: dict[str, Tensor], path: Path) -> None:
 
 
 def _parts(bundle: Bundle) -> dict[str, Any]:
-    named = {name: getattr(bundle, name) for name in ("readout", "reader", *HEADS)}
+    named = {name: getattr(bundle, name) for name in ("readout", "reader", "sight", *HEADS)}
     return {name: part for name, part in named.items() if part is not None}
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from neon_sim.g1 import joints
 from neon_sim.g1.action_space import G1ActionSpace
+from neon_sim.g1.arm_rows import gravity_torque_rows, inverse_palm_rows
 from neon_sim.g1.kinematics import ARM_JOINTS, UnreachableError, gravity_torque, inverse_palm
 from neon_sim.names import nearest
 
@@ -85,6 +86,11 @@ def command_space(task: str) -> CommandSpace:
     return COMMAND_SPACES[task]
 
 
+def at_rest(space: CommandSpace, command: np.ndarray) -> np.ndarray:
+    """The command (dim,) for coming to rest after `command`: to stand, or for palms to stay where they are told."""
+    return command if space.posture is None else space.from_units(np.zeros(space.dim))
+
+
 def carry_out(space: CommandSpace, command: np.ndarray, proprio: np.ndarray) -> np.ndarray:
     """Actions (5, 17) of arms_only that carry a command out for 0.1 s.
 
@@ -113,6 +119,27 @@ def carry_out(space: CommandSpace, command: np.ndarray, proprio: np.ndarray) -> 
     return _ACTIONS.encode(targets, np.tile(velocity, (STEP_TICKS, 1)))
 
 
+def carry_out_rows(space: CommandSpace, commands: np.ndarray, proprio: np.ndarray) -> np.ndarray:
+    """`carry_out` for N robots: commands (N, dim) and proprio (N, 125) -> actions (5, N, 17)."""
+    values, proprio = space.to_units(np.asarray(commands, np.float64)), np.asarray(proprio, np.float64)
+    told = proprio[:, :29] + proprio[:, 87:116]
+    goal = np.tile(joints.HOME, (len(values), 1))
+    for hand, chain in enumerate(ARM_JOINTS):
+        if space.posture is not None:
+            goal[:, chain] = _of_hand(np.array(space.posture), hand)
+        else:
+            found = _arm_postures(hand, values[:, 3 * hand : 3 * hand + 3].tobytes())
+            goal[:, chain] = np.where(np.isnan(found), told[:, chain], found)
+    arms = joints.GROUPS["arms"]
+    goal[:, arms] += gravity_torque_rows(goal, proprio[:, 119:122]) / joints.KP[arms]
+    velocity = values if space.posture is not None else np.zeros((len(values), 3))
+    targets = np.empty((STEP_TICKS, *told.shape))
+    for tick in range(STEP_TICKS):
+        told = told + np.clip(0.2 * (goal - told), -_MAX_SPEED, _MAX_SPEED)
+        targets[tick] = told
+    return _ACTIONS.encode(targets, np.tile(velocity, (STEP_TICKS, 1, 1)))
+
+
 @lru_cache(maxsize=4096)
 def arm_posture(hand: int, x: float, y: float, z: float) -> np.ndarray | None:
     """Arm joints (7,) rad, read only, that bring a palm to a point of the pelvis frame (m), or to the nearest point on
@@ -121,17 +148,31 @@ def arm_posture(hand: int, x: float, y: float, z: float) -> np.ndarray | None:
     The waist is taken to be straight, so that one point has one answer.
     """
     point = reachable_point(hand, np.array([x, y, z]))
+    try:
+        arm = inverse_palm(joints.HOME, hand, point, posture=_of_hand(_ELBOW_OUT, hand), limits=_arm_limits(hand))
+    except UnreachableError:
+        return None
+    arm.flags.writeable = False
+    return arm
+
+
+@lru_cache(maxsize=2)  # both hands: a command that is held is not worked out again
+def _arm_postures(hand: int, points_b: bytes) -> np.ndarray:
+    """`arm_posture` for float64 points (N, 3): (N, 7), read only, NaN where there is none."""
+    points = np.array([reachable_point(hand, point) for point in np.frombuffer(points_b).reshape(-1, 3)])
+    found = inverse_palm_rows(hand, points, _of_hand(_ELBOW_OUT, hand), _arm_limits(hand))
+    found.flags.writeable = False
+    return found
+
+
+def _arm_limits(hand: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper (7,) rad of a reaching arm."""
     lower, upper = joints.LOWER[ARM_JOINTS[hand]] + 0.05, joints.UPPER[ARM_JOINTS[hand]] - 0.05
     if hand == 0:
         lower[1] = _MIN_SHOULDER_ROLL
     else:
         upper[1] = -_MIN_SHOULDER_ROLL
-    try:
-        arm = inverse_palm(joints.HOME, hand, point, posture=_of_hand(_ELBOW_OUT, hand), limits=(lower, upper))
-    except UnreachableError:
-        return None
-    arm.flags.writeable = False
-    return arm
+    return lower, upper
 
 
 def reachable_point(hand: int, point_b: np.ndarray) -> np.ndarray:

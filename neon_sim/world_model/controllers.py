@@ -16,7 +16,8 @@ from neon_sim.world_model.lewm import Distance, distance_to, latent_cost
 from neon_sim.world_model.plan import Box, Cost, Plan, held, shifted, smoothed
 from neon_sim.world_model.planner import CEM, ICEM_DECAY, MPPI, GradientPlanner, Planner, icem
 from neon_sim.world_model.problems import GOALS, TRUE_POSE, Problem, seen_from_base
-from neon_sim.world_model.readout import embed_words, state_distance
+from neon_sim.world_model.readout import PLACES, embed_words, state_distance
+from neon_sim.world_model.sight import in_front
 from neon_sim.world_model.worlds import Moment, in_world, outcome
 
 PLANNERS: Final = ("cem", "icem", "mppi", "gradient")
@@ -131,9 +132,10 @@ class LatentController:
 
     A goal that is a state is seen once, from the start, and carried on by what the latents say of the way since then:
     dead reckoning, as a robot has to. With the goal "state_true_pose" the simulator tells the base pose at every replan
-    instead, so that the two together show what localisation costs. Where its palms are a robot knows by kinematics:
-    what the readout says of them now is off by so much, and is taken to be off by as much where a plan ends
-    (offset-free predictive control, Pannocchia and Rawlings 2003).
+    instead, so that the two together show what localisation costs. Where its palms are a robot knows by kinematics, and
+    where its box is the patches of the picture say better than the latent (`Sight`): what the readout says of them now
+    is off by so much, and is taken to be off by as much where a plan ends (offset-free predictive control, Pannocchia
+    and Rawlings 2003).
     """
 
     def __init__(self, bundle: Bundle, config: PlanningConfig, planner: str = "cem", seed: int = 0) -> None:
@@ -202,11 +204,18 @@ class LatentController:
 
     @torch.no_grad()
     def _off(self, now: Tensor) -> Tensor:
-        """How far the readout is off now (1, K, d) m, of what is felt: the palms. Of all else nothing is known: 0."""
-        if self.bundle.task != "reach":
-            return torch.zeros(1, 1, 1)
-        read = self.bundle.readout.outcome("reach", now, now[:, None, None])[:, 0, 0]
-        return read - torch.as_tensor(outcome(self.bundle.space, self._seen), dtype=torch.float32)[None]
+        """How far the readout is off now (1, K, d) m: of palms, which are felt, and of a box that patches tell of. Of
+        all else nothing better is known: 0.
+        """
+        bundle = self.bundle
+        if bundle.task == "reach":
+            read = bundle.readout.outcome("reach", now, now[:, None, None])[:, 0, 0]
+            return read - torch.as_tensor(outcome(bundle.space, self._seen), dtype=torch.float32)[None]
+        if bundle.task == "push_box" and bundle.sight is not None:
+            seen = bundle.sight(bundle.model.encoder, torch.from_numpy(self._seen.frame.copy())[None])
+            off = (bundle.readout.place(now)[:, PLACES["thing"]] - seen)[:, None, :2]
+            return off * in_front(seen)[:, None, None]
+        return torch.zeros(1, 1, 1)
 
 
 class HeadController:

@@ -43,6 +43,14 @@ class VisionEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """(N, S, S, 3) uint8 -> (N, D), in the weights' dtype. Raises ValueError for frames of another size or type."""
+        return self.norm(self.blocks[-1](self._tokens(frames), queries=1))[:, 0]
+
+    def patches(self, frames: Tensor) -> Tensor:
+        """The same frames -> a token for each patch (N, P, D), before the last block, which has none for them."""
+        return self._tokens(frames)[:, 1:]
+
+    def _tokens(self, frames: Tensor) -> Tensor:
+        """What the last block is given: class token and patches (N, 1 + P, D)."""
         side = self.image_size
         if frames.dtype != torch.uint8 or frames.shape[1:] != (side, side, 3):
             raise ValueError(
@@ -54,7 +62,7 @@ class VisionEncoder(nn.Module):
         x = torch.cat([self.class_token.expand(len(x), -1, -1), x], dim=1) + self.places
         for block in self.blocks[:-1]:
             x = block(x)
-        return self.norm(self.blocks[-1](x, queries=1))[:, 0]
+        return x
 
 
 class Projector(nn.Module):

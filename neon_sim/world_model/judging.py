@@ -1,5 +1,6 @@
 """Many trials: which seeds, what is counted, and whether the model orders plans as the world does."""
 
+import datetime
 import hashlib
 import json
 import time
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from neon_sim.eval.statistics import format_rate
 from neon_sim.names import nearest
-from neon_sim.shipped import WALKER, asset_digest, asset_path
+from neon_sim.shipped import asset_path, code_digest, walker_fingerprint
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.world_model.bundle import DESCRIPTION_FILE, PARTS_FILE, Bundle, load_bundle
 from neon_sim.world_model.controllers import LatentController, PlanningConfig, Search, make_planners
@@ -24,6 +25,7 @@ from neon_sim.world_model.plan import held
 from neon_sim.world_model.probe import rank_correlation
 from neon_sim.world_model.problems import NoProblemError, Problem, find_problem
 from neon_sim.world_model.references import OracleController, make_controller
+from neon_sim.world_model.report import commit
 from neon_sim.world_model.trial import Trial, run_trial
 from neon_sim.world_model.worlds import open_world
 
@@ -32,6 +34,10 @@ _PER_SEED: Final = 100_000  # episodes that one --seed has room for
 _SHORT: Final = ("success", "passed", "steps", "start_distance", "nearest", "final", "fell", "decide_ms")
 _WHERE: Final = ("path", "model")  # of a job: where things lie says nothing about how it was played
 DRAWN_BY: Final = ("random", "cem")  # whose plans are put in order: chance's, or those that CEM asks about
+# What an episode follows from besides settings, weights and walker: how problems are found, trials judged, tasks made.
+_TASKS: Final = ("navigate", "reach", "push_box", "boxes", "objects", "path", "arms", "palms")
+_WORLD: Final = ("trial", "problems", "worlds", "rollouts", "command_space")
+_CODE: Final = (*(f"tasks/{name}.py" for name in _TASKS), *(f"world_model/{name}.py" for name in _WORLD))
 NO_PROBLEM: Final = "no_problem"  # key of a row that says why an episode was not played
 
 
@@ -109,9 +115,22 @@ def run_job(job: TrialJob) -> list[dict[str, Any]]:
         def trial(problem: Problem) -> dict[str, Any]:
             return row_of(run_trial(env, bundle.space, problem, controller, job.planning))
 
-        return each_problem(env, bundle, job.planning, job.seed, job.episodes, trial)
+        def found(*asked: Any) -> Problem:  # cells of the same problems follow each other
+            key = (bundle.task, bundle.model.config.image_size, job.world, room, job.planning.goal_steps)
+            key += (job.planning.goal == "instruction", *asked[3:])
+            if key not in _FOUND:
+                if len(_FOUND) >= _KEPT:
+                    _FOUND.pop(next(iter(_FOUND)))
+                _FOUND[key] = problem_of(*asked)
+            return _FOUND[key]
+
+        return each_problem(env, bundle, job.planning, job.seed, job.episodes, trial, found)
 
     return played_once(job, play)
+
+
+_KEPT: Final = 32
+_FOUND: dict[tuple[Any, ...], Problem] = {}  # the last problems of this process
 
 
 def run_rank_job(job: RankJob) -> list[dict[str, Any]]:
@@ -136,13 +155,17 @@ def each_problem(
     seed: int,
     episodes: range,
     play: Callable[[Problem], dict[str, Any]],
+    find: Callable[..., Problem] = problem_of,
 ) -> list[dict[str, Any]]:
-    """A seed's episodes: what `play` gives for each, or why it has no problem, with `seed` and `episode` beside it."""
+    """A seed's episodes: what `play` gives for each, or why it has no problem, with `seed` and `episode` beside it.
+
+    find: `problem_of`, or who has its problems already.
+    """
     rows = []
     for episode in episodes:
         row: dict[str, Any] = {"seed": seed, "episode": episode}
         try:
-            problem = problem_of(env, bundle, planning, seed, episode)
+            problem = find(env, bundle, planning, seed, episode)
         except NoProblemError as error:
             rows.append(row | {NO_PROBLEM: str(error)})
             continue
@@ -153,25 +176,45 @@ def each_problem(
 def played_once(job: Any, play: Callable[[Bundle], list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """The rows in the job's file; if there is none, those that `play` makes with its world model, which are kept there.
 
-    job: a dataclass with `path` and `model`. A file belongs to settings and weights, not to a place: it may be moved,
-    and so may the weights. Raises ValueError for a file of other settings or of another training's weights: what it
-    says is not about this model.
+    job: a dataclass with `path` and `model`. A file belongs to settings, weights, walker and the code that poses and
+    judges problems, not to a place: it may be moved, and so may the weights. Raises ValueError for a file of others:
+    what it says is not about this model in this world.
     """
     path, folder = Path(job.path), Path(job.model)
     settings = {name: value for name, value in asdict(job).items() if name not in _WHERE}
-    described = json.loads(json.dumps(settings)) | {"weights": fingerprint(folder), "walker": asset_digest(WALKER)}
+    described = json.loads(json.dumps(settings)) | {"weights": fingerprint(folder)}
+    described |= {"walker": walker_fingerprint(), "code": code_digest(*_CODE)}
     if path.exists():
         saved = json.loads(path.read_text(encoding="utf-8"))
         if saved["job"] != described:
-            raise ValueError(f"{path} was played with other settings or weights: {saved['job']}. Remove it.")
+            other = [name for name, value in described.items() if saved["job"].get(name) != value]
+            raise ValueError(
+                f"{path} was played with other settings or weights ({', '.join(other)}): {saved['job']}. Remove it, or "
+                "keep what is to come in another folder."
+            )
         return list(saved["rows"])
     torch.set_num_threads(1)
     began = time.perf_counter()
     rows = play(load_bundle(folder))
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"job": described, "seconds": round(time.perf_counter() - began, 2), "rows": rows})
-    replace_bytes(path, (text + "\n").encode())
+    kept = {"job": described, "seconds": round(time.perf_counter() - began, 2), "played": _now(), "rows": rows}
+    replace_bytes(path, (json.dumps(kept) + "\n").encode())
     return rows
+
+
+def stamp_of(path: Path) -> str:
+    """The day on which a job's file was made, and the commit of the code: "2026-01-31, commit 1234567"."""
+    return str(json.loads(path.read_text(encoding="utf-8"))["played"])
+
+
+def _now() -> str:
+    return f"{datetime.date.today().isoformat()}, commit {_begun_at()}"
+
+
+@lru_cache
+def _begun_at() -> str | None:
+    """The commit of the code that this process runs: what is committed meanwhile it does not know."""
+    return commit(Path(__file__).resolve().parent)
 
 
 def seconds_of(path: Path) -> float | None:

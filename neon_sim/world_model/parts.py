@@ -23,6 +23,7 @@ from neon_sim.world_model.lewm import LeWM, distance_to, latent_cost
 from neon_sim.world_model.plan import Box, held
 from neon_sim.world_model.planner import CEM
 from neon_sim.world_model.readout import GoalReader, ReaderConfig, embed_words, fit_reader, fit_readout
+from neon_sim.world_model.sight import fit_sight
 
 Made = TypeVar("Made")
 _AT_ONCE: Final = 32  # problems that CEM solves side by side
@@ -86,7 +87,7 @@ def fit_parts(
     )
     generator = torch.Generator().manual_seed(config.seed)
     model.to(device)
-    stages = Stages(6 if config.distil_plans else 4, "fitting parts")
+    stages = Stages(4 + 2 * bool(config.distil_plans) + (task == "push_box"), "fitting parts")
     try:
         latents = stages.run("latents", lambda: encode_rollouts(model, used))
         readout = stages.run(
@@ -94,13 +95,15 @@ def fit_parts(
             lambda: fit_readout(used, latents, generator, config.readout_epochs, config.readout_batch, device),
         )
         reader = stages.run("words", lambda: _reader(used, latents, generator, config, device))
+        sight = stages.run("sight", lambda: fit_sight(model.encoder, used)) if task == "push_box" else None
         cloned, amortised = _heads(model, used, latents, config, generator, device, stages)
     finally:
         stages.close()
         model.to("cpu")
     if seconds is not None:
         seconds.update(stages.seconds)
-    return Bundle(task, model, readout.cpu(), reader.cpu(), cloned.cpu(), amortised and amortised.cpu())
+    heads = cloned.cpu(), amortised and amortised.cpu()
+    return Bundle(task, model, readout.cpu(), reader.cpu(), *heads, sight=sight and sight.cpu())
 
 
 def _reader(

@@ -1,7 +1,8 @@
 """Goals that can be reached: some way into an episode the world is saved, played on, and taken back.
 
 Where it got to is the goal. Starts that already solve it, goals that are too near and falls are thrown away. The
-protocol is the published one (a goal so many steps ahead in recorded behaviour), with a start that is the live env's.
+protocol is the published one (a goal so many steps ahead in recorded behaviour), with a start that is the live env's,
+and with behaviour that comes to rest at its end: who is asked to stand at a goal is shown somebody who stands there.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from neon_sim.world_model.command_space import CommandSpace, expert_command, palm_command
+from neon_sim.world_model.command_space import CommandSpace, at_rest, expert_command, palm_command
 from neon_sim.world_model.rollouts import JUDGED_FROM, Behaviour, RolloutConfig
 from neon_sim.world_model.worlds import Moment, apart, from_base, in_world, moment, outcome, step_world
 
@@ -18,6 +19,7 @@ TRUE_POSE: Final = "state_true_pose"  # a state, with the base pose told at ever
 GOALS: Final = ("state", TRUE_POSE, "image", "observation", "instruction")
 HELD_STEPS: Final = 3  # model steps that a goal has to be held: 0.3 s
 STILL: Final = 0.15  # m/s: what moves no faster stands; the task navigate's own limit, on the mean over the hold
+REST_STEPS: Final = 8  # model steps of coming to rest before a goal: after 0.5 s one walker in four still goes
 _ATTEMPTS: Final = 60
 _LEAD_IN: Final = (5, 25)  # model steps before the start: from, below
 
@@ -67,7 +69,7 @@ def _drawn(env: Any, space: CommandSpace, seed: int, attempt: int, goal_steps: i
     if ended:
         return None
     state, start, first = env.get_state(), moment(env, obs), obs
-    obs, ended = _play(env, space, behaviour, obs, goal_steps)
+    obs, ended = _play(env, space, behaviour, obs, goal_steps, min(REST_STEPS, goal_steps // 2))
     if ended:
         return None
     goal = moment(env, obs)
@@ -75,10 +77,13 @@ def _drawn(env: Any, space: CommandSpace, seed: int, attempt: int, goal_steps: i
 
 
 def _play(
-    env: Any, space: CommandSpace, behaviour: Behaviour, obs: dict[str, np.ndarray], steps: int
+    env: Any, space: CommandSpace, behaviour: Behaviour, obs: dict[str, np.ndarray], steps: int, rest: int = 0
 ) -> tuple[dict[str, np.ndarray], bool]:
-    for _ in range(steps):
-        obs, ended = step_world(env, space, behaviour.command(env), obs)
+    """So many steps, the last `rest` of them at rest."""
+    command = np.zeros(space.dim)
+    for step in range(steps):
+        command = behaviour.command(env) if step < steps - rest else at_rest(space, command)
+        obs, ended = step_world(env, space, command, obs)
         if ended:
             return obs, True
     return obs, False

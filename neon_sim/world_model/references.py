@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neon_sim.names import nearest
 from neon_sim.world_model.bundle import Bundle
-from neon_sim.world_model.command_space import CommandSpace
+from neon_sim.world_model.command_space import CommandSpace, carry_out_rows
 from neon_sim.world_model.controllers import (
     PLANNERS,
     Controller,
@@ -24,14 +24,18 @@ from neon_sim.world_model.controllers import (
 )
 from neon_sim.world_model.plan import Cost
 from neon_sim.world_model.problems import Problem, scripted_command
-from neon_sim.world_model.worlds import Moment, moment, outcome, step_world, without_pictures
+from neon_sim.world_model.worlds import Moment, moment, outcome, outcomes, step_world, without_pictures
 
 CONTROLLERS: Final = (*PLANNERS, "amortised", "cloned", "oracle", "expert", "random")
+_FALL: Final = 100.0  # m^2
 
 
 class OracleController:
     """Plans with MuJoCo itself as the model: the true outcome of every candidate. With a budget that is the latent
     planner's (samples, iterations, horizon, hold) it shows what is lost by imagining.
+
+    Candidates are tried side by side (`NeonG1Env.forks`), which parts from the live env by rounding; where a robot has
+    no forks (latency, noise), one after the other in the env itself.
     """
 
     def __init__(
@@ -58,26 +62,39 @@ class OracleController:
         return found.repeat_interleave(self.config.hold, dim=1)[0, : self.config.execute].numpy().astype(np.float64)
 
     def cost(self) -> Cost:
-        """What plans cost from where the env is now; asking moves the env, and no picture is taken on the way."""
+        """What plans cost from where the env is now; asking may move the env, and no picture is taken on the way."""
         state = without_pictures(self.env.get_state())
 
         def cost(candidates: Tensor) -> Tensor:
-            costs = [self._tried(plan, state) for plan in candidates[0].numpy().astype(np.float64)]
-            return torch.tensor([costs], dtype=torch.float32)
+            plans = candidates[0].numpy().astype(np.float64)
+            forks = self.env.forks(len(plans))
+            costs = [self.tried(plan, state) for plan in plans] if forks is None else self._tried_at_once(plans, forks)
+            return torch.as_tensor(np.array(costs), dtype=torch.float32)[None]
 
         return cost
 
-    def _tried(self, plan: np.ndarray, state: Any) -> float:
-        """What one plan (H, A) costs, as `latent_cost` counts it; a fall costs as much as 10 m."""
+    def tried(self, plan: np.ndarray, state: Any) -> float:
+        """What one plan (H, A) costs in the env, as `latent_cost` counts it; a fall costs as much as 10 m."""
         self.env.set_state(state)
         obs, costs = self._obs, []
         for command in plan:
             obs, ended = step_world(self.env, self.space, command, obs)
             if ended:
-                return 100.0
+                return _FALL
             reached = outcome(self.space, moment(self.env, obs))
             costs.append(float(np.square(reached - self._problem.wanted).sum()))
         return costs[-1] + self.config.running * float(np.mean(costs))
+
+    def _tried_at_once(self, plans: np.ndarray, forks: Any) -> np.ndarray:
+        """The same (N,) of all plans (N, H, A), in forks of the env."""
+        costs, ended = np.empty((plans.shape[1], len(plans))), np.zeros(len(plans), dtype=bool)
+        for step in range(plans.shape[1]):
+            for actions in carry_out_rows(self.space, plans[:, step], forks.proprio()):
+                forks.step(actions)
+            reached, toppled = outcomes(self.space, self.env, forks)
+            ended |= forks.fallen | toppled
+            costs[step] = np.square(reached - self._problem.wanted).sum((-1, -2))
+        return np.where(ended, _FALL, costs[-1] + self.config.running * costs.mean(0))
 
 
 class ScriptController:

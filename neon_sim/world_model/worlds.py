@@ -18,6 +18,7 @@ from neon_sim.world_model.command_space import STEP_S, CommandSpace, carry_out
 TURNED_CAMERA: Final = "camera_pose"  # a cell of ours: the head camera shifted and turned in every episode
 WORLDS: Final = ("nominal", "unseen_scenes", "unseen_objects", TURNED_CAMERA)
 _SHIFT_M, _TURN_RAD = 0.02, 0.05  # a badly mounted camera: our choice
+_TOPPLED: Final = 1.0  # rad: a box that leans more ends an episode of push_box
 _NEVER: Final = 100_000  # control steps: who plans decides when it ends
 
 
@@ -117,6 +118,18 @@ def outcome(space: CommandSpace, seen: Moment) -> np.ndarray:
     if space.task == "navigate":
         return seen.base[None, :2]
     return in_world(seen.base, seen.thing[None, :2])
+
+
+def outcomes(space: CommandSpace, env: Any, forks: Any) -> tuple[np.ndarray, np.ndarray]:
+    """`outcome` of each of N forks of an env, (N, K, d), and whether its box lies on its side, (N,) bool."""
+    upright = np.zeros(forks.fallen.shape, dtype=bool)
+    if space.task == "reach":
+        return forks.eef().reshape(-1, 2, 7)[..., :3].astype(np.float64), upright
+    if space.task == "navigate":
+        return forks.pose("pelvis")[0][:, None, :2], upright
+    pos_w, quat_wxyz = forks.pose(env.task.box.name)
+    up = 1.0 - 2.0 * (quat_wxyz[:, 1] ** 2 + quat_wxyz[:, 2] ** 2)  # of the box's axis along the world's
+    return pos_w[:, None, :2], up < math.cos(_TOPPLED)
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> float:
