@@ -53,7 +53,7 @@ wheel-test: $(STAMP)
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/pip
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,vla,data,real,speech,pusht,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,vla,data,real,speech,onnx,pusht,dev]'
 	@touch $@
 
 $(BIN)/pip:

@@ -1,34 +1,37 @@
 """What each Parameter Golf switch is worth: trained on and off on one demonstration set, judged in closed loop.
 
-    python agents/ablate.py                  # 13 variants x 3 seeds: about 40 minutes on two idle cores
+    python agents/ablate.py                  # 13 variants x 3 seeds: estimated half an hour on two idle cores
     python agents/ablate.py --preset tiny    # two variants, one seed: under two minutes
     python agents/ablate.py --out runs/ablate    # stop with Ctrl-C, run the same line to go on
 
 The heads read the shipped backbone's features and the shipped goal reader's token, and learn from reaches that the
-script records itself, few enough that a head can still fail. Writes OUT/table.md, OUT/results.json, OUT/ablation.png;
-benchmarks/ablation.py puts the table into RESULTS.md.
+script records itself, few enough that a head can still fail. "all" and "none" come first: where one of them is above
+95 % or below 20 %, the others have no room to differ, and the run stops there unless --go-on says otherwise. Writes
+OUT/table.md, OUT/results.json, OUT/ablation.png; benchmarks/ablation.py puts the table into RESULTS.md.
 """
 
 import argparse
-import datetime
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.eval.ablation import (
+    REFERENCES,
     VARIANTS,
     Trial,
     markdown,
+    no_room,
     plot_ablation,
     residual_scales,
     summarise,
 )
 from neon_sim.eval.evaluate import EVALUATION_SEED, EvaluationJob, run_job
-from neon_sim.eval.trials import TrialTraining, record_demos, train_trial, trial_model
+from neon_sim.eval.outcomes import kept, made_when
+from neon_sim.eval.trials import FIRST_DEMO_SEED, HELD_BACK, TrialTraining, record_demos, train_trial, trial_model
 from neon_sim.model.neon_vla import NeonConfig, NeonVLA
 from neon_sim.names import nearest
 from neon_sim.sensors.camera import CameraConfig
@@ -36,6 +39,7 @@ from neon_sim.shipped import asset_path
 from neon_sim.training.demos import Demos
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import cpu_count, parallel_map
+from neon_sim.world_model.report import commit
 
 ENV = {"task": "reach", "physics_dt": 0.005, "sensors": ("proprio", "camera"), "camera": CameraConfig(rate_hz=12.5)}
 
@@ -67,6 +71,7 @@ class TrialJob:
     preset: Preset
     folder: Path
     demos: tuple[Path, ...]  # files
+    commit: str  # of the code that does it
 
     @property
     def result(self) -> Path:
@@ -80,16 +85,17 @@ def judging_seeds(preset: Preset, seed: int) -> tuple[int, ...]:
     return tuple(range(first, first + preset.episodes))
 
 
+def settings_of(preset: Preset) -> dict[str, Any]:
+    """Everything that a run's folder belongs to: a run that goes on must have the same."""
+    variants = {name: asdict(VARIANTS[name]) for name in preset.variants}
+    seeds = {"first_demo": FIRST_DEMO_SEED, "judged": {seed: judging_seeds(preset, seed)[0] for seed in preset.seeds}}
+    return {"preset": asdict(preset), "variants": variants, "env": ENV, "held_back": HELD_BACK, "seeds": seeds}
+
+
 def run_trial(job: TrialJob) -> Trial:
     """Train a variant, save it, play its episodes; or read what an earlier run found."""
-    if not job.result.exists():
-        trial = train_and_judge(job)
-        job.result.parent.mkdir(parents=True, exist_ok=True)
-        partial = job.result.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(trial)) + "\n")
-        partial.replace(job.result)
-    found = json.loads(job.result.read_text())
-    return Trial(**{**found, "distances": tuple(found["distances"]), "alphas": tuple(found["alphas"])})
+    found = kept(job.result, lambda: asdict(train_and_judge(job)), job.commit)
+    return Trial(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
 
 
 def train_and_judge(job: TrialJob) -> Trial:
@@ -108,29 +114,44 @@ def train_and_judge(job: TrialJob) -> Trial:
         job.seed,
         figures["train_loss"],
         figures["held_back_mse"],
-        sum(result.success for result in played),
+        tuple(result.success for result in played),
         tuple(result.final_distance for result in played),
         residual_scales(model),
     )
 
 
-def run(preset: Preset, out: Path, workers: int) -> None:
-    """The whole experiment into `out`."""
+def run(preset: Preset, out: Path, workers: int, begun_at: str, go_on: bool = False) -> None:
+    """The whole experiment into `out`.
+
+    Raises SystemExit after the references where they leave the other variants no room, unless told to go on.
+    """
     demos = tuple(record_demos(out / "demos", preset.demos, ENV, workers))
-    jobs = [TrialJob(variant, seed, preset, out, demos) for seed in preset.seeds for variant in preset.variants]
-    trials = list(parallel_map(run_trial, jobs, workers, "trials"))
-    summary, date = summarise(trials), last_day(jobs)
-    page = f"{markdown(summary)}\n{preset.demos} demonstrations, seeds {preset.seeds}, the last trial on {date}.\n"
+    kept(out / "demos.json", lambda: {"files": [path.name for path in demos]}, begun_at)
+    pairs = [(variant, seed) for seed in preset.seeds for variant in preset.variants]
+    jobs = [TrialJob(variant, seed, preset, out, demos, begun_at) for variant, seed in pairs]
+    first = [job for job in jobs if job.variant in REFERENCES]
+    others = [job for job in jobs if job.variant not in REFERENCES]
+    trials = list(parallel_map(run_trial, first, workers, " and ".join(REFERENCES)))
+    told = no_room(summarise(trials))
+    print("\n".join(told) or "Neither reference is at the ceiling or on the floor.")
+    if others and told and not go_on:
+        raise SystemExit(f"Stopped: the others cannot show a difference. --go-on trains them; all is kept in {out}.")
+    if others:
+        trials += parallel_map(run_trial, others, workers, "the other variants")
+    report(sorted(trials, key=lambda trial: (preset.variants.index(trial.variant), trial.seed)), jobs, out)
+
+
+def report(trials: list[Trial], jobs: list[TrialJob], out: Path) -> None:
+    """Table, JSON file and picture of all trials."""
+    preset, summary = jobs[0].preset, summarise(trials)
+    made = made_when([out / "demos.json", *(job.result for job in jobs)])
+    page = f"{markdown(summary)}\n{preset.demos} demonstrations, seeds {preset.seeds}, the last trial on {made['date']}"
+    page += f", commit {made['commit']}.\n"
     (out / "table.md").write_text(page)
-    record = {"date": date, "summary": summary, "trials": [asdict(trial) for trial in trials], "preset": asdict(preset)}
-    (out / "results.json").write_text(json.dumps(record, indent=2) + "\n")
+    record = {**made, "summary": summary, "trials": [asdict(trial) for trial in trials], **settings_of(preset)}
+    (out / "results.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
     plot_ablation(summary, out / "ablation.png")
     print(f"\n{page}\nWrote table.md, results.json and ablation.png to {out}")
-
-
-def last_day(jobs: Sequence[TrialJob]) -> str:
-    """When the newest trial ended, ISO: a later run that only reads them does not make them younger."""
-    return datetime.date.fromtimestamp(max(job.result.stat().st_mtime for job in jobs)).isoformat()
 
 
 def main() -> None:
@@ -139,16 +160,19 @@ def main() -> None:
     parser.add_argument("--preset", default="default", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument("--out", type=Path, default=Path("runs/ablate"))
     parser.add_argument("--workers", type=int, default=cpu_count())
+    parser.add_argument("--go-on", action="store_true", help="train the others where all and none leave no room too")
+    parser.add_argument("--commit", help="of the running code, where it is no git checkout")
     args = parser.parse_args()
     if args.preset not in PRESETS:
         raise SystemExit(str(nearest("preset", args.preset, PRESETS)))
     preset = PRESETS[args.preset]
     try:
-        claim_folder(args.out, asdict(preset))
+        claim_folder(args.out, settings_of(preset))
     except ValueError as error:
         raise SystemExit(str(error)) from None
+    begun_at = args.commit or commit(Path(__file__).resolve().parent) or "uncommitted"
     try:
-        run(preset, args.out, args.workers)
+        run(preset, args.out, args.workers, begun_at, args.go_on)
     except KeyboardInterrupt:
         raise SystemExit(f"\nStopped; what is done is in {args.out}. The same line goes on.") from None
 

@@ -35,7 +35,7 @@ from report import ROOT, replace_file, table, write_report
 import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.eval.evaluate import EVALUATION_SEED, EvaluationJob, build_policy
 from neon_sim.eval.plots import bar_plot
-from neon_sim.eval.statistics import format_rate, small_sample_interval, wilson_interval
+from neon_sim.eval.statistics import format_rate, t_interval, wilson_interval
 from neon_sim.inference.neon_policy import NeonPolicy
 from neon_sim.model.neon_vla import NeonConfig, NeonVLA
 from neon_sim.model.video_backbone import BackboneFeatures
@@ -209,7 +209,7 @@ def gain(without: Mapping[str, Any], with_it: Mapping[str, Any]) -> dict[str, fl
     """
     pairs = [(without["by_seed"][seed], with_it["by_seed"][seed]) for seed in with_it["by_seed"]]
     points = [100.0 * (b["successes"] / b["episodes"] - a["successes"] / a["episodes"]) for a, b in pairs]
-    mean, half = small_sample_interval(points)
+    mean, half = t_interval(points)
     return {"points": mean, "half": half if math.isfinite(half) else None}
 
 

@@ -1,10 +1,11 @@
 """Ways to run one network of fixed shapes on a CPU: eager, inference mode, bfloat16, torch.compile and onnxruntime.
 
-A way that this machine does not have is left out and says why. The others are first compared with eager: how far their
-answers differ is part of the choice.
+A way that this machine does not have, or that fails, is left out and says why. The others are first compared with
+eager: how far their answers differ is part of the choice.
 """
 
 import shutil
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -62,6 +63,20 @@ class Ways:
         plain = np.asarray(self.calls["eager"]().detach())
         return {name: float(np.abs(np.asarray(answer(call)) - plain).max()) for name, call in self.calls.items()}
 
+    def take_up(self, name: str, build: Callable[[], Callable[[], Any]]) -> None:
+        """Build a way and call it once; what fails is told on stderr, and its kind of error is why the way is missing.
+
+        Compilers and exporters raise errors of their own: none of them may cost the figures of the other ways.
+        """
+        try:
+            call = build()
+            call()
+        except Exception as error:
+            traceback.print_exc()
+            self.missing[name] = f"failed: {type(error).__name__}"
+        else:
+            self.calls[name] = call
+
 
 def answer(call: Callable[[], Any]) -> np.ndarray:
     """What a call returns, as a float32 array."""
@@ -77,16 +92,15 @@ def ways_of(module: nn.Module, inputs: tuple[Tensor, ...], folder: Path, threads
     else:
         ways.missing["bf16"] = "the CPU has none"
     if any(map(shutil.which, COMPILERS)):
-        compiled = torch.compile(module, dynamic=False)
-        ways.calls["torch.compile"] = torch.no_grad()(lambda: compiled(*inputs))
+        ways.take_up("torch.compile", lambda: in_compiled_code(module, inputs))
     else:
         ways.missing["torch.compile"] = "no C++ compiler"
     lacking = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if lacking:
         ways.missing["onnxruntime"] = f"pip install {' '.join(lacking)}"
     else:
-        path = export_onnx(module, inputs, folder / "network.onnx")
-        ways.calls["onnxruntime"] = onnx_call(path, inputs, threads)
+        path = folder / "network.onnx"
+        ways.take_up("onnxruntime", lambda: onnx_call(export_onnx(module, inputs, path), inputs, threads))
     return ways
 
 
@@ -96,6 +110,18 @@ def in_bfloat16(module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], T
     def call() -> Tensor:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
             result: Tensor = module(*inputs)
+            return result
+
+    return call
+
+
+def in_compiled_code(module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
+    """The module compiled by torch.compile; the first call compiles."""
+    compiled = torch.compile(module, dynamic=False)
+
+    def call() -> Tensor:
+        with torch.no_grad():
+            result: Tensor = compiled(*inputs)
             return result
 
     return call

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from forward_engines import ENGINES, PolicyGraph, ways_of
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from neon_sim.g1.action_space import G1ActionSpace
 from neon_sim.model.action_heads import ActionHeadConfig, G1ActionHead
@@ -69,7 +70,7 @@ def ways_rows(names: Sequence[str], seconds: float) -> list[dict[str, Any]]:
     """Networks by name in every way that this machine has, one thread, so many seconds a way, and the choice."""
     torch.set_num_threads(1)
     rows = []
-    for name in names:
+    for name in tqdm(names, desc="ways to run a network"):
         network, inputs = networks()[name]()
         with tempfile.TemporaryDirectory() as folder:
             ways = ways_of(network, inputs, Path(folder))

@@ -22,6 +22,7 @@ def write_report(
     date: str,
     root: Path = ROOT,
     notes: str = "",
+    measured_at: str | None = None,
 ) -> Path:
     """Write one benchmark's JSON file, then its table in RESULTS.md; both are replaced in one move or not at all.
 
@@ -32,11 +33,12 @@ def write_report(
         date: ISO date of the measurement.
         root: checkout that holds RESULTS.md.
         notes: Markdown below the table.
+        measured_at: the commit that measured; None: the one that this process began at.
 
     Returns:
         The path of the JSON file.
     """
-    measured = BEGUN_AT if root == ROOT else commit(root)
+    measured = measured_at or (BEGUN_AT if root == ROOT else commit(root))
     report = {"name": name, "date": date, "commit": measured, "machine": machine(), "figures": dict(figures)}
     path = root / "benchmarks" / "results" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

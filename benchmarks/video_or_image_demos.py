@@ -4,6 +4,7 @@ Episodes are those that agents/collect.py records with --as-judged --policy nois
 is kept of them is one sample a chunk: the senses, the expert's wish, and the features of the same clip in every view.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from neon_sim.data.windows import WindowConfig, cut_window
 from neon_sim.episode import NeonEpisode
+from neon_sim.eval.outcomes import kept
 from neon_sim.inference.policy import ClipBuffer
 from neon_sim.model.video_backbone import BackboneConfig, BackboneFeatures, VideoBackbone
 from neon_sim.training.batches import Group
@@ -79,16 +81,22 @@ class DemoShard:
     """Consecutive seeds of one task that belong into one file. backbone: None = the shipped one."""
 
     task: str
-    path: str
+    path: Path
     first_seed: int
     count: int
-    backbone: str | None = None
+    backbone: str | None
+    commit: str  # of the code that records
+
+    @property
+    def note(self) -> Path:
+        """A JSON file beside it: when, by what and of which seeds it was recorded, and what its bytes hash to."""
+        return self.path.with_suffix(".json")
 
 
-def record_shard(shard: DemoShard) -> int:
-    """Record a shard unless it is there; returns how many episodes were new."""
-    if Path(shard.path).exists():
-        return 0
+def record_shard(shard: DemoShard) -> bool:
+    """Record a shard unless it is there; returns whether it is new."""
+    if shard.path.exists() and shard.note.exists():
+        return False
     torch.set_num_threads(1)
     recorder = Recorder(collecting(shard.task))
     backbone = VideoBackbone.from_config(BackboneConfig(weights=shard.backbone))
@@ -96,19 +104,23 @@ def record_shard(shard: DemoShard) -> int:
     for seed in range(shard.first_seed, shard.first_seed + shard.count):
         rows += episode_rows(recorder.episode(seed), seed, backbone)
     recorder.env.close()
-    save_rows(rows, Path(shard.path))
-    return shard.count
+    save_rows(rows, shard.path)
+    shard.note.unlink(missing_ok=True)  # of a file that was lost
+    digest = hashlib.sha256(shard.path.read_bytes()).hexdigest()
+    about = {"file": shard.path.name, "first_seed": shard.first_seed, "episodes": shard.count, "sha256": digest}
+    kept(shard.note, lambda: about, shard.commit)
+    return True
 
 
-def record(folder: Path, task: str, episodes: int, backbone: str | None, workers: int) -> list[Path]:
+def record(folder: Path, task: str, episodes: int, backbone: str | None, workers: int, commit: str) -> list[DemoShard]:
     """The demonstrations of one task, recorded once into `folder`; what an earlier run left is kept."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = [
-        DemoShard(task, str(folder / f"{task}_{i:05d}.npz"), FIRST_SEED + i, min(SHARD, episodes - i), backbone)
+        DemoShard(task, folder / f"{task}_{i:05d}.npz", FIRST_SEED + i, min(SHARD, episodes - i), backbone, commit)
         for i in range(0, episodes, SHARD)
     ]
     list(parallel_map(record_shard, shards, workers, f"recording {task}"))
-    return [Path(shard.path) for shard in shards]
+    return shards
 
 
 def episode_rows(episode: NeonEpisode, seed: int, backbone: VideoBackbone) -> list[dict[str, np.ndarray]]:

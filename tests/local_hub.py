@@ -15,13 +15,17 @@ from typing import Any
 
 
 class Hub(ThreadingHTTPServer):
-    """One repository of each kind, someone/neon: `files` of the model, `data` of the data set."""
+    """One repository of each kind, someone/neon: `files` of the model, `data` of the data set.
+
+    The model's is not there until it is created, which sets `private`; creating it again changes nothing.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), HubCalls)
         self.files: dict[str, bytes] = {}
         self.data: dict[str, bytes] = {}
         self.created: list[dict[str, Any]] = []
+        self.private: bool | None = None
 
     @property
     def address(self) -> str:
@@ -51,6 +55,8 @@ class HubCalls(BaseHTTPRequestHandler):
         sent = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/api/repos/create":
             self.server.created.append(json.loads(sent))
+            if self.server.private is None:
+                self.server.private = self.server.created[-1]["visibility"] == "private"
             self.answer({"url": f"{self.server.address}/someone/neon"})
         elif self.path == "/api/validate-yaml":
             self.answer({"errors": [], "warnings": []})
@@ -74,9 +80,11 @@ class HubCalls(BaseHTTPRequestHandler):
             self.answer(files[name], ETag=etag, X_Repo_Commit=commit)
         elif "/tree/" in path:
             self.answer([{"type": "file", "path": f, "size": len(c), "oid": "0" * 40} for f, c in files.items()])
-        elif path.startswith(("/api/models/someone/neon", "/api/datasets/someone/neon")):
-            found = [{"rfilename": file} for file in files]
-            self.answer({"id": "someone/neon", "modelId": "someone/neon", "sha": commit, "siblings": found})
+        elif path.startswith("/api/datasets/someone/neon") or (
+            path.startswith("/api/models/someone/neon") and self.server.private is not None
+        ):
+            about = {"id": "someone/neon", "modelId": "someone/neon", "private": self.server.private}
+            self.answer({**about, "sha": commit, "siblings": [{"rfilename": file} for file in files]})
         else:
             self.answer({"error": "not found"}, 404, X_Error_Code="RepoNotFound")
 

@@ -1,12 +1,10 @@
 """The ablation's variants are what they are called; trials learn, are kept, and come out as a table and a picture."""
 
-import datetime
 import importlib
 import importlib.util
 import json
-import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +15,17 @@ import torch
 from tiny_neon import tiny_config, tiny_demos, tiny_model
 
 from neon_sim.eval import ablation
-from neon_sim.eval.ablation import SWITCHES, VARIANTS, Trial, markdown, plot_ablation, residual_scales, summarise
+from neon_sim.eval.ablation import (
+    SWITCHES,
+    VARIANTS,
+    Trial,
+    markdown,
+    no_room,
+    plot_ablation,
+    residual_scales,
+    summarise,
+)
+from neon_sim.eval.outcomes import kept
 from neon_sim.eval.trials import (
     FIRST_DEMO_SEED,
     HELD_BACK,
@@ -30,6 +38,7 @@ from neon_sim.eval.trials import (
 from neon_sim.model.action_heads import ActionHeadConfig, G1ActionHead
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.training.demos import Demos
+from neon_sim.training.run_folder import claim_folder
 
 AGENTS = Path(__file__).resolve().parents[1] / "agents"
 SHORT = TrialTraining(updates=60, batch_size=32, learning_rate=3e-3)
@@ -90,8 +99,8 @@ def test_a_trial_learns_with_the_reader_it_was_given(tmp_path: Path, variant: st
     fresh = held_back_mse(trial_model(shipped, config, seed=0), demos, held_back)
     figures = train_trial(model, demos, VARIANTS[variant].of(SHORT))
     assert figures["held_back_mse"] < 0.5 * fresh and figures["train_loss"] < fresh
-    for given, kept in zip(shipped.goal_reader.parameters(), model.goal_reader.parameters(), strict=True):
-        assert torch.equal(given, kept)
+    for given, found in zip(shipped.goal_reader.parameters(), model.goal_reader.parameters(), strict=True):
+        assert torch.equal(given, found)
     scales = residual_scales(model.action_head)
     assert scales == () if variant == "none" else all(scale != 1.0 for scale in scales) and len(scales) == 2
     again = trial_model(shipped, config, seed=0)
@@ -116,9 +125,9 @@ def test_demonstrations_are_recorded_once_and_without_tokens(tmp_path: Path) -> 
 
 
 TRIALS = (
-    Trial("all", 0, 0.1, 0.002, 2, (0.01, 0.03), (0.5, 0.9)),
-    Trial("none", 0, 0.1, 0.004, 0, (0.2, 0.4)),
-    Trial("all", 1, 0.1, 0.003, 1, (0.02, 0.10), (0.7, 0.8)),
+    Trial("all", 0, 0.1, 0.002, (True, True), (0.01, 0.03), (0.5, 0.9)),
+    Trial("none", 0, 0.1, 0.004, (False, False), (0.2, 0.4)),
+    Trial("all", 1, 0.1, 0.003, (True, False), (0.02, 0.10), (0.7, 0.8)),
 )
 
 
@@ -126,23 +135,76 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     summary = summarise(TRIALS)
     assert list(summary) == ["all", "none"]
     assert summary["all"]["successes"] == 3 and summary["all"]["episodes"] == 4
+    assert summary["all"]["minus"] == {}  # none lacks a seed
     assert summary["all"]["final_distance_cm"] == pytest.approx(2.5)  # the median of 1, 2, 3 and 10 cm
     lines = markdown(summary).splitlines()
-    assert len(lines) == 4 and lines[2].startswith("| all | 75.0 % [30.1, 95.4] (3/4) | 2, 1 | 2.00, 3.00 | 2.5 cm |")
+    wanted = "| all | 75.0 % [30.1, 95.4] (3/4) | 2, 1 | - | - | 2.00, 3.00 | 2.5 cm |"
+    assert len(lines) == 4 and lines[2].startswith(wanted)
     assert lines[2].endswith("| 0.50 to 0.90 |") and lines[3].endswith("| 30.0 cm | - |")
     plot_ablation(summary, tmp_path / "ablation.png")
     assert (tmp_path / "ablation.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
+def test_a_difference_pairs_episodes_and_training_seeds() -> None:
+    other = replace(TRIALS[1], seed=1, successes=(False, True))
+    minus = summarise([*TRIALS[::-1], other])["all"]["minus"]["none"]  # in any order
+    # Pairs none -> all: two won with seed 0; one won, one lost with seed 1. So 2 of 4, of seeds 2 of 2 and 0 of 2.
+    assert minus["rate"] == 0.5 and minus["of_seeds"] == [1.0, 0.0]
+    # Half an episode to each outcome: (3.5 - 1.5) / 6 and 1.959964 sqrt(5 - 4 / 6) / 6; t of one degree is 12.7062.
+    assert minus["low"] == pytest.approx(1 / 3 - 1.959964 * (5 - 2 / 3) ** 0.5 / 6)
+    assert minus["half_over_seeds"] == pytest.approx(12.7062 / 2, abs=1e-4)
+    (row,) = (line for line in markdown(summarise([*TRIALS, other])).splitlines() if line.startswith("| none"))
+    assert "| -50.0 [-100.0, +34.7] (± 635.3) | - |" in row
+    assert summarise(TRIALS[:2])["none"]["minus"]["all"]["half_over_seeds"] is None  # of one seed
+
+
+def test_references_without_room_are_told() -> None:
+    def summary(successes: int) -> dict[str, Any]:
+        return {name: {"successes": count, "episodes": 40} for name, count in (("all", successes), ("none", 20))}
+
+    assert no_room(summary(38)) == no_room(summary(8)) == []  # 95 and 20 % themselves
+    assert no_room(summary(39)) == ["'all' is at the ceiling, above 95 %: 97.5 % [87.1, 99.6] (39/40)"]
+    assert no_room(summary(7)) == ["'all' is on the floor, below 20 %: 17.5 % [8.7, 31.9] (7/40)"]
+
+
 def test_a_trial_that_is_done_is_not_done_again(tmp_path: Path) -> None:
     script = _script()
-    job = script.TrialJob("all", 0, script.PRESETS["tiny"], tmp_path, (tmp_path / "no_such_demos.npz",))
+    job = script.TrialJob("all", 0, script.PRESETS["tiny"], tmp_path, (tmp_path / "no_such_demos.npz",), "abc")
     with pytest.raises(FileNotFoundError):  # it would have to be trained
         script.run_trial(job)
     assert not job.result.exists()
-    job.result.parent.mkdir(parents=True, exist_ok=True)
-    job.result.write_text(json.dumps(asdict(TRIALS[0])))
+    kept(job.result, lambda: asdict(TRIALS[0]), "abc")
     assert script.run_trial(job) == TRIALS[0]
+
+
+def test_a_run_that_finds_no_room_stops_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every trial is there already, so that nothing is trained: the run reads them, and says when they were made."""
+    script = _script()
+    preset = script.Preset(demos=0, variants=("all", "without RMSNorm", "none"), seeds=(0,), episodes=2)
+    for variant in preset.variants:
+        trial = replace(TRIALS[0 if variant == "all" else 1], variant=variant)
+        kept(script.TrialJob(variant, 0, preset, tmp_path, (), "").result, lambda trial=trial: asdict(trial), "abc")
+    with pytest.raises(SystemExit, match="cannot show a difference. --go-on trains them"):
+        script.run(preset, tmp_path, 1, "def")
+    assert "'all' is at the ceiling" in capsys.readouterr().out and not (tmp_path / "results.json").exists()
+    script.run(preset, tmp_path, 1, "def", go_on=True)
+    record = json.loads((tmp_path / "results.json").read_text())
+    assert list(record["summary"]) == list(preset.variants)
+    assert record["commit"] in ("def, abc", "abc, def")  # of the demonstrations' record, and of the trials
+    assert record["variants"]["without RMSNorm"]["head"]["use_rmsnorm"] is False
+
+
+def test_a_folder_belongs_to_what_its_variants_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = _script()
+    preset = script.PRESETS["tiny"]
+    claim_folder(tmp_path / "run", script.settings_of(preset))
+    claim_folder(tmp_path / "run", script.settings_of(preset))
+    changed = replace(VARIANTS["none"], training={"betas": (0.9, 0.99)})
+    monkeypatch.setitem(script.VARIANTS, "none", changed)  # another training under the same name
+    with pytest.raises(ValueError, match="begun with other settings"):
+        claim_folder(tmp_path / "run", script.settings_of(preset))
 
 
 def test_no_episode_is_judged_that_was_learned_from() -> None:
@@ -154,28 +216,18 @@ def test_no_episode_is_judged_that_was_learned_from() -> None:
     assert set(judged).isdisjoint(learned) and set(judged).isdisjoint(range(3_000_000, 3_003_000))
 
 
-def test_a_trial_is_as_old_as_its_file(tmp_path: Path) -> None:
-    script = _script()
-    jobs = [script.TrialJob("all", seed, script.PRESETS["tiny"], tmp_path, ()) for seed in (0, 1)]
-    jobs[0].result.parent.mkdir()
-    for job, day in zip(jobs, (3, 2), strict=True):
-        job.result.write_text("{}")
-        noon = datetime.datetime(2026, 11, day, 12).timestamp()
-        os.utime(job.result, (noon, noon))
-    assert script.last_day(jobs) == "2026-11-03"
-
-
 def test_the_benchmark_reports_what_the_script_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(AGENTS.parent / "benchmarks"))
     benchmark = importlib.import_module("ablation")
-    record = {"date": "2026-11-03", "summary": summarise(TRIALS), "preset": {"demos": 200}, "trials": []}
+    record = {"date": "2026-11-03", "commit": "abc1234", "summary": summarise(TRIALS), "preset": {"demos": 200}}
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "results.json").write_text(json.dumps(record))
     (tmp_path / "RESULTS.md").write_text("# Results\n")
     written = json.loads(benchmark.report(tmp_path / "run", tmp_path).read_text())
-    assert written["date"] == "2026-11-03" and written["figures"]["summary"]["none"]["episodes"] == 2
+    assert (written["date"], written["commit"]) == ("2026-11-03", "abc1234")  # the run's, not this process's
+    assert written["figures"]["summary"]["none"]["episodes"] == 2 and "commit" not in written["figures"]
     page = (tmp_path / "RESULTS.md").read_text()
-    assert "| all | 75.0 % [30.1, 95.4] (3/4) | 2, 1 |" in page and "2026-11-03, commit" in page
+    assert "| all | 75.0 % [30.1, 95.4] (3/4) | 2, 1 |" in page and "2026-11-03, commit abc1234" in page
 
 
 @pytest.mark.slow
@@ -188,7 +240,7 @@ def test_the_tiny_preset_runs_from_end_to_end_and_goes_on(tmp_path: Path, monkey
     table = (tmp_path / "run" / "table.md").read_text()
     record = json.loads((tmp_path / "run" / "results.json").read_text())
     assert set(record["summary"]) == {"all", "none"} and "| none |" in table
-    assert f"the last trial on {record['date']}." in table
+    assert f"the last trial on {record['date']}, commit {record['commit']}." in table
     assert NeonVLA.from_pretrained(tmp_path / "run" / "trials" / "all_0").config.action_head_layers == 4
     script.main()  # everything is there: it reads it and says the same
     assert (tmp_path / "run" / "table.md").read_text() == table

@@ -167,6 +167,22 @@ def test_a_checkpoint_goes_to_the_hub_and_comes_back(hub: Hub, checkpoint: Path,
     assert "pass its folder" in gone.stderr
 
 
+def test_a_public_repository_is_given_nothing_that_should_be_private(
+    hub: Hub, checkpoint: Path, tmp_path: Path
+) -> None:
+    hub.private = False  # somebody made it public
+    code = (
+        f"from pathlib import Path\nfrom neon_sim.model.hub import push_folder\npush_folder(Path({str(checkpoint)!r}), "
+    )
+    refused = call(hub, tmp_path / "home", code + "'someone/neon')")
+    assert refused.returncode != 0 and hub.files == {} and hub.created == []
+    assert (
+        "ValueError: The hub's repository 'someone/neon' is public, and a private one was asked for" in refused.stderr
+    )
+    asked = call(hub, tmp_path / "home", code + "'someone/neon', private=False)")
+    assert asked.returncode == 0 and WEIGHTS_FILE in hub.files, asked.stderr
+
+
 def test_a_model_pushes_itself_and_its_card_says_where_it_is(hub: Hub, checkpoint: Path, tmp_path: Path) -> None:
     model = "from neon_sim.model.neon_vla import NeonVLA\nNeonVLA.from_pretrained"
     pushed = call(hub, tmp_path / "home", f"{model}({str(checkpoint)!r}).push_to_hub('someone/neon')")

@@ -1,6 +1,7 @@
 """benchmarks/forward.py: its floor has as many weights, its turns are fair, its quick look writes nothing."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,38 @@ def test_memory_is_what_a_fresh_process_of_its_own_says() -> None:
 def test_every_compact_preset_is_measured() -> None:
     assert {"compact_reach", "compact_flow"} <= set(forward.COMPACT_PRESETS)
     assert all(name.startswith("compact") for name in forward.COMPACT_PRESETS)
+
+
+def test_targets_are_met_or_missed_in_words() -> None:
+    rows = [
+        {"what": "chunking", "batch": 1, "threads": 1, "p50_ms": 2.0},
+        {"what": "chunking", "batch": 64, "threads": 1, "p50_ms": 90.0},
+        {"what": "whole policy", "batch": 1, "threads": 1, "p50_ms": 10.5},
+        {"what": "whole policy", "batch": 1, "threads": 2, "p50_ms": 6.0},
+    ]
+    head, policy = (forward.target_text(what, found) for what, found in forward.judged(rows).items())
+    assert head[0] == "target: chunking, p50 at most 2 ms" and head[5] == "2.00: met"
+    assert policy[0] == "target: whole policy, p50 at most 10 ms" and policy[5] == "10.50: missed"
+    assert len(head) == len(policy) == len(forward.HEADER)
+
+
+def test_presets_that_were_not_measured_say_so() -> None:
+    row = {"preset": "compact_flow", "weights": 4e6, "weights_mb": 16.0, "libraries_mb": 240.0, "with_policy_mb": 293.0}
+    lines = {line[0]: line[1:] for line in forward.memory_lines([row])}
+    assert set(lines) == set(forward.TRAINING_PRESETS)
+    assert lines["compact_flow"] == ["4.00 M", "16", "240", "293"] and set(lines["edge_3b"]) == {"not measured"}
+
+
+def test_each_table_is_written_when_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The full preset at its smallest, of which the second part fails."""
+    smallest = replace(forward.PRESETS["tiny"], seconds=0.0, heads=("chunking",), networks=("no such network",))
+    monkeypatch.setitem(forward.PRESETS, "full", smallest)
+    monkeypatch.setattr(sys, "argv", ["forward.py"])
+    (tmp_path / "RESULTS.md").write_text("# Results\n")
+    with pytest.raises(KeyError, match="no such network"):
+        forward.main(tmp_path)
+    assert "| target: whole policy, p50 at most 10 ms |" in (tmp_path / "RESULTS.md").read_text()
+    assert [path.name for path in (tmp_path / "benchmarks" / "results").iterdir()] == ["forward.json"]
 
 
 def test_an_unknown_preset_names_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:

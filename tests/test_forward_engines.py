@@ -69,7 +69,16 @@ def test_a_way_that_is_not_there_says_why(tmp_path: Path, monkeypatch: pytest.Mo
     assert set(ways.calls) | set(ways.missing) == set(ENGINES)
 
 
-@pytest.mark.slow
+def test_a_way_that_fails_is_missing_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    ways = Ways({"eager": lambda: torch.ones(1)})
+    ways.take_up("torch.compile", lambda: lambda: torch.ones(1) @ torch.ones(2))  # fails when it is called
+    ways.take_up("onnxruntime", lambda: onnx_call(Path("no_such_file.onnx"), (), 1))  # fails when it is built
+    assert list(ways.calls) == ["eager"] and ways.missing["torch.compile"] == "failed: RuntimeError"
+    assert ways.missing["onnxruntime"].startswith("failed: ") and "inconsistent tensor size" in capsys.readouterr().err
+    ways.take_up("inference mode", lambda: lambda: torch.zeros(1))
+    assert ways.differences() == {"eager": 0.0, "inference mode": 1.0}
+
+
 def test_the_exported_policy_answers_alike(tmp_path: Path) -> None:
     for name in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(name)

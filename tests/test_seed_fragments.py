@@ -1,13 +1,10 @@
 """Every code fragment of Neon's documents runs, with `neon_sim` for `neon` and local folders for hub ids.
 
 The calls are written anew here: the same names, keywords and numbers, one test for each fragment. The pages are not
-part of the project; where NEON_DOCUMENTS names a folder with them, they must be the ones that were read for this.
+part of the project; where they lie beside it, tests/test_seed_pages.py runs what stands on them.
 """
 
-import hashlib
 import json
-import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -58,36 +55,6 @@ FRAGMENTS = {
     "action heads: StateRelativeHead": "test_state_relative_head",
     "action heads: EnsembleHead": "test_ensemble_head",
 }
-
-
-# What the code of each page hashes to (`code_of`): another one has fragments that nobody has looked at.
-PAGES = {
-    "003_training.txt": "a285dfc82698da03",
-    "004_action_heads.txt": "bec600f168ef2bb4",
-}
-_CODE = re.compile(
-    r"^(from|import) |^\s*[\w.]+ = \S|^\s*\w+=\S.*,?$|^\s*[\w.]+\($|^\s*[)\]}]+,?$"  # Python
-    r"|^\s*(--|python |hf jobs)|_neon\.py"  # the shell
-)
-
-
-def code_of(page: str) -> str:
-    """A page's lines that are code or commands, without their comments and the space around them."""
-    lines = [line.partition(" #")[0].strip() for line in page.splitlines() if _CODE.search(line)]
-    return "\n".join(line for line in lines if line)
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_the_documents_are_those_that_the_fragments_were_written_from(name: str) -> None:
-    if "NEON_DOCUMENTS" not in os.environ:
-        pytest.skip("NEON_DOCUMENTS names no folder with the documents' pages")
-    code = code_of((Path(os.environ["NEON_DOCUMENTS"]) / name).read_text(encoding="utf-8"))
-    assert hashlib.sha256(code.encode()).hexdigest()[:16] == PAGES[name]
-
-
-def test_code_is_told_from_prose() -> None:
-    page = "The head\nhead = FlowMatchingHead(\ninput_dim=2048, # wide\n)\nIt is small.\n    --trajs 10 \\\n"
-    assert code_of(page) == "head = FlowMatchingHead(\ninput_dim=2048,\n)\n--trajs 10 \\"
 
 
 def test_each_fragment_has_its_test() -> None:

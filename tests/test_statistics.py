@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neon_sim.eval.statistics import format_rate, paired_difference, wilson_interval
+from neon_sim.eval.statistics import format_rate, paired_difference, t_interval, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,9 @@ def test_a_paired_difference_by_hand():
     for wrong in (([], []), ([True], [True, False])):
         with pytest.raises(ValueError, match="the same episodes twice"):
             paired_difference(*wrong)
+
+
+def test_a_t_interval_by_hand():
+    # Mean 2 and deviation 1 of three values; t of two degrees of freedom is 4.3027.
+    assert t_interval([1.0, 2.0, 3.0]) == pytest.approx((2.0, 4.302653 / math.sqrt(3)))
+    assert t_interval([5.0]) == (5.0, math.inf)

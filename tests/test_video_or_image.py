@@ -1,5 +1,6 @@
 """benchmarks/video_or_image.py: views by hand, clips as a policy has them, heads that learn, a table that adds up."""
 
+import hashlib
 import json
 import sys
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ from tiny_neon import tiny_backbone, tiny_config, tiny_demos, tiny_model
 
 from neon_sim.data.windows import WindowConfig
 from neon_sim.episode import NeonEpisode
+from neon_sim.eval.outcomes import kept, made_when
 from neon_sim.eval.trials import TrialTraining
 from neon_sim.training.recording import Recorder
 
@@ -113,9 +115,12 @@ def pressed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("pressed")
     backbone = tiny_config(folder / "backbone").backbone.weights
     assert backbone is not None
-    shard = DemoShard("press", str(folder / "press.npz"), 3_700_000, 1, backbone)
-    assert (record_shard(shard), record_shard(shard)) == (1, 0)  # the second time it is there
-    return Path(shard.path), backbone
+    shard = DemoShard("press", folder / "press.npz", 3_700_000, 1, backbone, "abc")
+    assert (record_shard(shard), record_shard(shard)) == (True, False)  # the second time it is there
+    note = json.loads(shard.note.read_text(encoding="utf-8"))
+    assert (note["commit"], note["first_seed"], note["episodes"]) == ("abc", 3_700_000, 1)
+    assert note["sha256"] == hashlib.sha256(shard.path.read_bytes()).hexdigest()
+    return shard.path, backbone
 
 
 def test_a_recorded_episode_comes_back_in_the_asked_view(pressed: tuple[Path, str]) -> None:
@@ -155,7 +160,19 @@ def test_heads_and_reader_learn(tmp_path: Path) -> None:
     assert figures[1][0] < 0.8 * figures[0][0] and figures[1][1] < 0.5 * figures[0][1]
 
 
-def test_rows_of_the_table_by_hand() -> None:
+@torch.no_grad()
+def test_the_goal_is_judged_where_the_words_say_which_hand(tmp_path: Path) -> None:
+    demos, model = _made_up(), tiny_model(tmp_path, use_lidar=False, use_audio=False)
+    rows = torch.arange(12)
+    told, _ = video_or_image.held_back_figures(model, demos, rows[:6])
+    demos.arrays["hand"][6:12] = -1  # either hand will do: what is read there was never taught
+    demos.arrays["goal"][6:12] += 5.0
+    assert video_or_image.held_back_figures(model, demos, rows)[0] == pytest.approx(told)
+    goal_cm, mse = video_or_image.held_back_figures(model, demos, rows[6:])
+    assert goal_cm is None and mse > 0.0
+
+
+def test_rows_of_the_table_by_hand(tmp_path: Path) -> None:
     trials = [
         Trial("track", "clip", 0, (True, True), (0.01, 0.02), 1.5, 0.002),
         Trial("track", "last frame", 0, (True, False), (0.02, 0.05), 3.0, 0.004),
@@ -167,14 +184,20 @@ def test_rows_of_the_table_by_hand() -> None:
     assert last[2:] == ["50.0 % [9.5, 90.5] (1/2)", "1", "3.5 ± 2.9", "2.0 ± 2.0", "3.0", "4.00"]
     assert expert[3:] == ["2", "1.0 ± 0.0", "-", "-", "-"]
     assert all(len(row) == len(video_or_image.HEADER) for row in (clip, last, expert))
+    again = [replace(trial, seed=1, distances=tuple(2 * d for d in trial.distances)) for trial in trials]
+    # Of the two seeds the differences are 2 and 4 cm on average: 3 -+ 12.7062 (t of one degree) times 1.
+    assert video_or_image.rows_of([*trials, *again])[1][5] == "3.0 ± 2.1 (± 12.7)"
+    video_or_image.picture(trials, tmp_path / "views.png")
+    assert (tmp_path / "views.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 def test_the_expert_presses_and_what_is_done_is_not_done_again(tmp_path: Path) -> None:
-    job = Job("press", EXPERT, 0, Preset(episodes=1), tmp_path, ())
+    job = Job("press", EXPERT, 0, Preset(episodes=1), tmp_path, (), "abc")
     trial = video_or_image.run_trial(job)
     assert trial.successes == (True,) and trial.distances[0] < 0.18  # the palm behind the hand's front
     marked = replace(trial, distances=(0.125,))
-    job.result.write_text(json.dumps(asdict(marked)), encoding="utf-8")
+    job.result.unlink()
+    kept(job.result, lambda: asdict(marked), "abc")
     assert video_or_image.run_trial(job) == marked  # read, not played
 
 
@@ -196,7 +219,9 @@ def test_an_unknown_preset_names_the_nearest(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_small_run_goes_on_where_it_stopped(tmp_path: Path, pressed: tuple[Path, str]) -> None:
     small = TrialTraining(updates=2, batch_size=8)
     preset = Preset(("press",), 2, small, ("clip", "shuffled"), (0,), 1, backbone=pressed[1])
-    first = video_or_image.run(preset, tmp_path, 1)
+    first, jobs, shards = video_or_image.run(preset, tmp_path, 1, "abc")
     assert [(trial.view, len(trial.distances)) for trial in first] == [("clip", 1), ("shuffled", 1), (EXPERT, 1)]
     (tmp_path / "trials" / "press_shuffled_0.json").unlink()
-    assert video_or_image.run(preset, tmp_path, 1) == first  # the same bits
+    assert video_or_image.run(preset, tmp_path, 1, "def")[0] == first  # the same bits
+    assert made_when(job.result for job in jobs)["commit"] in ("abc, def", "def, abc")
+    assert [note["commit"] for note in video_or_image.figures_of(preset, first, shards)["shards"]] == ["abc"]

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from neon_sim.eval.plots import COLORS
-from neon_sim.eval.statistics import format_rate, wilson_interval
+from neon_sim.eval.statistics import format_rate, paired_difference, t_interval, wilson_interval
 from neon_sim.eval.trials import TrialTraining
 from neon_sim.model.layers import ResidualScale
 
@@ -28,6 +28,8 @@ SWITCHES: Final[dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {
 }
 NO_CHANGE: Final = ("soft cap",)  # D5: in or out, the same function
 _OF_TRAINING: Final = ("optimizer",)
+REFERENCES: Final = ("all", "none")  # every other variant is one step from one of them, and is compared with both
+CEILING, FLOOR = 0.95, 0.20  # success beyond which a technique has no room to show what it is worth
 
 
 @dataclass(frozen=True)
@@ -67,13 +69,16 @@ VARIANTS: Final = {variant.name: variant for variant in all_variants()}
 
 @dataclass(frozen=True)
 class Trial:
-    """What one variant came to with one seed. distances: m, palm to ball at the end of each episode."""
+    """What one variant came to with one training seed, in episodes whose seeds are the same for every variant.
+
+    successes, distances: one an episode, in the order of its seeds; distances: m, palm to ball at the end.
+    """
 
     variant: str
     seed: int
     train_loss: float
     held_back_mse: float  # action units squared
-    successes: int
+    successes: tuple[bool, ...]
     distances: tuple[float, ...]
     alphas: tuple[float, ...] = ()  # learned residual scales (eq. 7), which begin at 1
 
@@ -84,15 +89,20 @@ def residual_scales(model: nn.Module) -> tuple[float, ...]:
 
 
 def summarise(trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
-    """Seeds pooled by variant, in the trials' order: counts, losses of each seed, median distance in cm, scales."""
+    """Seeds pooled by variant, in the trials' order: counts, differences, losses, median distance in cm, scales.
+
+    "minus" holds the `difference` from each of `REFERENCES` that was tried with the same seeds.
+    """
+    of = {name: [t for t in trials if t.variant == name] for name in dict.fromkeys(t.variant for t in trials)}
     summary: dict[str, dict[str, Any]] = {}
-    for name in dict.fromkeys(trial.variant for trial in trials):
-        own = [trial for trial in trials if trial.variant == name]
+    for name, own in of.items():
         distances = [distance for trial in own for distance in trial.distances]
+        others = [other for other in REFERENCES if other != name and _seeds(of.get(other, [])) == _seeds(own)]
         summary[name] = {
-            "successes": sum(trial.successes for trial in own),
+            "successes": sum(sum(trial.successes) for trial in own),
             "episodes": len(distances),
-            "successes_of_seeds": [trial.successes for trial in own],
+            "successes_of_seeds": [sum(trial.successes) for trial in own],
+            "minus": {other: difference(own, of[other]) for other in others},
             "held_back_mse": [trial.held_back_mse for trial in own],
             "final_distance_cm": 100.0 * float(np.median(distances)),
             "alphas": [alpha for trial in own for alpha in trial.alphas],
@@ -100,10 +110,45 @@ def summarise(trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
     return summary
 
 
+def difference(own: Sequence[Trial], reference: Sequence[Trial]) -> dict[str, Any]:
+    """Success rate minus the reference's, of the same training seeds and episodes, with both kinds of 95 % interval.
+
+    low and high are for these very nets, in further episodes (`paired_difference`). of_seeds is the difference of each
+    training seed; half_over_seeds is half the width of their mean's interval (`t_interval`): for nets trained anew.
+    None where a single seed tells nothing of others.
+    """
+    pairs = [(b.successes, a.successes) for a, b in zip(_by_seed(own), _by_seed(reference), strict=True)]
+    rate, low, high = paired_difference([s for b, _ in pairs for s in b], [s for _, a in pairs for s in a])
+    of_seeds = [float(np.mean(after) - np.mean(before)) for before, after in pairs]
+    half = t_interval(of_seeds)[1] if len(of_seeds) > 1 else None
+    return {"rate": rate, "low": low, "high": high, "of_seeds": of_seeds, "half_over_seeds": half}
+
+
+def _by_seed(trials: Sequence[Trial]) -> list[Trial]:
+    return sorted(trials, key=lambda trial: trial.seed)
+
+
+def _seeds(trials: Sequence[Trial]) -> list[int]:
+    return [trial.seed for trial in _by_seed(trials)]
+
+
+def no_room(summary: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for each of `REFERENCES` whose success is above `CEILING` or below `FLOOR`; empty where there is room."""
+    lines = []
+    for name in (name for name in REFERENCES if name in summary):
+        successes, episodes = summary[name]["successes"], summary[name]["episodes"]
+        if successes > CEILING * episodes:
+            lines.append(f"{name!r} is at the ceiling, above {100 * CEILING:.0f} %: {format_rate(successes, episodes)}")
+        elif successes < FLOOR * episodes:
+            lines.append(f"{name!r} is on the floor, below {100 * FLOOR:.0f} %: {format_rate(successes, episodes)}")
+    return lines
+
+
 HEADER: Final = (
     "variant",
     "success, 95 % interval",
     "of each seed",
+    *(f"minus {name}, points: paired 95 % (t over training seeds)" for name in REFERENCES),
     "held-back MSE x 1000, each seed",
     "distance",
     "alpha",
@@ -111,7 +156,7 @@ HEADER: Final = (
 
 
 def table_rows(summary: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """The table's cells: success with its interval beside the loss of each seed."""
+    """The table's cells: success and how it differs from the references', beside the loss of each seed."""
     rows = []
     for name, cell in summary.items():
         scales = cell["alphas"]
@@ -120,12 +165,22 @@ def table_rows(summary: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
                 name,
                 format_rate(cell["successes"], cell["episodes"]),
                 ", ".join(str(count) for count in cell["successes_of_seeds"]),
+                *(_difference_text(cell["minus"].get(other)) for other in REFERENCES),
                 ", ".join(f"{1e3 * loss:.2f}" for loss in cell["held_back_mse"]),
                 f"{cell['final_distance_cm']:.1f} cm",
                 f"{min(scales):.2f} to {max(scales):.2f}" if scales else "-",
             ]
         )
     return rows
+
+
+def _difference_text(found: Mapping[str, Any] | None) -> str:
+    """ "-5.0 [-10.2, +0.3] (± 12.4)", in points."""
+    if found is None:
+        return "-"
+    rate, low, high = (100 * found[name] for name in ("rate", "low", "high"))
+    half = found["half_over_seeds"]
+    return f"{rate:+.1f} [{low:+.1f}, {high:+.1f}]" + ("" if half is None else f" (± {100 * half:.1f})")
 
 
 def markdown(summary: Mapping[str, Mapping[str, Any]]) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy import special
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
@@ -34,16 +34,16 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     return float(array.mean()), half
 
 
-def small_sample_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half the width of its 95 % interval for a handful of values (Student's t); infinite for a single one.
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and half the width of its 95 % interval (Student's t): for few values, such as one of each training seed.
 
-    What was measured in clusters, such as episodes of the same trained weights, is one value a cluster here.
+    The half width of a single value is infinite.
     """
     array = np.asarray(values, dtype=np.float64)
     if len(array) < 2:
         return float(array.mean()), math.inf
-    half = float(stdtrit(len(array) - 1, 0.975)) * float(array.std(ddof=1)) / math.sqrt(len(array))
-    return float(array.mean()), half
+    scale = float(special.stdtrit(len(array) - 1, 0.975))
+    return float(array.mean()), scale * float(array.std(ddof=1)) / math.sqrt(len(array))
 
 
 def paired_difference(before: Sequence[bool], after: Sequence[bool], z: float = 1.959964) -> tuple[float, float, float]:

@@ -98,7 +98,7 @@ class NeonPolicy:
             self._last_frame = frame
             self.clip.add(np.zeros_like(frame) if self.blank_camera else frame, now_s)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def perceive(self) -> tuple[BackboneFeatures, dict[str, Tensor]]:
         """Encode the present clip and words, and collect the senses as (1, ...) float32 tensors by the heads."""
         device = next(self.model.parameters()).device
@@ -111,7 +111,7 @@ class NeonPolicy:
         features = self.model.encode(clip, [decode_instruction(self._obs["instruction"])], senses.get("audio"))
         return features, senses
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(self) -> np.ndarray:
         """Answer with (1, 16, A), with real-time chunking (1, execution_horizon, A), and remember the decision."""
         features, senses = self.perceive()

@@ -60,15 +60,20 @@ def _fetched(repo_id: str, kind: str, noun: str, advice: str, **options: Any) ->
 
 
 def push_folder(folder: Path, repo_id: str, private: bool = True) -> str:
-    """Upload a checkpoint folder to the hub, creating the repository; returns its address.
+    """Upload a checkpoint folder to the hub, creating the repository if there is none; returns its address.
 
     Raises:
-        ValueError: no explicit OWNER/NAME.
+        ValueError: no explicit OWNER/NAME; the repository is there and public, and a private one was asked for.
         ImportError: huggingface_hub is not installed.
     """
     if not _ID.fullmatch(repo_id):
         raise ValueError(f"push_to_hub wants an explicit OWNER/NAME, got {repo_id!r}.")
     api = _hub().HfApi()
+    if private and api.repo_exists(repo_id) and not api.repo_info(repo_id).private:
+        raise ValueError(
+            f"The hub's repository {repo_id!r} is public, and a private one was asked for: nothing was uploaded. Make "
+            "it private there, choose another name, or ask for a public one (private=False, train_neon.py --public)."
+        )
     api.create_repo(repo_id, private=private, exist_ok=True)
     return str(api.upload_folder(folder_path=str(folder), repo_id=repo_id, allow_patterns=_FILES))
 
