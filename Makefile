@@ -52,7 +52,7 @@ wheel-test: $(STAMP)
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt | $(BIN)/pip
+$(STAMP): pyproject.toml constraints.txt Makefile | $(BIN)/pip
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,vla,data,real,speech,onnx,pusht,dev]'
 	@touch $@
 
