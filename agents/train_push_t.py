@@ -1,8 +1,15 @@
 """Is our LeWM the field's LeWM? Train it on Push-T, the task it is known by, and judge it as published.
 
     python agents/train_push_t.py                                     # about an hour on two idle cores
+    python agents/train_push_t.py --grid 0 --out runs/push_t_token    # pictures read off the class token, as published
     python agents/train_push_t.py --updates 20000 --device cuda
     python agents/train_push_t.py --preset tiny --out runs/tiny_push_t   # two minutes
+
+After 20 updates it says how many minutes are to come, and every --probe-every updates how well a linear probe reads
+the disc's place, the block's place and its angle off the latents (Pearson's r on held-out episodes; published 0.97,
+0.99 and 0.90). Where they stay low, stop: the hour is lost. Pictures are read off 4 x 4 places, which is ours; --grid 0
+is the published class token. After 150 updates of 32 windows (2026-11-27, seed 0) they were 0.85, 0.99 and 0.00, with
+the class token 0.13, 0.10 and 0.35.
 
 Stop with Ctrl-C, or lose the machine: the same line goes on. Needs pymunk: pip install 'neon-sim[pusht]'.
 The data are our own: a noisy script and a wanderer (neon_sim/world_model/push_t_data.py), a twentieth of the published
@@ -36,8 +43,10 @@ from neon_sim.world_model.push_t_judging import (
     judge,
     player_jobs,
     probe_correlations,
+    probe_of_training,
 )
-from neon_sim.world_model.training import WorldModelTrainer, WorldModelTraining
+from neon_sim.world_model.training import WorldModelTrainer
+from neon_sim.world_model.training_config import WorldModelTraining
 
 REPORT_SEEDS: Final = tuple(range(10))
 # Success in % under the same protocol, from the papers' repositories (stable-worldmodel, le-wm: issue numbers).
@@ -56,7 +65,7 @@ class Run:
     """Everything that the result depends on."""
 
     data: PushTData = field(default_factory=PushTData)
-    training: WorldModelTraining = field(default_factory=lambda: WorldModelTraining(updates=2000, batch=64))
+    training: WorldModelTraining = field(default_factory=lambda: WorldModelTraining(updates=2000, batch=64, grid=4))
     judging: PushTJudging = field(default_factory=PushTJudging)
     episodes: int = 200
     oracle_episodes: int = 20  # it steps the physics for every candidate: 50 s each
@@ -66,7 +75,7 @@ PRESETS = {
     "default": Run(),
     "tiny": Run(
         PushTData(episodes=40, steps=10, image_size=32, shard_episodes=10),
-        WorldModelTraining(size="tiny", updates=60, batch=16, learning_rate=1e-3),
+        WorldModelTraining(size="tiny", updates=60, batch=16, learning_rate=1e-3, grid=4),
         PushTJudging(samples=32, elites=8, iterations=3, image_size=32),
         episodes=10,
         oracle_episodes=2,
@@ -74,9 +83,9 @@ PRESETS = {
 }
 
 
-def model_config(size: str) -> LeWMConfig:
+def model_config(size: str, grid: int = 0) -> LeWMConfig:
     """The size's config for Push-T: pictures alone, as published, and as many positions as a plan needs."""
-    return lewm_config(size, action_dim=COMMAND, proprio_dim=0, positions=8, history=3)
+    return lewm_config(size, action_dim=COMMAND, proprio_dim=0, positions=8, history=3, grid=grid)
 
 
 def settings(args: argparse.Namespace) -> Run:
@@ -93,7 +102,7 @@ def settings(args: argparse.Namespace) -> Run:
     def with_flags(config: Any, *names: str) -> Any:
         return replace(config, **{name: given[name] for name in names if given[name] is not None})
 
-    training = with_flags(run.training, "size", "updates", "batch", "seed")
+    training = with_flags(run.training, "size", "updates", "batch", "seed", "probe_every", "grid")
     side = lewm_config(training.size).image_size
     data = replace(run.data, image_size=side)
     if args.record is not None:
@@ -131,7 +140,8 @@ def make(run: Run, out: Path, seeds: tuple[int, ...], workers: int, device: str)
     """All of it into `out`, each part where it is missing. Returns the report."""
     record(run.data, out / "data", workers)
     rollouts = Rollouts(out / "data")
-    trainer = WorldModelTrainer(model_config(run.training.size), run.training, rollouts, out)
+    config = model_config(run.training.size, run.training.grid)
+    trainer = WorldModelTrainer(config, run.training, rollouts, out, probe=probe_of_training)
     if not trainer.run(device):
         raise SystemExit(f"Stopped at update {trainer.step}. The same line goes on.")
     model: LeWM = trainer.model
@@ -153,6 +163,10 @@ def main() -> None:
     parser.add_argument("--size", help=f"of the model: {', '.join(SIZES)}")
     parser.add_argument("--record", type=int, metavar="EPISODES", help="to learn from")
     parser.add_argument("--updates", type=int, help="of the training")
+    parser.add_argument(
+        "--grid", type=int, help="places that a picture is read off, n x n; 0: the class token, as published"
+    )
+    parser.add_argument("--probe-every", type=int, metavar="UPDATES", help="from one look at what z knows to the next")
     parser.add_argument("--batch", type=int, help="windows in a batch")
     parser.add_argument("--seed", type=int, help="of weights and batches")
     parser.add_argument("--samples", type=int, help="of the planner")

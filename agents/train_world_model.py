@@ -1,13 +1,17 @@
 """Train a latent world model (LeWM) of one task, from recording to a report.
 
-    python agents/train_world_model.py --task reach               # records, trains, fits the parts, reports
+    python agents/train_world_model.py --task reach               # records, trains, fits the parts, reports: an hour
     python agents/train_world_model.py --task reach --collect     # records only
+    python agents/train_world_model.py --task push_box --place-weight 0.1 --out runs/taught   # and a supervised loss
     python agents/train_world_model.py --task reach --preset gpu --device cuda --minutes 2   # of a lent GPU
     python agents/train_world_model.py --preset tiny --out runs/tiny_world   # two minutes
 
 Stop with Ctrl-C, or lose the machine: the same line goes on, and the weights are those of a run that was not stopped
 (on a CPU, and without --minutes). --minutes and --record-minutes end training and recording by the clock; the learning
 rate has reached its end by then.
+
+On the way it prints what the latents know: R² of the place of each kind of object by axis, when an episode begins, on
+held-out episodes (--probe-every). Where "box left" stays low, no planner will push the box to where it belongs.
 
 Writes OUT/data (rollouts: expert, noisy expert and random commands, at 10 Hz), OUT/state.pt and OUT/log.jsonl (the
 training), OUT/world_model (what agents/plan.py loads, 16-bit matrices, with provenance.json), OUT/report.json and
@@ -24,6 +28,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
@@ -31,8 +36,9 @@ from typing import Any
 import torch
 
 from neon_sim.names import nearest
+from neon_sim.shipped import walker_fingerprint
 from neon_sim.training.atomic_file import replace_bytes
-from neon_sim.training.run_folder import claim_folder
+from neon_sim.training.run_folder import MARKER, claim_folder
 from neon_sim.training.workers import cpu_count, parallel_map
 from neon_sim.world_model.bundle import Bundle, load_bundle, save_bundle
 from neon_sim.world_model.command_space import COMMAND_SPACES
@@ -40,17 +46,15 @@ from neon_sim.world_model.config import SIZES, lewm_config
 from neon_sim.world_model.dataset import Rollouts
 from neon_sim.world_model.expectation import expectation_report
 from neon_sim.world_model.judging import RankJob, fingerprint, run_rank_job
+from neon_sim.world_model.objects import reset_probe
 from neon_sim.world_model.parts import PartsConfig, fit_parts
 from neon_sim.world_model.report import commit, draw_report, held_out_report, machine, rank_summary
-from neon_sim.world_model.rollouts import RolloutConfig, missing, open_worker, record_shard, shards_of
-from neon_sim.world_model.training import (
-    STATE_FILE,
-    WorldModelTrainer,
-    WorldModelTraining,
-    model_config,
-    read_log,
-)
+from neon_sim.world_model.rollouts import RolloutConfig, missing, mixed_for, open_worker, record_shard, shards_of
+from neon_sim.world_model.training import STATE_FILE, WorldModelTrainer, read_log
+from neon_sim.world_model.training_config import WorldModelTraining, model_config
 
+TRAINING_FLAGS = ("size", "updates", "minutes", "batch", "learning_rate", "prefix", "seed", "probe_every")
+TRAINING_FLAGS += ("patch_size", "grid", "proprio_dropout", "felt_dim", "place_weight")
 RANK_SEED = 100  # of problems whose plans are put in order; 0 to 9 are for the benchmark
 
 
@@ -67,10 +71,14 @@ class Run:
 
 
 PRESETS = {
-    "default": Run(),
+    "default": Run(  # nine tenths of the windows that the shipped models saw
+        RolloutConfig(episodes=2000),
+        WorldModelTraining(updates=2600, batch=128, learning_rate=1e-3, patch_size=16, grid=4),
+        PartsConfig(episodes=1000),
+    ),
     "tiny": Run(
         RolloutConfig(episodes=24, steps=20, image_size=32, shard_episodes=4),
-        WorldModelTraining(size="tiny", updates=60, batch=16, learning_rate=1e-3, judge_every=20),
+        WorldModelTraining(size="tiny", updates=60, batch=16, learning_rate=1e-3, judge_every=20, grid=4),
         PartsConfig(readout_epochs=5, reader_updates=100, head_updates=100, distil_plans=32, iterations=2),
         violations=4,
         ranks=0,
@@ -78,7 +86,7 @@ PRESETS = {
     "gpu": Run(  # three tasks side by side on one GPU and 16 cores, in seven minutes; rates and counts are our guess
         RolloutConfig(episodes=3000, shard_episodes=10),
         WorldModelTraining(
-            minutes=2.0, batch=128, learning_rate=1e-3, checkpoint_every=2000, log_every=50, judge_every=500
+            minutes=2.0, batch=128, learning_rate=1e-3, grid=4, checkpoint_every=2000, log_every=50, judge_every=500
         ),
         PartsConfig(
             readout_epochs=40,
@@ -139,6 +147,15 @@ def collect(
     print(f"{moments} new moments in {spent:.0f} s: {moments / spent:.0f} a second, {workers} workers")
 
 
+def check_recorded(folder: Path, config: RolloutConfig) -> None:
+    """Raise ValueError unless another run's folder has rollouts of this walker that were recorded as `config` says."""
+    marker, wanted = folder / MARKER, {"rollouts": asdict(config), "walker": walker_fingerprint()}
+    found = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
+    found = {name: found.get(name) for name in wanted}
+    if found != wanted:
+        raise ValueError(f"--data {folder} was recorded as {found}, and wanted is {wanted}. Record anew.")
+
+
 def settings(args: argparse.Namespace) -> Run:
     """The preset with the given flags put in.
 
@@ -161,8 +178,8 @@ def settings(args: argparse.Namespace) -> Run:
         run = replace(run, training=replace(run.training, minutes=None))
     run = replace(
         run,
-        rollouts=with_flags(run.rollouts, "task", "episodes"),
-        training=with_flags(run.training, "size", "updates", "minutes", "batch", "learning_rate", "prefix", "seed"),
+        rollouts=mixed_for(args.task, with_flags(run.rollouts, "episodes")),
+        training=with_flags(run.training, *TRAINING_FLAGS),
         parts=with_flags(run.parts, "seed"),
     )
     found: Run = with_flags(run, "record_minutes", "ranks")
@@ -182,10 +199,19 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="windows in a batch")
     parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--prefix", action="store_const", const=True, help="learn action prefixes as well (Fast-LeWM)")
+    parser.add_argument("--patch-size", type=int, metavar="PX", help="of the encoder: 16 is three times as fast as 8")
+    parser.add_argument(
+        "--grid", type=int, help="places that a picture is read off, n x n; 0: the class token, as published"
+    )
+    parser.add_argument("--proprio-dropout", type=float, help="chance that a window lacks what the robot feels")
+    parser.add_argument("--felt-dim", type=int, help="entries of z that proprioception alone has; 0: shared with sight")
+    parser.add_argument("--place-weight", type=float, help="of a supervised loss on objects' places; 0: as published")
+    parser.add_argument("--probe-every", type=int, metavar="UPDATES", help="from one look at what z knows to the next")
     parser.add_argument("--ranks", type=int, help="problems at which the report puts plans in order; 0: none")
     parser.add_argument("--commit", help="of the code, where git cannot tell")
     parser.add_argument("--seed", type=int, help="of weights and batches")
     parser.add_argument("--collect", action="store_true", help="record and stop")
+    parser.add_argument("--data", type=Path, metavar="RUN", help="learn from what another OUT of this script recorded")
     parser.add_argument("--workers", type=int, default=cpu_count())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="runs/world_model_TASK by default")
@@ -193,7 +219,7 @@ def main() -> None:
     try:
         run = settings(args)
         out = args.out or Path("runs") / f"world_model_{args.task}"
-        claim_folder(out, asdict(run))
+        claim_folder(out, asdict(run) | {"walker": walker_fingerprint()})  # another walker, other recordings
         make(args.task, run, out, args)
     except (ValueError, ChildProcessError) as error:
         raise SystemExit(str(error)) from None
@@ -203,13 +229,16 @@ def main() -> None:
 
 def make(task: str, run: Run, out: Path, args: argparse.Namespace) -> None:
     """All of it into `out`, each part where it is missing."""
-    if not (out / STATE_FILE).exists():  # a training goes on with the episodes that it began with
+    if args.data is not None:
+        check_recorded(args.data, run.rollouts)
+    elif not (out / STATE_FILE).exists():  # a training goes on with the episodes that it began with
         with timed(out, "recording"):
             collect(run.rollouts, out / "data", args.workers, run.record_minutes)
     if args.collect:
         return
-    rollouts = Rollouts(out / "data")
-    trainer = WorldModelTrainer(model_config(task, run.training, run.rollouts.image_size), run.training, rollouts, out)
+    rollouts = Rollouts((args.data or out) / "data")
+    config, probe = model_config(task, run.training, run.rollouts.image_size), partial(reset_probe, task)
+    trainer = WorldModelTrainer(config, run.training, rollouts, out, probe=probe)
     if not trainer.run(args.device):
         raise SystemExit(f"Stopped at update {trainer.step}. The same line goes on.")
     part_seconds: dict[str, float] = {}
@@ -221,6 +250,7 @@ def make(task: str, run: Run, out: Path, args: argparse.Namespace) -> None:
         report = tell(load_bundle(out / "world_model"), trainer, run, out, args)
     hours = {name: spent / 3600.0 for name, spent in (spent_seconds(out) | {"training": trainer.seconds}).items()}
     report |= {"hours": hours, "part_seconds": part_seconds, "updates": trainer.step, "machine": machine(args.device)}
+    report["reset_probe"] = {name: r2 for name, r2 in read_log(out)[-1].items() if name.startswith("r2_")}
     report |= {"task": task, "run": asdict(run), "parameters": trainer.model.parameter_table()}
     report["provenance"] = provenance(report, trainer, args)
     text = json.dumps(report["provenance"], indent=2) + "\n"
@@ -257,6 +287,8 @@ def provenance(report: dict[str, Any], trainer: WorldModelTrainer, args: argpars
         "seed": report["run"]["training"]["seed"],
         "data": data | {"moments": moments, "recorded_as": report["run"]["rollouts"]},
         "training": report["run"]["training"] | {"updates": trainer.step},
+        "objective": trainer.training.objective,
+        "walker": walker_fingerprint(),
         **{name: report[name] for name in ("hours", "machine", "parameters")},
     }
 
@@ -268,6 +300,7 @@ def say(report: dict[str, Any], out: Path) -> None:
           f"{rollout['no_change'][-1]:.3f}, a random frame {rollout['spread']:.3f}")  # fmt: skip
     told = {k: (row["normal"], row["violated"], row["p_value"]) for k, row in report["expectation"].items()}
     print(f"surprise without, with, p of the difference: {json.dumps(told)}")
+    print(f"R² of objects' places from z at the start of held-out episodes: {json.dumps(report['reset_probe'])}")
     print(f"read off a latent, median cm: {json.dumps({k: round(v, 1) for k, v in report['readout_cm'].items()})}")
     if "ranks" in report:
         print(f"rank correlation of plans, median of {report['ranks']['problems']}: {report['ranks']['median']}")

@@ -22,7 +22,9 @@ WEAK_DATA, ANEW = (30.0, 40.0), (56.0, 60.0)
 def rows_of(report: Mapping[str, Any]) -> list[list[str]]:
     """Ours, then what is published, then the probes."""
     steps = report["control_steps_recorded"]
-    labels = {"lewm": f"LeWM, {report['parameters'] / 1e6:.1f} M, {steps / 1e3:.0f}k control steps of our data"}
+    grid = report["run"]["training"]["grid"]
+    read = f"pictures read off {grid} x {grid} places (ours)" if grid else "class token, as published"
+    labels = {"lewm": f"LeWM, {report['parameters'] / 1e6:.1f} M, {read}, {steps / 1e3:.0f}k control steps of our data"}
     labels |= {"oracle": "same planner, physics as the model", "script": "script that knows the truth"}
     labels |= {"recorded": "the recorded actions again", "random": "random"}
     rows = []

@@ -154,6 +154,55 @@ def test_the_loss_by_hand() -> None:
     assert found.prefix.item() == 0.0
 
 
+def test_sight_and_feeling_apart() -> None:
+    config = replace(FELT, felt_dim=4)
+    model, (frames, actions, _) = _model(config), play(6, 4, _generator())
+    felt = torch.randn(6, 4, 3, generator=_generator())
+    with torch.no_grad():
+        z, blind, numb = (model.encode(*seen) for seen in ((frames, felt), (frames.flip(0), felt), (frames, None)))
+    assert z.shape == (6, 4, config.dim)
+    assert torch.equal(z[..., -4:], blind[..., -4:]) and not torch.equal(z[..., :-4], blind[..., :-4])
+    assert torch.equal(z[..., :-4], numb[..., :-4]) and not torch.equal(z[..., -4:], numb[..., -4:])
+    generator = _generator(7)
+    parts = [sigreg(part, config.sigreg_projections, generator) for part in (z[..., :-4], z[..., -4:])]
+    torch.testing.assert_close(model.loss(frames, actions, felt, _generator(7)).sigreg, parts[0] + parts[1])
+    for wrong in ({"felt_dim": config.dim}, {"felt_dim": -1}, {"felt_dim": 4, "proprio_dim": 0}):
+        with pytest.raises(ValueError, match="felt_dim must be below dim"):
+            replace(config, **wrong)
+
+
+def test_a_grid_is_read_place_by_place() -> None:
+    config = lewm_config("tiny", grid=2, proprio_dim=0)  # 4 x 4 patches
+    model = _model(config)
+    frames = torch.zeros(2, 1, 32, 32, 3, dtype=torch.uint8)
+    frames[0, 0, :8, :8] = frames[1, 0, :8, 24:] = 255  # the same square, top left and top right
+    model.encoder.places.data.zero_()  # nothing tells the tokens where they are
+    with torch.no_grad():
+        seen = model.encoder(frames[:, 0])
+        weights = model.encoder.read.weight.unflatten(1, (32, 2, 2))
+        weights.copy_(weights.flip(3))  # left cells' weights for right ones
+        torch.testing.assert_close(model.encoder(frames[:, 0]).flip(0), seen)
+        assert float((seen[0] - seen[1]).abs().max()) > 0.01
+        model.encoder.grid = 0  # as published: the class token cannot tell them apart
+        token = model.encoder(frames[:, 0])
+    torch.testing.assert_close(token[0], token[1], atol=1e-6, rtol=0)
+    for wrong in (3, -1):
+        with pytest.raises(ValueError, match="grid must divide the 4 patches"):
+            replace(config, grid=wrong)
+
+
+def test_a_loss_of_ones_own_is_added() -> None:
+    model, (frames, actions, _) = _model(FELT), play(6, 4, _generator())
+    plain, more = (
+        model.loss(frames, actions, None, _generator(7), extra) for extra in (None, lambda z: z.square().mean())
+    )
+    with torch.no_grad():
+        asked = model.encode(frames).square().mean()
+    assert plain.extra.item() == 0.0
+    torch.testing.assert_close(more.extra, asked)
+    torch.testing.assert_close(more.total, plain.total + asked)
+
+
 def test_the_gradient_flows_into_the_target_as_well() -> None:
     model = _model(FELT)
     frames, actions, _ = play(4, 2, _generator())

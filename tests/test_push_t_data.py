@@ -40,6 +40,7 @@ from neon_sim.world_model.push_t_judging import (
     play,
     player_jobs,
     probe_correlations,
+    probe_of_training,
     random_player,
     recorded_player,
     row_of,
@@ -179,6 +180,9 @@ def test_linear_probes_read_a_latent_that_shows_everything(tmp_path: Path, model
     found = probe_correlations(model, train, test)
     assert set(found) == {"agent", "block", "angle"} and all(-1.0 <= r <= 1.0 for r in found.values())
     assert found["block"] > 0.2  # even random features of a picture say something of where the T is
+    state = torch.get_rng_state()
+    assert probe_of_training(model, train, test) == {f"r_{name}": r for name, r in found.items()}
+    assert torch.equal(state, torch.get_rng_state())  # training goes on as if nobody had looked
 
 
 def test_the_table_says_where_the_rate_lies_beside_the_published_ones() -> None:
@@ -188,13 +192,17 @@ def test_the_table_says_where_the_rate_lies_beside_the_published_ones() -> None:
         "players": {"lewm": summary(rows), "random": summary(rows[30:])},
         "published_percent": script.PUBLISHED,
         "probes": {"agent": 0.9},
+        "run": {"training": {"grid": 4}},
         "published_probes": script.PUBLISHED_PROBES,
         "control_steps_recorded": 240_000,
         "parameters": 1_315_776,
     }
     table = benchmark.rows_of(report)
     assert all(len(row) == len(benchmark.HEADER) for row in table)
-    assert table[0][0] == "LeWM, 1.3 M, 240k control steps of our data" and table[0][3] == "50 px, 30 degrees"
+    assert (
+        table[0][0] == "LeWM, 1.3 M, pictures read off 4 x 4 places (ours), 240k control steps of our data"
+        and table[0][3] == "50 px, 30 degrees"
+    )
     assert len(table) == 2 + len(script.PUBLISHED) + 1 and table[-1][3] == "published 0.974"
     figures = benchmark.figures_of(report)
     assert figures["success_push_t"] == 0.3 and figures["reaches_replications_on_weak_data"]

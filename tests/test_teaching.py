@@ -33,7 +33,8 @@ from neon_sim.world_model.controllers import PlanningConfig
 from neon_sim.world_model.dataset import Rollouts
 from neon_sim.world_model.parts import PartsConfig, fit_parts
 from neon_sim.world_model.rollouts import RolloutConfig, open_worker, record_shard, shards_of
-from neon_sim.world_model.training import WorldModelTrainer, WorldModelTraining
+from neon_sim.world_model.training import WorldModelTrainer
+from neon_sim.world_model.training_config import WorldModelTraining
 
 SPACE = command_space("reach")
 COURSE = TeachingConfig(

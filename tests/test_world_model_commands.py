@@ -1,5 +1,7 @@
 """Command spaces: what the numbers mean, that the robot does it, and that recorded rollouts are what happened."""
 
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,22 @@ from neon_sim.world_model.rollouts import (
     Behaviour,
     RolloutConfig,
     missing,
+    mixed_for,
     record_episode,
     save_shard,
     shards_of,
 )
-from neon_sim.world_model.worlds import base_pose, from_base, in_world, moment, open_world, outcome, step_world
+from neon_sim.world_model.worlds import (
+    base_pose,
+    from_base,
+    in_world,
+    moment,
+    object_names,
+    object_places,
+    open_world,
+    outcome,
+    step_world,
+)
 
 CONFIG = RolloutConfig("reach", episodes=3, steps=4, image_size=32, shard_episodes=2)
 
@@ -186,7 +199,55 @@ def test_behaviours_do_what_they_are_called(reach_env: Any) -> None:
     assert waiting == pytest.approx([0.14, -0.20, -0.02])
 
 
+def test_who_is_told_to_stand_stands_half_a_second_and_more(walking_env: Any) -> None:
+    walking_env.reset(seed=1)
+    space, config = command_space("navigate"), RolloutConfig("navigate", stop_share=1.0)
+    stand = space.from_units(np.zeros(3))
+    behaviour = Behaviour(config, np.random.default_rng(3), "random")
+    stands = [np.array_equal(behaviour.command(walking_env), stand) for _ in range(120)]
+    runs = [len(list(run)) for told, run in groupby(stands) if told][:-1]  # the last one may be cut
+    assert len(runs) >= 4 and all(5 <= run < 13 for run in runs) and stands[0]  # between any two commands
+    never, as_before = (
+        Behaviour(c, np.random.default_rng(3), "random")
+        for c in (replace(config, stop_share=0.0), RolloutConfig("navigate"))
+    )
+    assert all(np.array_equal(never.command(walking_env), as_before.command(walking_env)) for _ in range(20))
+
+
+def test_an_episode_may_begin_at_the_box() -> None:
+    config = mixed_for("push_box", RolloutConfig(steps=1, image_size=32))
+    assert (config.expert_share, config.noisy_share, config.stop_share, config.contact_share) == (0.4, 0.5, 0.12, 0.25)
+    env = open_world("push_box", 32)
+    try:
+        far, near = (record_episode(env, replace(config, contact_share=share), 6_000_000) for share in (0.0, 1.0))
+    finally:
+        env.close()
+    assert far["reset"] and not near["reset"]
+    assert far["thing"][0, 0] > 0.7  # m ahead, where the task puts it
+    assert near["thing"][0, 0] < far["thing"][0, 0] - 0.1  # its centre is half a box further than the palms
+    assert far["objects"].shape == (2, 5, 3) and np.array_equal(far["objects"][:, 0], far["thing"])
+    zones = np.isfinite(far["objects"][0, 1:]).all(-1)
+    assert zones.sum() == 2 and any(np.allclose(far["target"][0], zone) for zone in far["objects"][0, 1:][zones])
+
+
+def test_objects_are_told_by_colour_whatever_is_named(reach_env: Any, walking_env: Any) -> None:
+    obs, _ = reach_env.reset(seed=5)
+    truth, places = reach_env.privileged()["ball_pos_b"], object_places(reach_env, "reach")
+    for name, place in zip(object_names("reach"), places, strict=True):
+        color = name.removeprefix("ball_")
+        assert place == pytest.approx(truth[color], abs=1e-6) if color in truth else np.isnan(place).all()
+    obs, _ = walking_env.reset(seed=2)
+    named = f"marker_{walking_env.privileged()['color']}"
+    places = object_places(walking_env, "navigate")
+    assert np.isfinite(places).all(-1).sum() == 3
+    assert places[object_names("navigate").index(named)] == pytest.approx(moment(walking_env, obs).target, abs=1e-6)
+
+
 def test_settings_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(ValueError, match="stop_share"):
+        RolloutConfig("reach", stop_share=0.1)
+    with pytest.raises(ValueError, match="contact_share"):
+        RolloutConfig("navigate", contact_share=0.1)
     with pytest.raises(ValueError, match="together"):
         RolloutConfig(expert_share=0.8, noisy_share=0.3)
     with pytest.raises(ValueError, match="Did you mean 'unseen_objects'"):

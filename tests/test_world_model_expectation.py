@@ -24,7 +24,7 @@ from neon_sim.world_model.expectation import (
 from neon_sim.world_model.lewm import LeWM
 from neon_sim.world_model.probe import surprise
 from neon_sim.world_model.readout import Readout
-from neon_sim.world_model.worlds import base_pose, from_base, open_world
+from neon_sim.world_model.worlds import NAMED, base_pose, from_base, open_world
 
 SPACE = command_space("reach")
 
@@ -51,7 +51,7 @@ def _seen_from(env: Any, body: str) -> np.ndarray:
 
 def test_what_is_written_twice_is_equal() -> None:
     for task in ("reach", "navigate"):
-        assert [name.split("_")[1] for name in expectation._NAMED[task]] == list(COLORS)
+        assert [name.split("_")[1] for name in NAMED[task]] == list(COLORS)
 
 
 def test_violations_do_what_they_are_called_and_are_taken_back(env: Any) -> None:
@@ -68,7 +68,7 @@ def test_violations_do_what_they_are_called_and_are_taken_back(env: Any) -> None
     env.set_state(state)
     assert _seen_from(env, named) == pytest.approx(before)
     violate(env, SPACE, "recoloured", named)
-    there = [ball for ball in expectation._NAMED["reach"] if np.allclose(_seen_from(env, ball), before)]
+    there = [ball for ball in NAMED["reach"] if np.allclose(_seen_from(env, ball), before)]
     assert len(there) == 1 and there[0] not in balls
     env.set_state(state)
     violate(env, SPACE, "vanished", named)

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,25 +17,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "agents"))
 
 import train_world_model as script
 
+from neon_sim.shipped import WALKER, asset_digest
+from neon_sim.training.run_folder import claim_folder
 from neon_sim.world_model.amortised import AmortisedConfig, hindsight_pairs
 from neon_sim.world_model.bundle import Bundle, load_bundle, save_bundle
 from neon_sim.world_model.config import lewm_config
-from neon_sim.world_model.dataset import ResidentRollouts, Rollouts, encode_rollouts, whole_episodes
+from neon_sim.world_model.dataset import ResidentRollouts, Rollouts, encode_rollouts, moments_of, whole_episodes
 from neon_sim.world_model.lewm import LeWM
 from neon_sim.world_model.parts import PartsConfig, fit_parts
-from neon_sim.world_model.probe import Probe
+from neon_sim.world_model.probe import Probe, fit_linear_probe, score_probe
 from neon_sim.world_model.readout import GoalReader, ReaderConfig, Readout, state_distance, step_labels
 from neon_sim.world_model.report import commit, draw_report, held_out_report, machine, rank_summary
-from neon_sim.world_model.rollouts import RolloutConfig, save_shard, shards_of
-from neon_sim.world_model.training import (
-    STATE_FILE,
-    WorldModelTrainer,
-    WorldModelTraining,
-    model_config,
-    read_log,
-    schedule,
-    timed_schedule,
-)
+from neon_sim.world_model.rollouts import RolloutConfig, mixed_for, save_shard, shards_of
+from neon_sim.world_model.training import STATE_FILE, WorldModelTrainer, read_log
+from neon_sim.world_model.training_config import WorldModelTraining, model_config, schedule, timed_schedule
 
 TRAINING = WorldModelTraining(size="tiny", updates=6, batch=4, checkpoint_every=2, log_every=1, held_out=0.25)
 STEPS = 12
@@ -59,6 +54,8 @@ def _episode(rng: np.random.Generator, length: int) -> dict[str, object]:
         frame[x : x + 8, y : y + 8] = 255
     base = np.concatenate([place, np.zeros((STEPS + 1, 1))], axis=1).astype(np.float32)
     three = np.tile(place[:, :1], (1, 3)).astype(np.float32) / 24
+    objects = np.full((STEPS + 1, 5, 3), np.nan, np.float32)
+    objects[:, 0] = three  # a red marker and no other
     return {
         "frames": frames,
         "proprio": rng.normal(size=(STEPS + 1, 125)).astype(np.float32),
@@ -67,6 +64,8 @@ def _episode(rng: np.random.Generator, length: int) -> dict[str, object]:
         "palms": np.tile(three, (1, 2)),
         "thing": three,
         "target": three,
+        "objects": objects,
+        "reset": True,
         "length": length,
         "instruction": "walk to the red marker",
         "behaviour": "random",
@@ -128,13 +127,38 @@ def test_the_schedule_over_time_by_hand() -> None:
     assert timed_schedule(0.6, training) == pytest.approx(0.51) and timed_schedule(1.0, training) == pytest.approx(0.02)
 
 
+def _linear_r2(model: LeWM, train: Rollouts, test: Rollouts) -> dict[str, float]:
+    """A probe as trainings have one: of the square's place, over all moments."""
+    (z, place), (z_test, place_test) = (
+        moments_of(part, encode_rollouts(model, part), torch.from_numpy(part["thing"])) for part in (train, test)
+    )
+    return {"r2": float(score_probe(fit_linear_probe(z, place), z_test, place_test).r2[0])}
+
+
+def test_a_supervised_loss_is_asked_for_and_named(data: Path, tmp_path: Path) -> None:
+    taught = replace(TRAINING, updates=30, place_weight=1.0, learning_rate=3e-3)
+    trainer = WorldModelTrainer(model_config("navigate", taught, 32), taught, Rollouts(data), tmp_path)
+    trainer.run()
+    asked = [row["extra"] for row in read_log(tmp_path)]
+    assert 0.0 < np.mean(asked[-3:]) < 0.7 * np.mean(asked[:3])
+    assert not any("layer" in name for name in trainer.model.state_dict())  # nothing of it is shipped
+    assert taught.objective.endswith("weight 1.0: not LeWM as published")
+    assert TRAINING.objective == "LeWM: no labels"
+    for wrong in (-0.1, float("nan")):
+        with pytest.raises(ValueError, match="place_weight has to be 0 or more"):
+            replace(TRAINING, place_weight=wrong)
+
+
 def test_judging_does_not_change_what_is_learned(data: Path, tmp_path: Path) -> None:
-    often, never = (replace(TRAINING, updates=2, judge_every=every) for every in (1, 100))
+    often, never = (replace(TRAINING, updates=2, judge_every=every, probe_every=every) for every in (1, 100))
     states = []
-    for name, training in (("often", often), ("never", never)):
-        trainer = WorldModelTrainer(model_config("navigate", training, 32), training, Rollouts(data), tmp_path / name)
+    for name, training, probe in (("often", often, _linear_r2), ("never", never, None)):
+        config = model_config("navigate", training, 32)
+        trainer = WorldModelTrainer(config, training, Rollouts(data), tmp_path / name, probe=probe)
         trainer.run()
         states.append(trainer.model.state_dict())
+    assert ["r2" in row for row in read_log(tmp_path / "often")] == [True, True]
+    assert not any("r2" in row for row in read_log(tmp_path / "never"))
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
@@ -157,9 +181,11 @@ def test_prefixes_are_learned_on_demand(data: Path, tmp_path: Path) -> None:
 def test_resident_windows_are_those_from_the_disk(data: Path) -> None:
     rollouts = Rollouts(data).part(np.array([0, 3, 4, 5]))  # the third of them fell after five moments
     drawn = [
-        source.windows(np.random.default_rng(1), 40, 4) for source in (rollouts, ResidentRollouts(rollouts, "cpu"))
+        rollouts.windows(np.random.default_rng(1), 40, 4, ("objects",)),
+        ResidentRollouts(rollouts, "cpu", ("objects",)).windows(np.random.default_rng(1), 40, 4),
     ]
-    assert all(torch.equal(value, drawn[1][name]) for name, value in drawn[0].items())
+    assert set(drawn[0]) == {"frames", "proprio", "actions", "objects"} == set(drawn[1])
+    assert all(torch.equal(value.nan_to_num(), drawn[1][name].nan_to_num()) for name, value in drawn[0].items())
     assert rollouts.nbytes == (3 * 13 + 5) * 32 * 32 * 3
 
 
@@ -275,6 +301,9 @@ def test_parts_bundle_and_report(data: Path, tmp_path: Path) -> None:
     assert report["rollout"]["horizon"] == 4 and len(report["rollout"]["model"]) == 4
     assert report["moments"] == {"train": 70, "test": 26}  # six and two episodes of 13, one of which ends after 5
     assert set(report["probes"]) == {"with proprio", "picture alone"}
+    told = report["objects"]["with proprio"]["mlp"]
+    assert set(told) == {"marker_red"} and set(told["marker_red"]) == {"ahead", "left", "up"}
+    assert report["probes"]["with proprio"]["mlp"]["marker_left"]["r2"] == told["marker_red"]["left"]
     report["ranks"] = rank_summary([0.3, 0.5], 64)
     report["expectation"] = {
         "vanished": {"pairs": 2, "normal": 2.0, "violated": 3.0, "effect_size": 1.0, "p_value": 0.5},
@@ -333,6 +362,15 @@ def test_recording_stops_by_the_clock_and_keeps_whole_shards(tmp_path: Path) -> 
     assert len(Rollouts(tmp_path)) == 2
 
 
+def test_recordings_of_another_run_fit_or_are_refused(tmp_path: Path) -> None:
+    config = RolloutConfig("navigate", episodes=3)
+    claim_folder(tmp_path, {"rollouts": asdict(config), "walker": asset_digest(WALKER), "ranks": 3})
+    script.check_recorded(tmp_path, config)
+    for folder, other in ((tmp_path, replace(config, stop_share=0.2)), (tmp_path / "nothing", config)):
+        with pytest.raises(ValueError, match="Record anew"):
+            script.check_recorded(folder, other)
+
+
 def test_a_bundle_may_lack_what_nobody_fitted(data: Path, tmp_path: Path) -> None:
     model = _trainer(data, tmp_path / "run").model.eval()
     save_bundle(Bundle("navigate", model, Readout.empty(32)), tmp_path / "world")
@@ -342,10 +380,10 @@ def test_a_bundle_may_lack_what_nobody_fitted(data: Path, tmp_path: Path) -> Non
 
 def test_flags_go_to_the_part_that_they_name() -> None:
     names = ("size", "episodes", "updates", "minutes", "record_minutes", "batch", "learning_rate", "prefix", "ranks")
-    names += ("seed",)
+    names += ("seed", "probe_every", "patch_size", "proprio_dropout", "felt_dim", "place_weight", "grid")
     given = argparse.Namespace(preset="tiny", task="navigate", **dict.fromkeys(names))
     tiny = script.PRESETS["tiny"]
-    assert script.settings(given) == replace(tiny, rollouts=replace(tiny.rollouts, task="navigate"))
+    assert script.settings(given) == replace(tiny, rollouts=mixed_for("navigate", tiny.rollouts))
     given.episodes, given.seed = 77, 5
     run = script.settings(given)
     assert run.rollouts.episodes == 77 and run.parts.episodes == tiny.parts.episodes  # recorded, and encoded for parts
@@ -354,6 +392,12 @@ def test_flags_go_to_the_part_that_they_name() -> None:
     run = script.settings(given)
     assert (run.training.minutes, run.record_minutes, run.training.prefix, run.ranks) == (2.0, 3.0, True, 0)
     assert model_config("navigate", run.training, 32).prefix
+    given.patch_size, given.proprio_dropout, given.felt_dim, given.place_weight = 16, 0.5, 8, 0.1
+    given.grid = 2
+    run = script.settings(given)
+    config = model_config("navigate", run.training, 32)
+    assert (config.patch_size, config.grid, config.proprio_dropout, config.felt_dim) == (16, 2, 0.5, 8)
+    assert run.training.place_weight == 0.1
     given.preset, given.minutes, given.updates, given.size = "gpu", None, 50, "xs"
     assert script.settings(given).training.minutes is None  # who names updates wants them
 

@@ -17,6 +17,9 @@ class LeWMConfig:
 
     image_size: int = 64  # px, square
     patch_size: int = 8  # px
+    grid: int = (
+        0  # n x n places that the picture is read off, each with weights of its own; 0: the class token, published
+    )
     dim: int = 128  # of the one token per frame; published ablation: success falls below about 184
     encoder_layers: int = 3
     encoder_heads: int = 2
@@ -32,6 +35,7 @@ class LeWMConfig:
     proprio_dim: int = 125  # 0: pixels only, as published; a single frame carries no velocity
     proprio_hidden: int = 128
     proprio_dropout: float = 0.1  # chance that a training sequence lacks it: goals may be pictures alone
+    felt_dim: int = 0  # entries of the token that proprioception alone has, the picture the others; 0: both share all
     positions: int = (
         16  # tokens that the predictor attends over, all of them trained: a rollout up to here is one cache
     )
@@ -46,10 +50,16 @@ class LeWMConfig:
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size:
             raise ValueError(f"patch_size must divide image_size, got {self.patch_size} and {self.image_size}.")
+        if self.grid < 0 or (self.grid and self.image_size // self.patch_size % self.grid):
+            raise ValueError(
+                f"grid must divide the {self.image_size // self.patch_size} patches of a side, got {self.grid}."
+            )
         if self.dim % self.encoder_heads:
             raise ValueError(f"encoder_heads must divide dim, got {self.encoder_heads} and {self.dim}.")
         if not 1 <= self.history <= self.positions:
             raise ValueError(f"history must be in 1..positions, got {self.history} of {self.positions}.")
+        if not 0 <= self.felt_dim < self.dim or (self.felt_dim and not self.proprio_dim):
+            raise ValueError(f"felt_dim must be below dim, and 0 without proprioception; got {self}.")
         if self.action_dim < 1 or self.proprio_dim < 0 or min(self.encoder_layers, self.predictor_layers) < 1:
             raise ValueError(f"A world model has layers and actions, and no negative widths; got {self}.")
 

@@ -32,6 +32,9 @@ class Rollouts:
     def __len__(self) -> int:
         return len(self._place)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays
+
     def __getitem__(self, name: str) -> np.ndarray:
         """An array of all episodes, (N, T, ...) or (N,): see `rollouts.record_episode`; not the frames."""
         return self._arrays[name]
@@ -71,9 +74,11 @@ class Rollouts:
         rows = rng.choice(fit, batch)
         return rows, rng.integers(0, self["length"][rows] - length + 1)
 
-    def windows(self, rng: np.random.Generator, batch: int, length: int) -> dict[str, Tensor]:
+    def windows(
+        self, rng: np.random.Generator, batch: int, length: int, also: tuple[str, ...] = ()
+    ) -> dict[str, Tensor]:
         """Draw `batch` windows of `length` moments: frames (B, L, S, S, 3) uint8, proprio (B, L, P), actions
-        (B, L - 1, A). Raises ValueError if no episode is that long.
+        (B, L - 1, A), and of the arrays `also` (B, L, ...). Raises ValueError if no episode is that long.
         """
         rows, starts = self.draw(rng, batch, length)
         within = starts[:, None] + np.arange(length)
@@ -82,6 +87,7 @@ class Rollouts:
             "frames": torch.from_numpy(frames),
             "proprio": torch.from_numpy(self["proprio"][rows[:, None], within]),
             "actions": torch.from_numpy(self["commands"][rows[:, None], within[:, :-1]]),
+            **{name: torch.from_numpy(self[name][rows[:, None], within]) for name in also},
         }
 
     @property
@@ -99,8 +105,8 @@ class Rollouts:
 class ResidentRollouts:
     """Rollouts that lie in a device's memory as one row of moments, so that a window costs no copy from the host."""
 
-    def __init__(self, rollouts: Rollouts, device: str) -> None:
-        """Copies everything once; `rollouts.nbytes` says how much that is."""
+    def __init__(self, rollouts: Rollouts, device: str, also: tuple[str, ...] = ()) -> None:
+        """Copies everything once; `rollouts.nbytes` says how much that is. also: arrays that windows have besides."""
         self._rollouts, self._device = rollouts, device
         lengths = rollouts["length"]
         self._first = np.concatenate([[0], np.cumsum(lengths)[:-1]])
@@ -109,15 +115,18 @@ class ResidentRollouts:
         for row, (first, length) in enumerate(zip(self._first.tolist(), lengths.tolist(), strict=True)):
             self._frames[first : first + length] = torch.from_numpy(rollouts.frames(row)).to(device)
         commands = np.pad(rollouts["commands"], ((0, 0), (0, 1), (0, 0)))  # none follows the last moment
-        proprio, actions = moments_of(rollouts, rollouts["proprio"], commands)
-        self._proprio, self._actions = (torch.from_numpy(value).to(device) for value in (proprio, actions))
+        arrays = {"proprio": rollouts["proprio"], "actions": commands} | {name: rollouts[name] for name in also}
+        self._arrays = {
+            name: torch.from_numpy(*moments_of(rollouts, value)).to(device) for name, value in arrays.items()
+        }
 
     def windows(self, rng: np.random.Generator, batch: int, length: int) -> dict[str, Tensor]:
         """The windows that `Rollouts.windows` draws from the same generator, on the device."""
         rows, starts = self._rollouts.draw(rng, batch, length)
         begin = torch.from_numpy(self._first[rows] + starts).to(self._device)
         at = begin[:, None] + torch.arange(length, device=self._device)
-        return {"frames": self._frames[at], "proprio": self._proprio[at], "actions": self._actions[at[:, :-1]]}
+        found = {name: value[at] for name, value in self._arrays.items()}
+        return found | {"frames": self._frames[at], "actions": found["actions"][:, :-1]}
 
 
 @torch.no_grad()

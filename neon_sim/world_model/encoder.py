@@ -26,7 +26,12 @@ class EncoderBlock(nn.Module):
 
 
 class VisionEncoder(nn.Module):
-    """Frames to the class token of a ViT (Dosovitskiy et al. 2021), the last layer of which serves that token alone."""
+    """Frames to one token: the class token of a ViT (Dosovitskiy et al. 2021), the last layer of which serves it alone.
+
+    With a grid it is read off the patches' tokens instead, averaged within each cell, by a layer that has weights of
+    its own for each cell (ours). A young class token is little else than the mean over patches: it knew how large a box
+    looks, and so how far ahead and how tall it is, and lost within 50 updates where it is sideways.
+    """
 
     def __init__(self, config: LeWMConfig) -> None:
         super().__init__()
@@ -39,14 +44,22 @@ class VisionEncoder(nn.Module):
             EncoderBlock(config.dim, config.encoder_heads, config.encoder_mlp) for _ in range(config.encoder_layers)
         )
         self.norm = nn.LayerNorm(config.dim)
+        self.grid, self.side = config.grid, config.image_size // config.patch_size
+        if config.grid:
+            self.read = nn.Linear(config.grid**2 * config.dim, config.dim)
         self.apply(start_small)
 
     def forward(self, frames: Tensor) -> Tensor:
         """(N, S, S, 3) uint8 -> (N, D), in the weights' dtype. Raises ValueError for frames of another size or type."""
-        return self.norm(self.blocks[-1](self._tokens(frames), queries=1))[:, 0]
+        x = self._tokens(frames)
+        if not self.grid:
+            return self.norm(self.blocks[-1](x, queries=1))[:, 0]
+        patches = self.norm(self.blocks[-1](x))[:, 1:].transpose(1, 2).unflatten(2, (self.side, self.side))
+        cells = nn.functional.avg_pool2d(patches, self.side // self.grid)  # (N, D, grid, grid)
+        return self.read(cells.flatten(1))
 
     def patches(self, frames: Tensor) -> Tensor:
-        """The same frames -> a token for each patch (N, P, D), before the last block, which has none for them."""
+        """The same frames -> a token for each patch (N, P, D), before the last block."""
         return self._tokens(frames)[:, 1:]
 
     def _tokens(self, frames: Tensor) -> Tensor:

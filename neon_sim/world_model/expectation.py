@@ -16,14 +16,18 @@ from neon_sim.world_model.command_space import CommandSpace
 from neon_sim.world_model.lewm import LeWM
 from neon_sim.world_model.probe import paired_test, surprise
 from neon_sim.world_model.rollouts import JUDGED_FROM, Behaviour, RolloutConfig
-from neon_sim.world_model.worlds import Moment, base_pose, from_base, in_world, moment, open_world, step_world
+from neon_sim.world_model.worlds import (
+    NAMED,
+    Moment,
+    base_pose,
+    from_base,
+    in_world,
+    moment,
+    open_world,
+    step_world,
+)
 
 VIOLATIONS: Final = ("teleported", "vanished", "recoloured")  # the last one is the control
-_NAMED: Final = {  # what instructions name, by task: there is one of each colour, hidden where an episode has it not
-    "reach": tuple(f"ball_{color}" for color in ("red", "green", "blue", "yellow", "purple")),
-    "navigate": tuple(f"marker_{color}" for color in ("red", "green", "blue", "yellow", "purple")),
-    "push_box": tuple(f"zone_{color}" for color in ("red", "green", "blue", "yellow")),
-}
 _JUMP: Final = {"reach": 0.2, "navigate": 0.8, "push_box": 0.4}  # m that a teleported thing moves across the view
 _GONE: Final = np.array([-6.0, 0.0])  # m: behind the robot, where it does not look
 _DIFFERS: Final = 16  # of 255: what counts as another colour of a pixel
@@ -38,7 +42,7 @@ def things_to(env: Any, space: CommandSpace, kind: str) -> list[str]:
     if space.task == "navigate" and kind == "vanished":
         return [f"obstacle_{i}" for i in env.task.get_state()["standing"]]
     named = env.privileged()["color"]
-    there = [body for body in _NAMED[space.task] if not _hidden(env, body)]
+    there = [body for body in NAMED[space.task] if not _hidden(env, body)]
     return sorted(there, key=lambda body: not body.endswith(named))
 
 
@@ -49,7 +53,7 @@ def violate(env: Any, space: CommandSpace, kind: str, body: str) -> None:
     a colour that the episode has not is in its place.
     """
     if kind == "recoloured":
-        other = next(other for other in _NAMED[space.task] if _hidden(env, other))
+        other = next(other for other in NAMED[space.task] if _hidden(env, other))
         env.world.place_object(other, *env.world.object_pose(body))
     if kind != "teleported":
         _move(env, body, _GONE)

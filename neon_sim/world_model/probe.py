@@ -39,8 +39,11 @@ class Probe(nn.Module):
 
 
 def fit_linear_probe(latents: Tensor, targets: Tensor, ridge: float = 1e-3) -> Probe:
-    """Ridge regression in closed form: latents (N, D), targets (N, K); `ridge` per sample, on standardised latents."""
-    net = nn.Linear(latents.shape[1], targets.shape[1])
+    """Ridge regression in closed form: latents (N, D), targets (N, K); `ridge` per sample, on standardised latents.
+
+    Nothing is drawn, so a training may look at it and go on to the same bits.
+    """
+    net = nn.utils.skip_init(nn.Linear, latents.shape[1], targets.shape[1])
     probe = Probe(net, latents, targets).requires_grad_(False)
     x = probe.standardise(latents).double()
     y = ((targets - probe.output_mean) / probe.output_std).double()

@@ -243,6 +243,12 @@ def probe_correlations(model: LeWM, train: Rollouts, test: Rollouts) -> dict[str
     return {name: float(found[at].mean()) for name, at in parts.items()}
 
 
+def probe_of_training(model: LeWM, train: Rollouts, test: Rollouts) -> dict[str, float]:
+    """`probe_correlations` on some episodes: what a training prints on its way, a few seconds on a CPU."""
+    some, others = (part.part(np.arange(min(most, len(part)))) for part, most in ((train, 100), (test, 50)))
+    return {f"r_{name}": r for name, r in probe_correlations(model, some, others).items()}
+
+
 def _labelled(model: LeWM, rollouts: Rollouts) -> tuple[Tensor, Tensor]:
     states = torch.from_numpy(rollouts["states"]).flatten(0, 1)
     angle = states[:, 4:5]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from neon_sim.world_model.bundle import Bundle
 from neon_sim.world_model.dataset import Rollouts, encode_rollouts, moments_of, whole_episodes
+from neon_sim.world_model.objects import object_scores, over_colours
 from neon_sim.world_model.probe import (
     ProbeScore,
     RolloutError,
@@ -39,22 +40,26 @@ def held_out_report(
     device: str = "cpu",
 ) -> dict[str, Any]:
     """Plain numbers. Probes are fitted on training episodes and judged on held-out ones, with and without
-    proprioception in the latent; errors in metres are medians.
+    proprioception in the latent: `objects` has R² of each object's place by axis, `probes` the mean over colours.
+    Errors in centimetres are medians.
 
     device: where pictures are encoded; the bundle is on the CPU before and after.
     Raises ValueError if no held-out episode is long enough for the rollout error.
     """
     train, test = (part.part(np.arange(min(max_episodes, len(part)))) for part in (train, test))
     generator = torch.Generator().manual_seed(seed)
-    report: dict[str, Any] = {"moments": {"train": train.moments, "test": test.moments}, "probes": {}}
+    report: dict[str, Any] = {"moments": {"train": train.moments, "test": test.moments}, "probes": {}, "objects": {}}
     latents = {}
     bundle.model.to(device)
     for name, felt in (("with proprio", True), ("picture alone", False)):
         latents[name] = [encode_rollouts(bundle.model, part, felt) for part in (train, test)]
     bundle.model.to("cpu")
-    for name, found in latents.items():
-        report["probes"][name] = _probes(train, test, found, generator)
-    _, z = latents["with proprio"]
+    for name, (z, z_test) in latents.items():
+        report["probes"][name] = _probes(train, test, [z, z_test], generator)
+        report["objects"][name] = told = object_scores(bundle.task, train, test, z, z_test, generator)
+        for kind, scores in told.items():
+            report["probes"][name][kind] |= {place: {"r2": r2} for place, r2 in over_colours(scores).items()}
+    z = latents["with proprio"][1]
     report["readout_cm"] = readout_error_cm(bundle, test, z)
     report["words_cm"] = words_error_cm(bundle, test, z)
     report["rollout"] = _rollout(bundle, test, z, horizon)
@@ -63,21 +68,17 @@ def held_out_report(
 
 
 def _probes(train: Rollouts, test: Rollouts, latents: list[Tensor], generator: torch.Generator) -> dict[str, Any]:
-    """R squared, correlation and rmse of linear and MLP probes: mean over the parts of each quantity."""
+    """R squared, correlation and rmse of linear and MLP probes of what the robot feels: the mean over its parts."""
     (z, labels), (z_test, labels_test) = (
-        moments_of(part, found, torch.from_numpy(_labels(part)))
+        moments_of(part, found, torch.from_numpy(np.concatenate([part["palms"], part["proprio"][..., _JOINT_VEL]], -1)))
         for part, found in zip((train, test), latents, strict=True)
     )
-    names = {**PLACES, "joint_vel": slice(12, 41)}
+    names = {"palms": slice(0, 6), "joint_vel": slice(6, 35)}
     scores = {
         "linear": score_probe(fit_linear_probe(z, labels), z_test, labels_test),
         "mlp": score_probe(fit_mlp_probe(z, labels, generator), z_test, labels_test),
     }
     return {kind: {name: _mean(score, at) for name, at in names.items()} for kind, score in scores.items()}
-
-
-def _labels(rollouts: Rollouts) -> np.ndarray:
-    return np.concatenate([place_labels(rollouts), rollouts["proprio"][..., _JOINT_VEL]], axis=-1)
 
 
 def _mean(score: ProbeScore, at: slice) -> dict[str, float | None]:
@@ -147,7 +148,7 @@ def draw_report(report: dict[str, Any], log: list[dict[str, float]], path: Path)
     for i, ((kind, probe), values) in enumerate(rows.items()):
         heights = [max(0.0, values[name]["r2"] or 0.0) for name in names]
         probes.bar(np.arange(len(names)) + 0.2 * (i - 1.5), heights, 0.18, label=f"{probe}, {kind}")
-    probes.set_xticks(range(len(names)), names)
+    probes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names], fontsize=7)
     probes.set(ylim=(0, 1), title="R² of probes, held out")
     _draw_expectation(report.get("expectation", {}), surprises)
     _draw_ranks(report.get("ranks"), order)

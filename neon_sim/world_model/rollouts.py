@@ -1,22 +1,28 @@
 """What a world model learns from: the expert, the expert disturbed, and chance, in command space, at 10 Hz.
 
+Where a task wants another mix, `mixed_for` knows it: success asks for standing, so the robot stops and stands in
+between, and a box that nobody touches teaches nothing of pushing.
+
 A shard is two files of a few episodes each. `frames_N.npy` can be read in parts without loading the rest, and
 `rest_N.npz`, written last, says that the shard is whole. An episode depends on its seed alone.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from neon_sim.world_model.command_space import CommandSpace, command_space, expert_command, palm_command
-from neon_sim.world_model.worlds import Moment, moment, open_world, step_world
+from neon_sim.world_model.worlds import Moment, moment, object_places, open_world, step_world
 
 BEHAVIOURS: Final = ("expert", "noisy", "random")
 JUDGED_FROM: Final = 2**31  # seeds of the env: recordings, and so training, have those below, judging the others
 _HELD_STEPS: Final = (3, 16)  # model steps that a random command lasts: from, below
+_STAND_STEPS: Final = (5, 13)  # that it stands: half a second and more, as the walker needs some of it to stop
+_WALK_UP_STEPS: Final = 40  # at most, until the box has moved
+_TOUCHED_M: Final = 0.01  # that a box moves when it is touched
 _REACH_STEPS: Final = (8, 25)  # that the expert of reach stays with one ball
 
 
@@ -31,6 +37,8 @@ class RolloutConfig:
     expert_share: float = 0.3
     noisy_share: float = 0.4  # what is left is random
     noise: float = 0.4  # of the noisy expert: standard deviation, of half the box
+    stop_share: float = 0.0  # chance that the robot is told to stand for a while, before each command that is held
+    contact_share: float = 0.0  # episodes of push_box that begin when the expert has come to the box and moved it
     shard_episodes: int = 20
     first_seed: int = 6_000_000
 
@@ -42,6 +50,23 @@ class RolloutConfig:
             raise ValueError(f"Recording wants an episode, a step and a shard of one or more, got {self}.")
         if min(self.expert_share, self.noisy_share) < 0.0 or self.expert_share + self.noisy_share > 1.0:
             raise ValueError(f"Shares are in [0, 1] together, got {self.expert_share} and {self.noisy_share}.")
+        walks, pushes = self.task != "reach", self.task == "push_box"
+        if not 0.0 <= self.stop_share <= 1.0 * walks or not 0.0 <= self.contact_share <= 1.0 * pushes:
+            raise ValueError(
+                f"stop_share is in [0, 1], and 0 for reach; contact_share likewise, and 0 but for push_box; got {self}."
+            )
+
+
+MIXES: Final[Mapping[str, Mapping[str, Any]]] = {
+    # The box moves in 81 % of the expert's steps, 35 % of the noisy expert's and 24 % of those by chance.
+    "push_box": {"expert_share": 0.4, "noisy_share": 0.5, "stop_share": 0.12, "contact_share": 0.25},
+    "navigate": {"stop_share": 0.12},
+}
+
+
+def mixed_for(task: str, config: RolloutConfig) -> RolloutConfig:
+    """The same for a task, with that task's mix."""
+    return replace(config, task=task, **MIXES.get(task, {}))
 
 
 class Behaviour:
@@ -54,9 +79,14 @@ class Behaviour:
         self._config, self._rng, self._space = config, rng, command_space(config.task)
         self._left = self._ball_left = 0
         self._wanders, self._offset, self._ball = False, np.zeros(self._space.dim), (0, "")
+        self._stands = False
 
     def command(self, env: Any) -> np.ndarray:
         """The next command (A,) in [-1, 1]."""
+        if self._left == 0:
+            stop = self._config.stop_share  # not asked of the generator where it is 0: those episodes stay as they are
+            self._stands = stop > 0.0 and not self._stands and self._rng.random() < stop
+            self._left = int(self._rng.integers(*_STAND_STEPS)) if self._stands else 0
         if self._left == 0:
             self._left = int(self._rng.integers(*_HELD_STEPS))
             self._wanders = self.kind == "random" or (self.kind == "noisy" and self._rng.random() < 0.4)
@@ -65,6 +95,8 @@ class Behaviour:
             if not self._wanders:
                 self._offset = self._rng.normal(0.0, 1.0, self._space.dim) * spread
         self._left -= 1
+        if self._stands:
+            return self._space.from_units(np.zeros(self._space.dim))
         wish = np.zeros(self._space.dim) if self._wanders else self._expert(env)
         return np.clip(wish + self._offset, -1.0, 1.0)
 
@@ -85,13 +117,18 @@ def record_episode(env: Any, config: RolloutConfig, seed: int) -> dict[str, Any]
     """Play one episode: T = steps + 1 moments and the commands between them.
 
     Keys: frames (T, S, S, 3) uint8, proprio (T, 125), commands (T - 1, A), base (T, 3), palms (T, 6), thing (T, 3),
-    target (T, 3), all float32 (see `Moment`), length (moments before a fall; zeros follow), instruction, behaviour,
-    seed.
+    target (T, 3), objects (T, K, 3) (`object_places`), all float32 (see `Moment`), length (moments before a fall; zeros
+    follow), instruction, behaviour, seed, and whether the first moment is that of a `reset`, and not of a touched box.
     """
-    space = command_space(config.task)
-    behaviour = Behaviour(config, np.random.default_rng([seed, 23]))
+    space, rng = command_space(config.task), np.random.default_rng([seed, 23])
+    behaviour = Behaviour(config, rng)
     obs, info = env.reset(seed=seed)
-    seen, ended = [moment(env, obs)], False
+    fresh = not (config.contact_share > 0.0 and rng.random() < config.contact_share)
+    if not fresh:
+        touched = walk_up(env, space, obs)
+        fresh = touched is None
+        obs, info = env.reset(seed=seed) if touched is None else (touched, info)
+    seen, objects, ended = [moment(env, obs)], [object_places(env, config.task)], False
     commands: list[np.ndarray] = []
     while len(commands) < config.steps and not ended:
         command = behaviour.command(env)
@@ -99,18 +136,35 @@ def record_episode(env: Any, config: RolloutConfig, seed: int) -> dict[str, Any]
         if not ended:
             commands.append(command)
             seen.append(moment(env, obs))
-    return _packed(seen, commands, config.steps, space) | {
+            objects.append(object_places(env, config.task))
+    return _packed(seen, objects, commands, config.steps, space) | {
         "length": len(seen),
         "instruction": info["instruction"],
         "behaviour": behaviour.kind,
         "seed": seed,
+        "reset": fresh,
     }
 
 
-def _packed(seen: list[Moment], commands: list[np.ndarray], steps: int, space: CommandSpace) -> dict[str, np.ndarray]:
+def walk_up(env: Any, space: CommandSpace, obs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+    """Let the expert of push_box go on until the box has moved; what is observed then, or None after a fall."""
+    at = np.array(env.privileged()["box_pos_w"])
+    for _ in range(_WALK_UP_STEPS):
+        obs, ended = step_world(env, space, expert_command(space, env), obs)
+        if ended:
+            return None
+        if np.linalg.norm(env.privileged()["box_pos_w"] - at) > _TOUCHED_M:
+            break
+    return dict(obs)
+
+
+def _packed(
+    seen: list[Moment], objects: list[np.ndarray], commands: list[np.ndarray], steps: int, space: CommandSpace
+) -> dict[str, np.ndarray]:
     arrays = {"frames": np.stack([m.frame for m in seen])}
     for name in ("proprio", "base", "palms", "thing", "target"):
         arrays[name] = np.stack([getattr(m, name) for m in seen]).astype(np.float32)
+    arrays["objects"] = np.stack(objects)
     arrays["commands"] = np.array(commands, np.float32).reshape(-1, space.dim)
     missing = steps + 1 - len(seen)
     return {name: np.pad(value, [(0, missing), *[(0, 0)] * (value.ndim - 1)]) for name, value in arrays.items()}

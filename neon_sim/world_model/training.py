@@ -6,7 +6,8 @@ import math
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,51 +18,18 @@ from tqdm import tqdm
 
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.interrupt import deferred_interrupt
-from neon_sim.world_model.command_space import command_space
-from neon_sim.world_model.config import LeWMConfig, lewm_config
-from neon_sim.world_model.dataset import ResidentRollouts, Rollouts
+from neon_sim.world_model.config import LeWMConfig
+from neon_sim.world_model.dataset import ResidentRollouts, Rollouts, moments_of
 from neon_sim.world_model.lewm import LeWM, LeWMLoss
+from neon_sim.world_model.objects import PlaceHead
 from neon_sim.world_model.probe import rollout_error
+from neon_sim.world_model.training_config import WorldModelTraining, schedule, timed_schedule
 
 STATE_FILE: Final = "state.pt"
 LOG_FILE: Final = "log.jsonl"
 _JUDGED_WINDOWS, _JUDGED_STEPS = 64, 5  # held-out windows, and how far ahead their error is told
-
-
-@dataclass(frozen=True)
-class WorldModelTraining:
-    """How a world model is trained. Published: AdamW 5e-5, weight decay 1e-3, batch 128, 1 % warm-up, cosine."""
-
-    size: str = "xs"
-    updates: int = 1000
-    minutes: float | None = None  # stop by the clock instead; such a run does not repeat to the bit
-    batch: int = 32  # windows of positions + 1 moments
-    learning_rate: float = 5e-4  # ours: ten times the published one, for a model a tenth as large
-    weight_decay: float = 1e-3
-    warm_up: float = 0.03  # share of the training
-    max_grad_norm: float = 1.0
-    held_out: float = 0.1  # share of the episodes
-    checkpoint_every: int = 50  # updates
-    log_every: int = 10
-    judge_every: int = 100  # updates from one held-out error to the next
-    prefix: bool = False  # also learn from action prefixes (Fast-LeWM)
-    resident_gb: float = 16.0  # pictures that may lie in a GPU's memory; more stay on the disk until they are drawn
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        counts = (self.updates, self.batch, self.checkpoint_every, self.log_every, self.judge_every)
-        if min(counts) < 1 or not 0 < self.held_out <= 0.5:
-            raise ValueError(f"Training wants counts of one or more and held_out in (0, 0.5], got {self}.")
-        if self.minutes is not None and not 0.0 < self.minutes < math.inf:
-            raise ValueError(f"minutes has to be above 0, got {self.minutes}. Leave it out to stop by updates.")
-
-
-def model_config(task: str, training: WorldModelTraining, image_size: int) -> LeWMConfig:
-    """The size's config with the task's commands as actions. Raises ValueError for pictures of another size."""
-    config = lewm_config(training.size, action_dim=command_space(task).dim, prefix=training.prefix)
-    if config.image_size != image_size:
-        raise ValueError(f"Size {training.size} sees {config.image_size} px, the rollouts have {image_size} px.")
-    return config
+_TIMED: Final = 20  # updates after which the time of all is told
+LabelProbe = Callable[[LeWM, Rollouts, Rollouts], dict[str, float]]  # a model in eval mode, training, held out
 
 
 class WorldModelTrainer:
@@ -69,7 +37,8 @@ class WorldModelTrainer:
 
     The windows, SIGReg's directions and dropout are drawn from generators that the state holds, so a run that was
     killed at any time ends with the weights of one that was not. (On a GPU dropout draws from the GPU's own, matrices
-    are multiplied in bfloat16, and the end is another one of the same kind.)
+    are multiplied in bfloat16, and the end is another one of the same kind. On a CPU bfloat16 is off: most have no
+    instructions for it and take three to four times as long.)
     """
 
     def __init__(
@@ -79,7 +48,12 @@ class WorldModelTrainer:
         rollouts: Rollouts,
         folder: Path,
         clock: Callable[[], float] = time.monotonic,
+        probe: LabelProbe | None = None,
     ) -> None:
+        """probe: what the latents know, by name, told of training and held-out episodes every `probe_every` updates.
+
+        Raises ValueError for too few episodes, or if a supervised loss is asked for and they lack its labels.
+        """
         torch.manual_seed(training.seed)
         self.training, self.folder = training, folder
         self.train_set, self.test_set = rollouts.split(training.held_out)
@@ -88,14 +62,16 @@ class WorldModelTrainer:
         self.model = LeWM(config)
         if config.proprio_dim:
             self.model.proprio.set_statistics(*self.train_set.proprio_statistics())
+        self._place_head = self._made_head()
+        self._learned = nn.ModuleList([self.model, self._place_head] if self._place_head else [self.model])
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), training.learning_rate, weight_decay=training.weight_decay
+            self._learned.parameters(), training.learning_rate, weight_decay=training.weight_decay
         )
         self.rng = np.random.default_rng([training.seed, 31])
         self.generator = torch.Generator().manual_seed(training.seed)
         self.step = 0
         self.seconds = 0.0  # spent up to the newest update, all pieces together
-        self._clock = clock
+        self._clock, self._probe = clock, probe
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -114,10 +90,10 @@ class WorldModelTrainer:
         if device != "cpu":
             self.generator = torch.Generator(device).manual_seed(self.training.seed)
         self._restore()
-        self.model.to(device).train()
+        self._learned.to(device).train()
         self._optimizer_to(device)
         windows, judged = self._source(device), self._held_out(device)
-        begun = self._clock() - self.seconds
+        begun, first, before = self._clock() - self.seconds, self.step, self.seconds
         total = self.training.updates if self.training.minutes is None else None
         with (
             deferred_interrupt() as interrupt,
@@ -128,16 +104,30 @@ class WorldModelTrainer:
                 loss = self._update(windows(), device)
                 self.seconds = self._clock() - begun
                 bar.update()
+                if self.step - first == _TIMED and total:
+                    left = (total - self.step) * (self.seconds - before) / _TIMED
+                    bar.write(f"{left / 60.0:.1f} minutes to go at the rate of the first {_TIMED} updates")
                 self._note(loss, judged, bar, save=interrupt.asked)
-        self.model.to("cpu").eval()
+        self._learned.to("cpu").eval()
         return self.done >= 1.0
+
+    def _made_head(self) -> PlaceHead | None:
+        """What the supervised loss is read off with, if there is to be one."""
+        if not self.training.place_weight:
+            return None
+        if "objects" not in self.train_set:
+            raise ValueError("place_weight wants the places of objects, which these rollouts have not. Record anew.")
+        places = next(moments_of(self.train_set, self.train_set["objects"]))
+        return PlaceHead(self.model.config.dim, places, self.training.place_weight)
 
     def _source(self, device: str) -> Callable[[], dict[str, Tensor]]:
         """What draws the next batch: from the disk, or from the GPU's memory if the pictures fit into it."""
         fits = self.train_set.nbytes <= 1e9 * self.training.resident_gb
-        source = ResidentRollouts(self.train_set, device) if device != "cpu" and fits else self.train_set
-        length = self.model.config.positions + 1
-        return lambda: source.windows(self.rng, self.training.batch, length)
+        length, also = self.model.config.positions + 1, ("objects",) if self._place_head else ()
+        if device != "cpu" and fits:
+            resident = ResidentRollouts(self.train_set, device, also)
+            return lambda: resident.windows(self.rng, self.training.batch, length)
+        return lambda: self.train_set.windows(self.rng, self.training.batch, length, also)
 
     def _held_out(self, device: str) -> dict[str, Tensor]:
         """Windows of held-out episodes, the same ones whenever they are judged."""
@@ -151,11 +141,12 @@ class WorldModelTrainer:
             group["lr"] = self.training.learning_rate * self._rate()
         batch = {name: value.to(device) for name, value in drawn.items()}
         proprio = batch["proprio"] if self.model.config.proprio_dim else None
+        extra = partial(self._place_head.loss, objects=batch["objects"]) if self._place_head else None
         with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=device != "cpu"):
-            loss = self.model.loss(batch["frames"], batch["actions"], proprio, self.generator)
+            loss = self.model.loss(batch["frames"], batch["actions"], proprio, self.generator, extra)
         self.optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.training.max_grad_norm)
+        nn.utils.clip_grad_norm_(self._learned.parameters(), self.training.max_grad_norm)
         self.optimizer.step()
         self.step += 1
         return LeWMLoss(*(value.detach() for value in loss))
@@ -169,15 +160,26 @@ class WorldModelTrainer:
         """Log, judge and save where it is time to."""
         training, last = self.training, self.done >= 1.0
         judge = self.step % training.judge_every == 0 or last
-        if judge or self.step % training.log_every == 0:
+        probe = self._probe is not None and (self.step % training.probe_every == 0 or last)
+        if judge or probe or self.step % training.log_every == 0:
             losses = {name: float(value) for name, value in loss._asdict().items()}
             if not math.isfinite(losses["total"]):
                 raise ValueError(f"The loss of update {self.step} is {losses}. Begin anew with a lower learning rate.")
             losses |= self._judge(judged) if judge else {}
-            self._log(losses)
+            found = self._probed() if probe else {}
+            self._log(losses | found)
+            if found:
+                bar.write(f"update {self.step}, held out: " + ", ".join(f"{k} {v:.2f}" for k, v in found.items()))
             bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
         if save or last or self.step % training.checkpoint_every == 0:
             self._checkpoint()
+
+    def _probed(self) -> dict[str, float]:
+        """What the probe says of the model as it will be used; it draws nothing, so training goes on the same."""
+        self.model.eval()
+        found = self._probe(self.model, self.train_set, self.test_set) if self._probe else {}
+        self.model.train()
+        return found
 
     @torch.no_grad()
     def _judge(self, judged: dict[str, Tensor]) -> dict[str, float]:
@@ -219,7 +221,7 @@ class WorldModelTrainer:
         buffer = io.BytesIO()
         state = {
             "settings": self._settings(),
-            "model": self.model.state_dict(),
+            "model": self._learned.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": self.rng.bit_generator.state,
             "generator": self.generator.get_state(),
@@ -240,7 +242,7 @@ class WorldModelTrainer:
         state = torch.load(path, map_location="cpu", weights_only=True)  # it may have been trained on a GPU
         if state["settings"] != self._settings():
             raise ValueError(f"{path} belongs to other settings: {state['settings']}. Choose another --out.")
-        self.model.load_state_dict(state["model"])
+        self._learned.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rng.bit_generator.state = state["rng"]
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
@@ -250,23 +252,6 @@ class WorldModelTrainer:
             self.generator.manual_seed(self.training.seed + self.step)
         torch.set_rng_state(state["torch_rng"])
         _keep_log(self.folder / LOG_FILE, self.step)
-
-
-def schedule(step: int, training: WorldModelTraining) -> float:
-    """Factor on the learning rate: a linear warm-up, then a cosine to 2 %."""
-    warm = max(1, round(training.warm_up * training.updates))
-    if step < warm:
-        return (step + 1) / warm
-    done = (step - warm) / max(1, training.updates - warm)
-    return 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * done))
-
-
-def timed_schedule(done: float, training: WorldModelTraining) -> float:
-    """The same over a share of the time, 0 to 1: the first update is not for nothing."""
-    if done < training.warm_up:
-        return max(0.01, done / training.warm_up)
-    done = (done - training.warm_up) / (1.0 - training.warm_up)
-    return 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:

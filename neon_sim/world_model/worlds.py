@@ -12,13 +12,21 @@ import gymnasium
 import numpy as np
 
 from neon_sim.cells import CELLS, cell_options
+from neon_sim.g1.geometry import points_in_frame
 from neon_sim.names import nearest
 from neon_sim.world_model.command_space import STEP_S, CommandSpace, carry_out
 
 TURNED_CAMERA: Final = "camera_pose"  # a cell of ours: the head camera shifted and turned in every episode
 WORLDS: Final = ("nominal", "unseen_scenes", "unseen_objects", TURNED_CAMERA)
+_UNDERGROUND: Final = -1.0  # m: what an episode has not is hidden below
 _SHIFT_M, _TURN_RAD = 0.02, 0.05  # a badly mounted camera: our choice
 _TOPPLED: Final = 1.0  # rad: a box that leans more ends an episode of push_box
+_COLORS: Final = ("red", "green", "blue", "yellow", "purple")
+NAMED: Final = {  # what instructions name, by task: there is one of each colour, hidden where an episode has it not
+    "reach": tuple(f"ball_{color}" for color in _COLORS),
+    "navigate": tuple(f"marker_{color}" for color in _COLORS),
+    "push_box": tuple(f"zone_{color}" for color in _COLORS[:4]),
+}
 _NEVER: Final = 100_000  # control steps: who plans decides when it ends
 
 
@@ -78,6 +86,23 @@ def place_of(env: Any, truth: Mapping[str, Any], name: str, base: np.ndarray) ->
     pos_w = np.asarray(truth[f"{name}_pos_w"])
     above = pos_w[2] - env.world.position("pelvis")[2]
     return np.array([*from_base(base, pos_w[None, :2])[0], above], np.float32)
+
+
+def object_names(task: str) -> tuple[str, ...]:
+    """What `object_places` tells of, in order: the box that is pushed, then what instructions name."""
+    return ("box", *NAMED[task]) if task == "push_box" else NAMED[task]
+
+
+def object_places(env: Any, task: str) -> np.ndarray:
+    """Where everything of `object_names` is, (K, 3) float32 m, framed as by `place_of`; NaN for what it has not now."""
+    places_w = [env.world.position(env.task.box.name if name == "box" else name) for name in object_names(task)]
+    if task == "reach":
+        places = np.array(points_in_frame(places_w, *env.world.object_pose("pelvis")))
+    else:
+        above = np.array(places_w)[:, 2:] - env.world.position("pelvis")[2]
+        places = np.hstack([from_base(base_pose(env), np.array(places_w)[:, :2]), above])
+    places[np.array(places_w)[:, 2] < _UNDERGROUND] = np.nan
+    return places.astype(np.float32)
 
 
 def base_pose(env: Any) -> np.ndarray:
