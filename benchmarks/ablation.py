@@ -21,7 +21,7 @@ def report(out: Path, root: Path = ROOT) -> Path:
     record = json.loads((out / "results.json").read_text(encoding="utf-8"))
     figures = {name: record[name] for name in record if name not in ("date", "commit")}
     rows = table_rows(record["summary"])
-    return write_report("ablation", figures, HEADER, rows, record["date"], root, record["commit"])
+    return write_report("ablation", figures, HEADER, rows, record["date"], root, measured_at=record["commit"])
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ def test_an_unknown_task_names_the_nearest(monkeypatch: pytest.MonkeyPatch, tmp_
 
 def test_a_policy_that_is_none_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     flags = ("--episodes", "1", "--no-references", "--workers", "1", "--out", str(tmp_path / "out"))
-    with pytest.raises(ValueError, match="nowhere does not hold a whole Neon checkpoint"):
+    with pytest.raises(SystemExit, match="nor is it a folder.*nowhere'. Valid: expert"):
         _run(monkeypatch, "evaluate.py", "--policy", str(tmp_path / "nowhere"), *flags)
 
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "agents"))
 
 import train_world_model as script
 
-from neon_sim.shipped import WALKER, asset_digest
+from neon_sim.shipped import walker_fingerprint
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.world_model.amortised import AmortisedConfig, hindsight_pairs
 from neon_sim.world_model.bundle import Bundle, load_bundle, save_bundle
@@ -364,7 +364,7 @@ def test_recording_stops_by_the_clock_and_keeps_whole_shards(tmp_path: Path) -> 
 
 def test_recordings_of_another_run_fit_or_are_refused(tmp_path: Path) -> None:
     config = RolloutConfig("navigate", episodes=3)
-    claim_folder(tmp_path, {"rollouts": asdict(config), "walker": asset_digest(WALKER), "ranks": 3})
+    claim_folder(tmp_path, {"rollouts": asdict(config), "walker": walker_fingerprint(), "ranks": 3})
     script.check_recorded(tmp_path, config)
     for folder, other in ((tmp_path, replace(config, stop_share=0.2)), (tmp_path / "nothing", config)):
         with pytest.raises(ValueError, match="Record anew"):
