@@ -3,6 +3,7 @@
     python agents/play.py                                  # the shipped demo heads reach for balls
     python agents/play.py --policy expert --task reach --seed 3
     python agents/play.py --real-time linear --latency-ms 50   # chunks that blend while they are late, without a jump
+    python agents/play.py --policy FOLDER --draft FOLDER   # a light policy answers where the heavy one is not needed
     python agents/play.py --policy runs/reach_ppo          # what agents/train_ppo.py trained, on its own task
     python agents/play.py --policy random --task stand --window   # live, where there is a display
     python agents/play.py --task walk --teleop             # from the keyboard, in any terminal, over ssh too
@@ -189,8 +190,17 @@ def parse_real_time(
     return config
 
 
-def build_player(policy: str, env: Any, real_time: RealTimeConfig | None) -> Any:
-    """The policy of that name or folder, its chunks blended if asked for."""
+def build_player(policy: str, env: Any, real_time: RealTimeConfig | None, draft: str | None = None) -> Any:
+    """The policy of that name or folder, its chunks blended if asked for; of two folders, one that is routed.
+
+    Raises ValueError for what is no checkpoint, and for two that do not go together.
+    """
+    if draft is not None:
+        from neon_sim.inference.two_heads import RoutedPolicy
+        from neon_sim.model.neon_vla import NeonVLA
+
+        heavy, light = (NeonVLA.from_pretrained(Path(folder)) for folder in (policy, draft))
+        return RoutedPolicy(heavy, light, real_time=real_time)
     player = build_policy(EvaluationJob("play", policy, ()), env)
     return player if real_time is None else RealTimePolicy(player, real_time, env.action_map)
 
@@ -203,6 +213,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--task", help="default: reach, or what a run of train_ppo was trained on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=4)
+    parser.add_argument(
+        "--draft", metavar="FOLDER", help="a light checkpoint that answers easy moments: docs/inference.md"
+    )
     parser.add_argument("--real-time", metavar="BLEND", help=f"real-time chunking: {', '.join(BLEND_SCHEDULES)}")
     parser.add_argument("--horizon", type=int, help="with --real-time: steps from one chunk to the next (default: 10)")
     parser.add_argument("--latency-ms", type=float, help="with --real-time: how late a chunk is (default: 0)")
@@ -245,7 +258,7 @@ def main() -> None:
         if args.teleop:
             options["max_steps"] = 10**9  # until the driver has had enough
         env: Any = gymnasium.make("NeonG1-v0", disable_env_checker=True, **options).unwrapped
-        player = None if args.teleop else build_player(args.policy, env, real_time)
+        player = None if args.teleop else build_player(args.policy, env, real_time, args.draft)
     except (ValueError, FileNotFoundError) as error:
         raise SystemExit(str(error)) from None
     with closing(Film(args.out)) as film, closing(env):
@@ -253,6 +266,10 @@ def main() -> None:
             teleoperate(env, args.keys, args.seed, film)
         else:
             play(env, player, args.seed, args.episodes, film)
+            if args.draft is not None:
+                print(
+                    f"--policy gave {100 * player.heavy_share:.0f} % of {player.answers} answers, --draft the others."
+                )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import pytest
 import torch
 from tiny_neon import open_reach, tiny_features, tiny_model, tiny_senses
 
+from neon_sim.g1.action_space import G1ActionSpace
+from neon_sim.g1.joints import JOINT_INDEX
 from neon_sim.inference.neon_policy import NeonPolicy
 from neon_sim.inference.real_time import RealTimeConfig
 from neon_sim.inference.router import RouterConfig
@@ -131,6 +133,23 @@ def test_the_router_sends_all_or_nothing_where_everything_is_hard_or_easy(
     assert easy.heavy_share == 0.0 and easy.answers == 3 and not np.array_equal(lazy.actions, alone.actions)
 
 
+def test_a_robot_that_stands_far_from_its_goal_gets_the_draft(env: Any, pair: tuple[NeonVLA, NeonVLA]) -> None:
+    policy = RoutedPolicy(*pair)
+    obs, info = env.reset(seed=100)
+    policy.observe(obs, info["time_s"])
+    features, senses = policy.perceive()
+    legs = senses["proprio"][0, 87 : 87 + 12].abs().max()
+    assert legs > 0.1  # more than any arm of a healthy reach
+    goal = make_goal(torch.tensor([0]), senses["eef"][:, 0:3] + torch.tensor([[0.4, 0.0, 0.0]]))
+    with torch.no_grad():
+        chunk, drafted = policy.decode(features, senses, goal), policy.decode_light(features, senses, goal)
+    assert torch.equal(chunk, drafted) and policy.heavy_share == 0.0
+    near = make_goal(torch.tensor([0]), senses["eef"][:, 0:3] + torch.tensor([[0.04, 0.0, 0.0]]))
+    with torch.no_grad():
+        policy.decode(features, senses, near)
+    assert (policy.answers, policy.heavy_answers) == (2, 1)
+
+
 def test_drafts_that_contradict_each_other_wake_the_heavy_heads(env: Any, pair: tuple[NeonVLA, NeonVLA]) -> None:
     heavy, draft = pair
     calm = {"tracking_error": 1e6, "near_m": 1e-6}
@@ -144,16 +163,20 @@ def test_drafts_that_contradict_each_other_wake_the_heavy_heads(env: Any, pair: 
 
 def test_signals_by_hand() -> None:
     proprio, eef = torch.zeros(1, 125), torch.zeros(1, 14)
-    proprio[0, 87], proprio[0, 90], proprio[0, 119] = 0.1, -0.4, 1.0  # two tracking errors, and gravity
+    elbow, knee = JOINT_INDEX["left_elbow_joint"], JOINT_INDEX["left_knee_joint"]
+    proprio[0, 87 + elbow], proprio[0, 87 + knee], proprio[0, 119] = -0.1, 0.4, 1.0  # two errors, and gravity
     eef[0, 7:10] = torch.tensor([0.3, -0.1, 0.2])  # the right palm
     goal = make_goal(torch.tensor([1]), torch.tensor([[0.3, -0.1, 0.5]]))
     senses = {"proprio": proprio, "eef": eef}
-    error, distance = tracking_error(senses), goal_distance(senses, goal)
-    assert error is not None and error.tolist() == pytest.approx([0.4])
+    arms = G1ActionSpace("arms_only").joint_indices
+    error, distance = tracking_error(senses, arms), goal_distance(senses, goal)
+    assert error is not None and error.tolist() == pytest.approx([0.1])  # the knee is the walker's
+    whole = tracking_error(senses, G1ActionSpace("whole_body").joint_indices)
+    assert whole is not None and whole.tolist() == pytest.approx([0.4])
     assert distance is not None and distance.tolist() == pytest.approx([0.3])
     left = goal_distance(senses, make_goal(torch.tensor([0]), torch.tensor([[0.3, 0.0, 0.4]])))
     assert left is not None and left.tolist() == pytest.approx([0.5])
-    assert tracking_error({}) is None and goal_distance({}, goal) is None
+    assert tracking_error({}, arms) is None and goal_distance({}, goal) is None
 
 
 @pytest.mark.parametrize("kind", [SpeculativePolicy, RoutedPolicy])

@@ -13,10 +13,13 @@ import gymnasium
 import imageio.v2 as imageio
 import numpy as np
 import pytest
+import torch
+from tiny_neon import tiny_model
 
 import neon_sim  # noqa: F401  (registers NeonG1-v0)
 from neon_sim.g1 import joints
 from neon_sim.inference.teleop import QUIT, press, typed_keys
+from neon_sim.inference.two_heads import RoutedPolicy
 from neon_sim.walker import HEIGHT_RANGE, Walker
 
 SCRIPT = Path(__file__).resolve().parents[1] / "agents" / "play.py"
@@ -212,10 +215,22 @@ def test_blended_chunks_leave_safety_nothing_to_slow(
     assert asked.delay == 3  # 60 ms at 50 Hz
 
 
+def test_a_draft_makes_a_routed_policy(script: ModuleType, tmp_path: Path, env: Any) -> None:
+    for seed, name in enumerate(("heavy", "light")):
+        tiny_model(tmp_path / "backbone", seed).save_pretrained(tmp_path / name)
+    player = script.build_player(str(tmp_path / "heavy"), env, None, str(tmp_path / "light"))
+    weights = [next(model.action_head.parameters()) for model in (player.model, player.draft)]
+    assert isinstance(player, RoutedPolicy) and not torch.equal(*weights)
+    tiny_model(tmp_path / "backbone", control_mode="whole_body").save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="The draft's action space is whole_body"):
+        script.build_player(str(tmp_path / "heavy"), env, None, str(tmp_path / "other"))
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (("--task", "nope"), "Unknown task 'nope'"),
+        (("--draft", "runs/nowhere"), "expert"),
         (("--task", "nope", "--teleop", "--keys", "w."), "Unknown task 'nope'"),
         (("--policy", "runs/nowhere"), "runs/nowhere"),
         (("--real-time", "lineer"), "Unknown blend schedule 'lineer'. Did you mean 'linear'"),

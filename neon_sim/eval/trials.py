@@ -14,6 +14,7 @@ import gymnasium
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from neon_sim.inference.neon_policy import NeonPolicy
 from neon_sim.model.action_heads import masked_mse
@@ -90,8 +91,12 @@ def trial_model(shipped: NeonVLA, config: NeonConfig, seed: int) -> NeonVLA:
     return model
 
 
-def train_trial(model: NeonVLA, demos: Demos, config: TrialTraining) -> dict[str, float]:
+def train_trial(
+    model: NeonVLA, demos: Demos, config: TrialTraining, bar: Mapping[str, Any] | None = None
+) -> dict[str, float]:
     """Train everything but the goal reader; leaves the model in eval mode.
+
+    bar: keywords of tqdm, such as desc and position, for a bar over the updates; None shows none.
 
     Returns train_loss (mean of the last tenth of the updates; each kind of head has its own) and held_back_mse of the
     chunk, true goal, on episodes that were not trained on.
@@ -104,7 +109,7 @@ def train_trial(model: NeonVLA, demos: Demos, config: TrialTraining) -> dict[str
     optimizer = torch.optim.AdamW(learned, config.learning_rate, betas=config.betas, weight_decay=config.weight_decay)
     losses = []
     model.train()
-    for update in range(config.updates):
+    for update in tqdm(range(config.updates), disable=bar is None, **(bar or {})):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _rate(update / config.updates, config.warmup)
         rows = train[torch.from_numpy(rng.integers(len(train), size=config.batch_size))]

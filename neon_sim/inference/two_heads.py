@@ -177,7 +177,7 @@ class RoutedPolicy(TwoHeadPolicy):
     """Adaptive compute: the draft, unless the moment looks hard (`neon_sim.inference.router`).
 
     It looks at what the robot senses: how far two drafts in a row disagree about the same steps, the largest tracking
-    error, and how near the palm is to the goal that was read.
+    error of the action's joints, and how near the palm is to the goal that was read.
 
     Args:
         config: what counts as hard.
@@ -209,7 +209,8 @@ class RoutedPolicy(TwoHeadPolicy):
         draft = self.decode_light(features, senses, goal)
         drafted = draft.cpu().numpy()
         moved = None if self._drafted is None else disagreement(self._drafted, drafted, self._steps)
-        score = difficulty(self.config, moved, tracking_error(senses), goal_distance(senses, goal))
+        error = tracking_error(senses, self.model.action_space.joint_indices)
+        score = difficulty(self.config, moved, error, goal_distance(senses, goal))
         self._was_heavy = choose_heavy(score, self._was_heavy, self.config)
         self._drafted, self._steps = drafted, 0
         self.answers += 1
@@ -230,10 +231,15 @@ class RoutedPolicy(TwoHeadPolicy):
         self._steps = int(state["steps"])
 
 
-def tracking_error(senses: Mapping[str, Tensor]) -> np.ndarray | None:
-    """Largest tracking error (B,) rad out of proprio (B, 125); None without it."""
+def tracking_error(senses: Mapping[str, Tensor], joint_indices: np.ndarray) -> np.ndarray | None:
+    """Largest tracking error (B,) rad of the joints named in hardware order, out of proprio (B, 125); None without it.
+
+    The other joints are the walker's: a leg that carries the robot is off its target on the best of days.
+    """
     proprio = senses.get("proprio")
-    return None if proprio is None else proprio[:, TRACKING_ERROR].abs().amax(-1).cpu().numpy()
+    if proprio is None:
+        return None
+    return proprio[:, TRACKING_ERROR][:, joint_indices.tolist()].abs().amax(-1).cpu().numpy()
 
 
 def goal_distance(senses: Mapping[str, Tensor], goal: Tensor) -> np.ndarray | None:
