@@ -64,7 +64,7 @@ def test_ewc_holds_what_matters_at_home() -> None:
     frames, actions, _ = play(64, 5, _rng(9))
     home = _error(_trained(), STEP)
     errors = {}
-    for strength in (0.0, 10.0, 1e9):
+    for strength in (0.0, 300.0, 1e9):
         model = copy.deepcopy(_trained())
         parameters = adapted_parameters(model)
         fisher = fisher_diagonal(
@@ -80,8 +80,8 @@ def test_ewc_holds_what_matters_at_home() -> None:
             )
             gaps = [(parameters[name] - anchor[name])[value > mean].abs() for name, value in fisher.items()]
             assert torch.cat(gaps).max().item() < 1e-5
-    # Measured: 1.6 at home, 6.1 after adapting without EWC, 3.9 with it.
-    assert errors[0.0] > 1.2 * errors[10.0] and abs(errors[1e9] - home) < 0.01 * home
+    # Measured, on one thread and on two: 2.9 at home, 6.2 and 5.0 after adapting without EWC, 4.3 and 3.7 with it.
+    assert errors[0.0] > 1.2 * errors[300.0] and abs(errors[1e9] - home) < 0.01 * home
 
 
 @pytest.mark.parametrize("method", ["fast", "loop"])
