@@ -44,6 +44,8 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/feature_cache.py
 	$(BIN)/python benchmarks/foundation.py
 	$(BIN)/python benchmarks/known_ground.py
+	$(BIN)/python benchmarks/ewc_step.py
+	$(BIN)/python benchmarks/forgetting_inference.py
 
 # -qq keeps this run's one line from being read as the summary of the whole test suite.
 wheel-test: $(STAMP)

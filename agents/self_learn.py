@@ -8,7 +8,7 @@
     python agents/self_learn.py --fault-joint left_elbow_joint --fault-bias 0.3
     python agents/self_learn.py --explain            # and say in words what was learned, protected and rolled back
     python agents/self_learn.py --page               # and show robot, camera, LiDAR and plots on http://127.0.0.1:8080
-    python agents/self_learn.py --drift --adoption   # learn only when the body drifts; check every update
+    python agents/self_learn.py --drift --adoption   # learn only once a change is noticed; check every update
     tensorboard --logdir runs/self_learn
 
 Arms: frozen (never learns), naive (learns, no protection), ewc (learns, protected by EWC), lr0 (the whole cycle with

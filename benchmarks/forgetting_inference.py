@@ -1,11 +1,13 @@
 """How long inference takes at 50 Hz while the learner works in its own process, and while it does not.
 
-    python benchmarks/forgetting_inference.py                 # two minutes on an idle machine; writes RESULTS.md
+    python benchmarks/forgetting_inference.py                 # three minutes, on an idle machine; writes RESULTS.md
     python benchmarks/forgetting_inference.py --preset tiny   # a quick look; writes nothing
 
-The acting process asks the policy (eyes, encoders and heads: the whole of it) once in every 20 ms, and hands an episode
-over every 1.92 s, as it would while acting; each 16th call it takes new weights, which is counted in. Learning and rest
-take turns, so that a busy moment hits both: in the rest the learner's process is stopped by a signal.
+The acting process asks the policy (eyes, encoders and heads: the whole of it) once in every 20 ms; each 16th call it
+takes new weights, which is counted in. Whenever fewer than two episodes wait it hands one over, counted in as well: the
+learner is never idle, which is more than acting asks of it (an episode in 1.92 s). Learning and rest take turns, so
+that a busy moment hits both: in the rest the learner's process is stopped by a signal. Wanted: p99 below 20 ms while it
+learns.
 """
 
 import argparse
@@ -37,9 +39,10 @@ from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
 
 PERIOD_S = 0.02
 CHUNK = 16  # calls between two looks for new weights
-EPISODE = 96  # calls between two episodes
+EPISODE = 96  # control steps
+WAITING = 2  # episodes that wait for the learner while it learns
 WANTED_P99_MS = 20.0
-HEADER = ["", "p50", "p99", "worst", "calls", "late calls"]
+HEADER = ["", "p50", "p99", "worst", "calls", "late calls", f"p99 below {WANTED_P99_MS:g} ms"]
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def one_turn(learner: BackgroundLearner, episode: list[Experience], calls: int, 
         begun = time.perf_counter()
         if call % CHUNK == 0:
             learner.take_newest()
-        if learning and call % EPISODE == 0:
+        if learning and learner.waiting < WAITING:
             learner.hand_over(episode)
         learner.policy.act()
         spent.append(1e3 * (time.perf_counter() - begun))
@@ -116,7 +119,9 @@ def measure(preset: Preset) -> dict[str, Any]:
         learner.catch_up()
         episodes, dropped = learner.learned_episodes - before, learner.dropped
     figures = {name: figures_of(values) for name, values in times.items()}
-    return {**figures, "episodes_learned": episodes, "episodes_dropped": dropped, "wanted_p99_ms": WANTED_P99_MS}
+    counts = {"episodes_learned": episodes, "updates": episodes * len(episode) * config.updates_per_chunk}
+    met = figures["learning"]["p99_ms"] < WANTED_P99_MS
+    return {**figures, **counts, "episodes_dropped": dropped, "wanted_p99_ms": WANTED_P99_MS, "met": met}
 
 
 def figures_of(values: list[float]) -> dict[str, float]:
@@ -132,7 +137,8 @@ def rows_of(figures: dict[str, Any]) -> list[list[str]]:
     for name in ("learning", "at rest"):
         found = figures[name]
         times = [f"{found[part]:.1f} ms" for part in ("p50_ms", "p99_ms", "worst_ms")]
-        rows.append([name, *times, str(found["calls"]), str(found["late"])])
+        met = "met" if found["p99_ms"] < WANTED_P99_MS else "missed"
+        rows.append([name, *times, str(found["calls"]), str(found["late"]), met if name == "learning" else "-"])
     return rows
 
 
@@ -146,7 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures = measure(PRESETS[args.preset])
     rows = rows_of(figures)
     print(table(HEADER, rows))
-    print(f"learned from {figures['episodes_learned']} episodes meanwhile, dropped {figures['episodes_dropped']}")
+    learned, dropped = figures["episodes_learned"], figures["episodes_dropped"]
+    print(f"{figures['updates']} updates from {learned} episodes meanwhile, {dropped} episodes dropped")
     if args.preset == "full":
         write_report("inference_while_learning", figures, HEADER, rows, datetime.date.today().isoformat())
 

@@ -1,13 +1,14 @@
 """The one interaction loop: for collecting, evaluating and self-learning alike."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, overload
 
 import numpy as np
 
 from neon_sim.env import NeonG1Env
 from neon_sim.episode import NeonEpisode
 from neon_sim.names import nearest
+from neon_sim.vector_env import NeonG1VectorEnv
 
 
 class ActsInChunks(Protocol):
@@ -18,6 +19,16 @@ class ActsInChunks(Protocol):
     def observe(self, obs: Mapping[str, np.ndarray], now_s: float) -> None: ...
 
     def act(self) -> np.ndarray: ...
+
+
+class ActsInRows(Protocol):
+    """What acts for the N robots of a vector env: of each call it is said which of them still play."""
+
+    def reset(self, env_ids: list[int] | None = None) -> None: ...
+
+    def observe(self, obs: Mapping[str, np.ndarray], now_s: float, rows: Sequence[int]) -> None: ...
+
+    def act(self, rows: Sequence[int]) -> np.ndarray: ...
 
 
 class FrameLog:
@@ -54,6 +65,7 @@ class FrameLog:
         return frames
 
 
+@overload
 def rollout(
     env: NeonG1Env,
     policy: ActsInChunks,
@@ -64,11 +76,39 @@ def rollout(
     stop_on_success: bool = False,
     on_chunk: Callable[[NeonG1Env], None] | None = None,
     options: dict[str, Any] | None = None,
-) -> NeonEpisode:
-    """Run one episode and return it.
+) -> NeonEpisode: ...
+
+
+@overload
+def rollout(
+    env: NeonG1VectorEnv,
+    policy: ActsInRows,
+    steps: int | None = None,
+    seed: int | None = None,
+    execute: int = 16,
+    keep: tuple[str, ...] = ("proprio",),
+    stop_on_success: bool = False,
+    on_chunk: Callable[[NeonG1VectorEnv], None] | None = None,
+    options: dict[str, Any] | None = None,
+) -> list[NeonEpisode]: ...
+
+
+def rollout(
+    env: Any,
+    policy: Any,
+    steps: int | None = None,
+    seed: int | None = None,
+    execute: int = 16,
+    keep: tuple[str, ...] = ("proprio",),
+    stop_on_success: bool = False,
+    on_chunk: Callable[[Any], None] | None = None,
+    options: dict[str, Any] | None = None,
+) -> NeonEpisode | list[NeonEpisode]:
+    """Run one episode and return it; of a vector env one episode of each robot, in the order of the rows.
 
     Args:
-        env: the environment, unwrapped.
+        env: the environment, unwrapped, or a NeonG1VectorEnv that resets itself. A robot of the latter whose episode is
+            over is neither shown nor asked any more, until all are.
         policy: what acts; it is reset first.
         steps: control steps at most; None = until the episode ends.
         seed: of `env.reset`.
@@ -82,6 +122,8 @@ def rollout(
         ValueError: `steps` or `execute` below 1, or a key to keep that the env does not observe.
     """
     _check(env, steps, execute, keep)
+    if isinstance(env, NeonG1VectorEnv):
+        return _rollout_rows(env, policy, steps, seed, execute, keep, stop_on_success, on_chunk, options)
     policy.reset()
     obs, info = env.reset(seed=seed, options=options)
     policy.observe(obs, info["time_s"])
@@ -118,10 +160,68 @@ def rollout(
     )
 
 
-def _check(env: NeonG1Env, steps: int | None, execute: int, keep: tuple[str, ...]) -> None:
+def _rollout_rows(
+    envs: NeonG1VectorEnv,
+    policy: ActsInRows,
+    steps: int | None,
+    seed: int | None,
+    execute: int,
+    keep: tuple[str, ...],
+    stop_on_success: bool,
+    on_chunk: Callable[[NeonG1VectorEnv], None] | None,
+    options: dict[str, Any] | None,
+) -> list[NeonEpisode]:
+    policy.reset()
+    obs, infos = envs.reset(seed=seed, options=options)
+    rows, words = list(range(envs.num_envs)), list(infos["instruction"])
+    policy.observe(obs, float(infos["time_s"][0]), rows)
+    chunks, used = np.empty((len(rows), 0, 0)), 0
+    taken: list[dict[str, np.ndarray]] = []
+    lengths, won = np.zeros(len(rows), dtype=np.intp), np.zeros(len(rows), dtype=bool)
+    while rows and (steps is None or len(taken) < steps):
+        if used == chunks.shape[1]:
+            if on_chunk is not None:
+                on_chunk(envs)
+            chunks, used = policy.act(rows)[:, :execute], 0
+        before = {key: obs[key] for key in keep}
+        obs, reward, terminated, truncated, infos = envs.step(chunks[:, used])
+        ends = {"terminated": terminated, "truncated": truncated}
+        taken.append({"actions": chunks[:, used], "rewards": reward, **ends, **before})
+        used += 1
+        lengths[rows], won[rows] = len(taken), infos["success"][rows]
+        policy.observe(obs, float(infos["time_s"][rows[0]]), rows)
+        over = terminated | truncated | (won & stop_on_success)
+        rows = [row for row in rows if not over[row]]
+    return [
+        _episode_of(envs, row, taken[: lengths[row]], keep, words[row], bool(won[row])) for row in range(envs.num_envs)
+    ]
+
+
+def _episode_of(
+    envs: NeonG1VectorEnv, row: int, taken: list[dict[str, np.ndarray]], keep: tuple[str, ...], words: str, won: bool
+) -> NeonEpisode:
+    """One robot's part of what all have done."""
+
+    def own(name: str) -> np.ndarray:
+        return np.array([step[name][row] for step in taken])
+
+    return NeonEpisode(
+        observations={key: own(key) for key in keep},
+        actions=own("actions").astype(np.float32),
+        rewards=own("rewards").astype(np.float32),
+        terminated=own("terminated"),
+        truncated=own("truncated"),
+        instruction=words,
+        success=won,
+        control_mode=str(envs.config.control_mode),
+    )
+
+
+def _check(env: Any, steps: int | None, execute: int, keep: tuple[str, ...]) -> None:
     for name, value in (("steps", steps), ("execute", execute)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
+    known = getattr(env, "single_observation_space", env.observation_space).spaces
     for key in keep:
-        if key not in env.observation_space.spaces:
-            raise nearest("observation to keep", key, env.observation_space.spaces)
+        if key not in known:
+            raise nearest("observation to keep", key, known)

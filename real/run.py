@@ -72,6 +72,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-start", action="store_true", help=f"{SIM} only: the bridge runs already")
     parser.add_argument("--self-learn", action="store_true", help="learn between episodes, while the robot stands")
     parser.add_argument("--episodes", type=int, help="of --self-learn, --steps each (default 10)")
+    parser.add_argument("--drift", action="store_true", help="of --self-learn: learn only after a change is noticed")
     parser.add_argument("--yes", action="store_true", help=f"{SIM} only: take over what was learned without asking")
     parser.add_argument("--out", type=Path, default=Path("runs/real"))
     args = parser.parse_args(arguments)
@@ -93,8 +94,8 @@ def _refuse_wrong(parser: argparse.ArgumentParser, args: argparse.Namespace) -> 
         parser.error("--self-learn wants the checkpoint of a policy, and a robot that moves (no --dry-run)")
     if args.self_learn and args.engine is not None:
         parser.error("--engine is not for --self-learn: what was recorded or compiled does not learn")
-    if not args.self_learn and (args.episodes is not None or args.yes):
-        parser.error("--episodes and --yes belong to --self-learn")
+    if not args.self_learn and (args.episodes is not None or args.yes or args.drift):
+        parser.error("--episodes, --drift and --yes belong to --self-learn")
     if args.episodes is not None and args.episodes < 1:
         parser.error(f"--episodes must be at least 1, got {args.episodes}")
 
@@ -227,6 +228,7 @@ def learn(env: NeonG1RealEnv, args: argparse.Namespace, simulated: Any) -> int:
     from neon_sim.real.self_learn import LearnConfig, RobotLearning, ask
 
     config = LearnConfig(steps=args.steps) if args.episodes is None else LearnConfig(args.episodes, args.steps)
+    config = config.by_itself() if args.drift else config
     consent = (lambda words: True) if args.yes else ask
     learning = RobotLearning(Path(args.policy), args.out / "self_learn", config, consent)
     with LeRobotWriter(args.out / DATASET, DATASET_VERSION) as writer:

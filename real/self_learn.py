@@ -2,11 +2,12 @@
 
 The same learner and the same `rollout` call as in simulation. What differs: nothing is learned while the robot moves,
 because a learning step takes longer than a control step; every update stands behind the adoption gate; and a person is
-asked. Only the policy's heads learn. The walker is the control process's own, reads its own file and is never touched.
+asked. With `LearnConfig.by_itself` it learns only after it has noticed a change, and first protects what it knew.
+Only the policy's heads learn. The walker is the control process's own, reads its own file and is never touched.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +21,10 @@ from neon_sim.real.policies import check_fit
 from neon_sim.real.safety_stop import STOPPED, Phase
 from neon_sim.rollout import rollout
 from neon_sim.training.adoption import AdoptionConfig
+from neon_sim.training.drift import DriftConfig
 from neon_sim.training.learning_state import load_learning_state, save_learning_state
 from neon_sim.training.online import load_forward_model, save_forward_model
+from neon_sim.training.protection import OnlineEWCConfig
 from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
 
 STILL: Final = 0.5  # rad/s; a balancing robot's ankles are never quite at rest
@@ -41,6 +44,10 @@ class LearnConfig:
             batch_size=16, updates_per_chunk=12, adoption=AdoptionConfig(hold_back_every=4)
         )
     )
+
+    def by_itself(self) -> "LearnConfig":
+        """The same, learning only after a change that it notices; what it knew before is protected by online EWC."""
+        return replace(self, learner=replace(self.learner, drift=DriftConfig(), protection=OnlineEWCConfig()))
 
     def __post_init__(self) -> None:
         if self.learner.adoption is None:
@@ -151,9 +158,13 @@ class RobotLearning:
             return False, "nothing was learned: the robot does not hold still"
         learner, gate = self.learner, self.learner.gate
         assert gate is not None
-        learner.last_verdict = None
+        learner.last_verdict, learner.last_end = None, None
         learner.learn()
+        if learner.drift is not None and learner.last_end is not None:
+            print(f"A change: {learner.drift.log[-1].why}.", flush=True)
         verdict = learner.last_verdict
+        if verdict is None and learner.drift is not None and learner.drift.speed == 0:
+            return False, "nothing was learned: the drift detector sees no change"
         if verdict is None:
             return False, "not enough experience to learn from yet"
         if not verdict.adopted:

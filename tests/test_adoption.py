@@ -308,9 +308,10 @@ def test_what_is_rehearsed_is_learned_from(tmp_path: Path) -> None:
 def test_a_real_life_is_watched_held_back_learned_from_and_checked(tmp_path: Path) -> None:
     """Four episodes of three chunks: each chunk is foreseen and judged, whole episodes are held back."""
     env = open_reach()
-    drift = DriftConfig(group=3, baseline=2, start_sigmas=1e-6, stop_sigmas=1e-7)
+    drift = DriftConfig(group=3, baseline=2, start_sigmas=1e-6, stop_sigmas=1e-7)  # nearly all is a change
     adoption, protection = AdoptionConfig(hold_back_every=2), ReplayConfig()
-    learner = _learner(tmp_path, batch_size=4, drift=drift, adoption=adoption, protection=protection)
+    watched = {"drift": drift, "drift_ends_regimes": False}
+    learner = _learner(tmp_path, batch_size=4, adoption=adoption, protection=protection, **watched)
     for seed in range(4):
         rollout(env, learner.policy, 48, seed=seed, keep=(), on_chunk=lambda _: learner.before_chunk())
         learner.end_episode()

@@ -18,10 +18,12 @@ from torch import Tensor
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.rollout import rollout
 from neon_sim.training.background import BackgroundConfig, BackgroundLearner
+from neon_sim.training.drift import DriftConfig
 from neon_sim.training.experience import Experience
 from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.learning_state import load_learning_state
 from neon_sim.training.online import load_forward_model, save_forward_model
+from neon_sim.training.protection import OnlineEWCConfig
 from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
 from neon_sim.training.weight_box import WeightBox
 
@@ -114,6 +116,39 @@ def test_a_killed_learner_harms_nothing_and_another_goes_on_from_what_was_saved(
     assert saved.episodes == 5 and len(saved.buffer) == 8  # since the regime's end: one before the kill, one after it
     assert saved.protection is not None and saved.protection.anchor_count == 1
     assert all(torch.equal(value, learner.params[name]) for name, value in saved.params.items())
+
+
+def test_a_change_is_noticed_in_the_other_process_too(policy: Path, tmp_path: Path) -> None:
+    """Quiet episodes, then features that come out as nobody foresaw: no call says that a regime has ended."""
+    config = replace(CONFIG, drift=DriftConfig(group=4, baseline=3), protection=OnlineEWCConfig(), ewc_strength=0.0)
+    background = replace(PATIENT, state_path=tmp_path / "state.pt")
+    with BackgroundLearner(policy, config, background) as learner:
+        for seed in range(8):
+            strangeness = 1.0 if seed < 6 else 30.0
+            items = _episode(0)
+            learner.hand_over([replace(item, fused_after=strangeness * item.fused_after) for item in items])
+        learner.catch_up()
+    model = NeonVLA.from_pretrained(policy)
+    saved = NeonSelfLearner(model, load_forward_model(model, policy), config)
+    load_learning_state(tmp_path / "state.pt", saved)
+    assert saved.drift is not None and "protect" in [event.what for event in saved.drift.log]
+    assert saved.protection is not None and saved.protection.anchor_count == 1
+    assert len(saved.buffer) == 2 * 4  # the two strange episodes began a new one
+
+
+def test_a_state_that_cannot_be_saved_stops_no_learning(
+    policy: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()  # where a folder is wanted: the write fails as on a full disk
+    background = replace(PATIENT, state_path=tmp_path / "file" / "state.pt", save_every=1)
+    with BackgroundLearner(policy, CONFIG, background) as learner:
+        before = _weights(learner)
+        for seed in range(2):
+            learner.hand_over(_episode(seed))
+        learner.catch_up()
+        assert learner.alive and learner.learned_episodes == 2
+        assert any(not torch.equal(learner.params[name], value) for name, value in before.items())
+    assert "learning goes on and saves again later" in capfd.readouterr().err
 
 
 def test_a_learner_that_is_behind_costs_episodes_and_no_time(policy: Path) -> None:

@@ -88,6 +88,29 @@ def test_a_level_that_stays_becomes_the_usual_one() -> None:
     assert "start" not in found[stop:]
 
 
+def test_a_change_is_dated_back_to_when_the_level_was_last_about_the_usual_one() -> None:
+    detector = _ready()
+    assert (
+        _watch(detector, [1.0, -1.5, 2.0, 2.0]) == [""] * 4
+    )  # means 0.5, -0.5, 0.75, 1.375: the sixth is the last below 0.58
+    assert _watch(detector, [3.0]) == ["start"] and detector.change == 6
+    detector.take_up("kept")
+    assert detector.change is None and (detector.log[-1].what, detector.log[-1].why) == ("protect", "kept")
+    assert _watch(detector, [8.0]) == ["faster"] and detector.change is None  # the same change goes on
+
+
+def test_a_rise_above_the_lowest_that_learning_has_come_to_is_another_change() -> None:
+    detector = _ready()
+    _watch(detector, [8.0])  # mean 4
+    detector.take_up("kept")
+    # Six values (3 / lambda) for the mean to arrive, then down from 4 to 2: the lowest is after the ninth value.
+    assert "change" not in _watch(detector, [4.0] * 6 + [3.0, 2.0, 1.0]) and detector.speed > 0
+    lowest = detector.chunk
+    assert _watch(detector, [3.2]) == [""]  # 1.875 and 2.54: more than one sigma (0.58), less than four (2.31) above it
+    assert _watch(detector, [8.0]) == ["change"] and detector.change == lowest
+    assert "up from" in detector.log[-1].why and detector.speed > 0
+
+
 def test_the_log_keeps_the_newest_events() -> None:
     detector = _ready(replace(CHART, settled=1))
     for _ in range(LOG_KEPT):
@@ -148,6 +171,19 @@ def test_quiet_residuals_of_any_level_raise_no_alarm_and_a_fault_does() -> None:
     # log 4 is 2.7 spreads of 0.51; one sigma of the mean is sqrt(0.3 / 1.7) = 0.42 of a spread, so the mean goes to 6.4
     # sigmas, and passes 5 when 1 - 0.7^n > 5 / 6.4: after n = 4.3 movements.
     assert 2 <= np.median(delays) <= 7
+
+
+def test_a_second_change_is_noticed_while_learning_and_a_level_that_stays_is_hardly_ever_taken_for_one() -> None:
+    """60 lives: four times the residual for 100 movements without any progress, then four times that."""
+    false, delays = 0, []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        detector = DriftDetector(replace(DriftConfig(), patience=1000))
+        _watch(detector, _life(rng, 0.0, 40))
+        false += _watch(detector, _life(rng, math.log(4.0), 100)).count("change")
+        found = _watch(detector, _life(rng, math.log(16.0), 50))
+        delays += [found.index("change") // 6] if "change" in found else []
+    assert false <= 6 and len(delays) >= 57 and np.median(delays) <= 5
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=60), st.integers(0, 59))

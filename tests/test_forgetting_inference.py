@@ -17,7 +17,8 @@ def test_percentiles_and_late_calls_by_hand() -> None:
 def test_a_row_for_each_state_of_the_learner() -> None:
     quick, slow = (forgetting_inference.figures_of([value] * 4) for value in (5.0, 25.0))
     rows = forgetting_inference.rows_of({"learning": slow, "at rest": quick})
-    assert rows == [["learning", *["25.0 ms"] * 3, "4", "4"], ["at rest", *["5.0 ms"] * 3, "4", "0"]]
+    assert rows == [["learning", *["25.0 ms"] * 3, "4", "4", "missed"], ["at rest", *["5.0 ms"] * 3, "4", "0", "-"]]
+    assert forgetting_inference.rows_of({"learning": quick, "at rest": slow})[0][-1] == "met"
     assert all(len(row) == len(forgetting_inference.HEADER) for row in rows)
 
 

@@ -26,6 +26,7 @@ EVERYTHING = replace(
     SMALL,
     protection=EWCReplayConfig(replay=ReplayConfig(budget_bytes=200_000)),
     drift=DriftConfig(group=1, baseline=4),
+    drift_ends_regimes=False,  # `_live` says when
     adoption=AdoptionConfig(hold_back_every=2),
 )
 

@@ -11,10 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser import find_browser, open_page, wait_for
+from imageio.v3 import imread
 from tiny_neon import open_reach
 
 from neon_sim.eval import live_shapes
 from neon_sim.eval.live_page import HOST, LivePage, PageFeed, Picture, Progress, Scene, curves_of, serve_page
+from neon_sim.eval.live_shapes import link_shapes
 from neon_sim.eval.live_table import LiveLine
 from neon_sim.eval.plots import line_plot
 from neon_sim.training.online import LifeEpisode
@@ -139,6 +142,40 @@ def test_the_page_answers_on_loopback_only_and_shows_a_life(tmp_path: Path) -> N
         page.close()
     with pytest.raises(OSError):
         socket.create_connection((HOST, port), timeout=5)
+
+
+def test_a_browser_shows_the_robot_its_camera_and_the_plots(tmp_path: Path) -> None:
+    pytest.importorskip("viser")
+    chromium = find_browser()
+    if chromium is None:
+        pytest.skip("no Chromium on the PATH (Debian: apt-get install chromium)")
+    env = open_reach()
+    obs, _ = env.reset(seed=0)
+    data = env.world.data
+    poses = np.concatenate([data.xpos, data.xquat], axis=1).astype(np.float32)
+    page = LivePage(0)
+    try:
+        page.show(Scene(link_shapes(env.world.model)))
+        page.show(Picture(poses, obs["camera"], np.ones((5, 3), np.float32)))
+        for episode in range(4):
+            page.show(Progress("ewc, seed 0", _line(episode, penalty=0.5)))
+        with open_page(chromium, page.address, tmp_path / "profile") as tab:
+            wait_for(lambda: "learning on" in (tab.evaluate("document.body.innerText") or ""), "the newest episode")
+            words = tab.evaluate("document.body.innerText")
+            assert "ewc, seed 0, healthy robot, episode 4: success 50 % of the last 20, learning on" in words
+            wait_for(lambda: tab.evaluate("document.querySelectorAll('.uplot').length") == 3, "three plots")
+            assert tab.evaluate("Array.from(document.images).filter(i => i.naturalWidth == 128).length") == 1  # camera
+            wait_for(lambda: _dark(tab.screenshot()) > 100, "the robot to be drawn")
+            (tmp_path / "page.png").write_bytes(tab.screenshot())
+    finally:
+        page.close()
+        env.close()
+
+
+def _dark(png: bytes) -> int:
+    """How many pixels in the middle of a screenshot are as dark as the robot's feet and hands, and as no floor line."""
+    picture = imread(png, extension=".png")[150:750, 320:940, :3]
+    return int((picture.max(axis=-1) < 80).sum())
 
 
 def test_messages_of_another_process_reach_the_page() -> None:

@@ -182,6 +182,7 @@ def test_observations_wait_for_a_policy_that_thinks():
         (["--policy", "p", "--robot", "sim-bridge", "--self-learn", "--engine", "auto"], "--engine is not for"),
         (["--policy", "p", "--robot", "sim-bridge", "--engine", "cudagraf"], "invalid choice: 'cudagraf'"),
         (["--policy", "p", "--robot", "sim-bridge", "--episodes", "3"], "belong to --self-learn"),
+        (["--policy", "p", "--robot", "sim-bridge", "--drift"], "belong to --self-learn"),
         (["--policy", "p", "--robot", "sim-bridge", "--self-learn", "--episodes", "0"], "--episodes must be"),
     ],
 )

@@ -22,6 +22,7 @@ from neon_sim.real.senses import simulated_senses
 from neon_sim.shipped import asset_path
 from neon_sim.training.adoption import AdoptionConfig
 from neon_sim.training.forward_model import ForwardModel
+from neon_sim.training.learning_state import save_learning_state
 from neon_sim.training.online import save_forward_model
 from neon_sim.training.self_learner import SelfLearnerConfig
 
@@ -111,6 +112,22 @@ def test_a_person_who_does_not_agree_keeps_the_old_weights_to_the_bit(env, polic
     assert changed(policy, tmp_path / "policy") == set()
 
 
+def test_with_drift_nothing_is_learned_before_a_change_and_what_was_known_is_protected_when_one_comes(
+    env, policy, tmp_path, capsys
+):
+    config = CONFIG.by_itself()
+    config = replace(config, learner=replace(config.learner, fisher_samples=2))
+    learning = RobotLearning(policy, tmp_path, config, lambda words: True)
+    assert learning.run(env, lambda episode: None)
+    assert [line.why for line in learning.record] == ["nothing was learned: the drift detector sees no change"] * 2
+    assert changed(policy, tmp_path / "policy") == set() and learning.learner.protection is None
+    drift = learning.learner.drift
+    drift.change, drift.speed = drift.chunk, 1  # as the detector leaves it, had the last chunk been a strange one
+    assert learning.run(env, lambda episode: None)
+    assert learning.learner.protection.anchor_count == 1 and learning.record[3].adopted
+    assert "online_ewc keeps what 2 chunks had shown" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_nothing_is_adopted_on_a_robot_that_does_not_stand_any_more(env, policy, tmp_path):
     def agrees_too_late(words: str) -> bool:
@@ -151,6 +168,18 @@ def test_the_command_line_learns_on_the_simulated_robot(policy, tmp_path, capsys
     said = capsys.readouterr().out
     assert "Episode 1: not enough experience" in said and said.count("Kept as episode") == 2
     assert changed(policy, tmp_path / "self_learn" / "policy") == set()
+
+
+def test_what_another_head_has_learned_is_refused_and_stays(policy, tmp_path):
+    learning = RobotLearning(policy, tmp_path, CONFIG, lambda words: True)
+    save_learning_state(tmp_path / "state.pt", learning.learner, {"record": []})
+    saved = (tmp_path / "state.pt").read_bytes()
+    wider = tiny_model(tmp_path / "backbone", mlp_hidden=32)
+    wider.save_pretrained(tmp_path / "wider")
+    save_forward_model(ForwardModel.for_model(wider), tmp_path / "wider")
+    with pytest.raises(ValueError, match="was saved with another head"):
+        RobotLearning(tmp_path / "wider", tmp_path, CONFIG, lambda words: True)
+    assert (tmp_path / "state.pt").read_bytes() == saved
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_before_anything_moves(policy, bridge, tmp_path):

@@ -77,16 +77,20 @@ class LearnerWatch:
 
     def __init__(self, learner: NeonSelfLearner, record: LifeRecord) -> None:
         self.learner, self.record = learner, record
-        self._losses, self._verdict = learner.last_losses, learner.last_verdict
+        self._losses, self._verdict, self._end = learner.last_losses, learner.last_verdict, learner.last_end
         self._marks = self._ends()
         self._learned_chunks = 0
 
     def after_chunk(self) -> None:
-        """Call when the learner has had its turn before a chunk: notes whether it learned, and what was refused."""
+        """Call when the learner has had its turn before a chunk: notes what it learned, protected and was refused."""
         learner, record = self.learner, self.record
         if learner.last_losses is not self._losses:
             self._losses = learner.last_losses
             self._learned_chunks += 1
+        if learner.last_end is not None and learner.last_end is not self._end:
+            self._end = chunk, protected = learner.last_end
+            if protected and learner.strategy.kind != "none":
+                self.after_protection(f"what it had seen up to chunk {chunk}", protected)
         verdict = learner.last_verdict
         if verdict is None or verdict is self._verdict:
             return

@@ -61,8 +61,10 @@ def live_watched(
 
     for episode in range(len(record.lines), life.healthy_episodes + life.faulty_episodes):
         faulty = episode >= life.healthy_episodes
-        if episode == life.healthy_episodes:
-            _end_healthy(watch)
+        if episode == life.healthy_episodes and not learner.ends_regimes:
+            protected = learner.end_regime()
+            if learner.config.protection is not None or learner.config.ewc_strength > 0.0:
+                watch.after_protection(HEALTHY, protected)
         env.world.apply_fault(life.fault if faulty else None)
         seed = life.first_seed + 10_000 * learner.config.seed + episode
         rollout(env, policy or learner.policy, life.steps, seed, keep=(), on_chunk=before_chunk)
@@ -74,13 +76,3 @@ def live_watched(
     learner.model.save_pretrained(folder / "policy")
     replace_bytes(folder / "life.json", record.to_json().encode())
     return record
-
-
-def _end_healthy(watch: LearnerWatch) -> None:
-    """Protect what is known, and begin a new buffer: rehearsing healthy episodes would be a protection, too."""
-    learner = watch.learner
-    if learner.config.protection is not None or learner.config.ewc_strength > 0.0:
-        known = learner.known()
-        learner.protect(*known)
-        watch.after_protection(HEALTHY, len(known[0]))
-    learner.buffer.clear()

@@ -101,6 +101,11 @@ class NeonPolicy:
     @torch.inference_mode()
     def perceive(self) -> tuple[BackboneFeatures, dict[str, Tensor]]:
         """Encode the present clip and words, and collect the senses as (1, ...) float32 tensors by the heads."""
+        clip, words, senses = self.sense()
+        return self.model.encode(clip, [words], senses.get("audio")), senses
+
+    def sense(self) -> tuple[Tensor, str, dict[str, Tensor]]:
+        """The present clip (1, T, H, W, 3) uint8, the words, and the senses as (1, ...) float32 tensors."""
         device = next(self.model.parameters()).device
         clip = torch.from_numpy(self.clip.clip(self.model.config.backbone.max_frames))[None].to(device)
         known = [name for name in self.model.senses if name in self._obs]
@@ -108,8 +113,7 @@ class NeonPolicy:
         if self.sound is not None and "audio" in seen:
             seen["audio"] = self.sound.sound()
         senses = {name: torch.from_numpy(value)[None].float().to(device) for name, value in seen.items()}
-        features = self.model.encode(clip, [decode_instruction(self._obs["instruction"])], senses.get("audio"))
-        return features, senses
+        return clip, decode_instruction(self._obs["instruction"]), senses
 
     @torch.inference_mode()
     def act(self) -> np.ndarray:

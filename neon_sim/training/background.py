@@ -101,6 +101,11 @@ class BackgroundLearner(NeonSelfLearner):
         """Episodes that the present process has learned from."""
         return int(self._done[0])
 
+    @property
+    def waiting(self) -> int:
+        """Episodes that were handed to the present process and that it has not learned from yet."""
+        return self._handed - self.learned_episodes
+
     def learn(self) -> None:
         """At a chunk's border: put the newest weights in place; in lock-step, have them made first."""
         if self.background.lock_step:
@@ -134,17 +139,20 @@ class BackgroundLearner(NeonSelfLearner):
             pass  # the learner is behind: the newest episode is the one that is lost
         self.dropped += 1
 
-    def end_regime(self) -> None:
-        """Tell the learner that the world is about to change: it protects what it knows, and empties its buffer.
+    def end_regime(self, newest: int = 0) -> int:
+        """Tell the learner that the world is about to change: it protects what it knows, and begins a new buffer.
+
+        A learner whose config has a drift detector notices by itself. Returns 0: it is done in the other process.
 
         Raises:
             RuntimeError: it does not take the message; nothing is protected.
         """
         try:
-            self._inbox.put(("end_regime", None), timeout=self.background.patience_s)
+            self._inbox.put(("end_regime", newest), timeout=self.background.patience_s)
         except queue.Full:
             raise RuntimeError("The learner's queue stays full: it cannot be told that a regime ends.") from None
         self._handed += 1
+        return 0
 
     def catch_up(self) -> None:
         """Wait until everything that was handed over has been learned from, and take the weights.
@@ -223,9 +231,7 @@ def _act_on(learner: NeonSelfLearner, what: str, batch: Any, lock_step: bool) ->
     if what == "learn":
         learner.learn()
     elif what == "end_regime":
-        if learner.buffer:
-            learner.protect(*learner.known())
-            learner.buffer.clear()
+        learner.end_regime(batch)
     else:
         items = unstack({name: torch.from_numpy(value) for name, value in batch.items()})
         _watch(learner, items)

@@ -6,6 +6,8 @@ s * sqrt(lambda / (2 - lambda)). Learning starts where the mean leaves its usual
 the farther it is off, and stops when it is back, or when nothing gets better any more and the new level is the usual.
 Chunks of one movement are not independent (of the shipped policy on the reach task, the mean of six spreads as widely
 as each of them), so a value is the mean over a group of chunks.
+A change is dated back to when the mean was last within the stop limit of its level of before. While one learns, the
+mean falls: where it rises by the start and the stop limit above the lowest that it has come to, that is another change.
 """
 
 import math
@@ -47,7 +49,7 @@ class DriftEvent:
     """One line of the log."""
 
     chunk: int  # since the beginning
-    what: str  # ready, start, faster, slower, stop
+    what: str  # ready, start, change, faster, slower, stop, protect
     why: str
 
 
@@ -59,10 +61,14 @@ class DriftDetector:
         self.speed = 0
         self.chunk = 0
         self.ignored = 0  # residuals that were not finite
+        self.change: int | None = None  # chunks seen when the newest change began, until somebody calls `take_up`
         self.log: list[DriftEvent] = []
         self._group: list[float] = []  # logarithms of the chunks that make the next value
         self._first: list[float] = []  # values that the usual level is made from
         self._usual = self._spread = self._mean = 0.0
+        self._low = 0.0  # the level that the running mean is compared with: usual, or the lowest since learning began
+        self._at_low = 0  # chunks seen when the running mean was last within the stop limit of it
+        self._warming = 0  # values that the running mean still needs to reach a new level
         self._calm = 0
         self._block: list[float] = []  # values since the present block began
         self._last_block: float | None = None  # mean of the block before
@@ -75,10 +81,16 @@ class DriftDetector:
     @property
     def sigmas(self) -> float:
         """How far the running mean is above the usual level, in its own standard deviations; 0 before `ready`."""
-        if not self.ready:
-            return 0.0
+        return self._sigmas_above(self._usual) if self.ready else 0.0
+
+    def take_up(self, what_was_done: str) -> None:
+        """Say that the newest change has been acted upon; it goes into the log."""
+        self.change = None
+        self._note("protect", what_was_done)
+
+    def _sigmas_above(self, level: float) -> float:
         weight = self.config.smoothing
-        return (self._mean - self._usual) / (self._spread * math.sqrt(weight / (2.0 - weight)))
+        return (self._mean - level) / (self._spread * math.sqrt(weight / (2.0 - weight)))
 
     def observe(self, residual: float) -> DriftEvent | None:
         """Take in the squared error of one chunk; returns what that changed, if anything.
@@ -96,27 +108,48 @@ class DriftDetector:
         if not self.ready:
             return self._learn_usual(value)
         self._mean += self.config.smoothing * (value - self._mean)
+        if self._warming or self._sigmas_above(self._low) <= self.config.stop_sigmas:
+            self._at_low = self.chunk
         return self._start() if self.speed == 0 else self._go_on(value)
 
     def _learn_usual(self, value: float) -> DriftEvent | None:
         self._first.append(value)
         if not self.ready:
             return None
-        self._usual = self._mean = float(np.mean(self._first))
+        self._usual = self._mean = self._low = float(np.mean(self._first))
+        self._at_low = self.chunk
         self._spread = max(float(np.std(self._first)), self.config.least_spread)
         return self._note("ready", f"the usual residual is {math.exp(self._usual):.3g}, {self._spread:.0%} around it")
 
     def _start(self) -> DriftEvent | None:
         if self.sigmas < self.config.start_sigmas:
             return None
-        self.speed, self._calm, self._block, self._last_block = 1, 0, [], None
-        return self._note("start", self._where(f"the start limit is {self.config.start_sigmas:g}"))
+        self.speed = 1
+        return self._changed("start", f"the start limit is {self.config.start_sigmas:g}")
+
+    def _changed(self, what: str, why: str) -> DriftEvent:
+        self.change, self._warming = self._at_low, math.ceil(3.0 / self.config.smoothing)  # 95 % of the way
+        self._calm, self._block, self._last_block = 0, [], None
+        return self._note(what, self._where(why))
+
+    def _rises_again(self) -> bool:
+        """Whether the running mean is too far above the lowest that it has come to since the newest change.
+
+        The lowest of many lies below the level that they are spread around, by about the stop limit.
+        """
+        if self._warming:
+            self._warming -= 1
+            self._low = self._mean
+        self._low = min(self._low, self._mean)
+        return self._sigmas_above(self._low) >= self.config.start_sigmas + self.config.stop_sigmas
 
     def _go_on(self, value: float) -> DriftEvent | None:
         config = self.config
+        if self._rises_again():
+            return self._changed("change", f"up from {math.exp(self._low):.3g} while learning")
         self._calm = self._calm + 1 if self.sigmas < config.stop_sigmas else 0
         if self._calm >= config.settled:
-            self.speed = 0
+            self.speed, self._low, self._warming = 0, self._usual, 0
             return self._note(
                 "stop", self._where(f"for {self._calm} values below the stop limit of {config.stop_sigmas:g}")
             )
@@ -141,7 +174,7 @@ class DriftDetector:
     def _accept_level(self) -> DriftEvent:
         """Stop, and find out anew what is usual."""
         why = self._where(f"no progress in {self.config.patience} values, so this becomes usual")
-        self.speed, self._first = 0, []
+        self.speed, self._first, self._warming = 0, [], 0
         return self._note("stop", why)
 
     def _where(self, why: str) -> str:
@@ -162,13 +195,16 @@ class DriftDetector:
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take over `get_state`."""
         for name in _NUMBERS:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, getattr(self, name)))  # older ones knew of no second change
         for name in _LISTS:
             setattr(self, name, list(state[name]))
         self.log = [DriftEvent(**event) for event in state["log"]]
 
 
-_NUMBERS = ("speed", "chunk", "ignored", "_usual", "_spread", "_mean", "_calm", "_last_block")
+_NUMBERS = (
+    "speed", "chunk", "ignored", "change", "_usual", "_spread", "_mean", "_low", "_at_low", "_warming", "_calm",
+    "_last_block",
+)  # fmt: skip
 _LISTS = ("_group", "_first", "_block")
 
 

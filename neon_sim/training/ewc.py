@@ -62,6 +62,7 @@ class EWC:
         self.strength = float(strength)
         self.anchor_count = 0
         self._scale: float | None = None  # the first Fisher's mean, where all anchors are kept
+        self._shares: tuple[float, Fisher] | None = None  # step * strength, and which share of a gap such a step leaves
         self._offset = 0.0  # what the anchors' disagreement among themselves adds to the sum, whatever theta is
         self._centre = {name: param.detach().clone() for name, param in self.params.items()}
         self._fisher = {name: torch.zeros_like(param) for name, param in self.params.items()}
@@ -88,6 +89,7 @@ class EWC:
         scale = fisher_mean(fisher)
         if decay is None:
             self._scale = scale = self._scale or scale
+        self._shares = None
         for name, measured in fisher.items():
             new, old, centre, value = measured / scale, self._fisher[name], self._centre[name], anchor[name]
             if decay is not None or self.anchor_count == 0:
@@ -125,9 +127,11 @@ class EWC:
         """
         if self.strength == 0.0 or self.anchor_count == 0:
             return
+        pull = step * self.strength
+        if self._shares is None or self._shares[0] != pull:  # the same at each step between two anchors
+            self._shares = pull, {name: (1.0 + pull * value).reciprocal() for name, value in self._fisher.items()}
         for name, param in self.params.items():
-            stiff = self._fisher[name].mul(step * self.strength).add_(1.0)
-            torch.addcdiv(self._centre[name], param - self._centre[name], stiff, out=param.data)
+            torch.lerp(self._centre[name], param, self._shares[1][name], out=param.data)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the penalty depends on besides the parameters themselves."""
@@ -145,6 +149,7 @@ class EWC:
         centre, fisher = self._matched(state["centre"], "saved anchor"), self._matched(state["fisher"], "saved Fisher")
         self._centre = {name: value.clone() for name, value in centre.items()}
         self._fisher = {name: value.clone() for name, value in fisher.items()}
+        self._shares = None
         self.strength, self._offset = float(state["strength"]), float(state["offset"])
         self.anchor_count = int(state["anchor_count"])
         self._scale = state.get("scale")  # states from before there was one go on in the next Fisher's units

@@ -1,12 +1,14 @@
 """What an online learner remembers of a chunk, and batches of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 TENSORS = ("fused", "fused_after", "text", "goal", "executed", "achieved")
+CONTEXT = ("state", "tokens")  # what some heads look at besides, see `head_decoder.head_context`
 
 
 @dataclass
@@ -20,17 +22,32 @@ class Experience:
     executed: Tensor  # (T, A)
     achieved: Tensor  # (5,) goal token that the episode ended at
     weight: float  # 0 where the episode ended nowhere
+    state: Tensor | None = None  # (A,) for state-relative heads
+    tokens: Tensor | None = None  # (N, D) for heads with cross-attention
+    seen: int = 0  # chunks that the drift detector had seen after this one; not in batches
 
 
 def stack(items: Sequence[Experience]) -> dict[str, Tensor]:
     """Field by field, (N, ...); at least one."""
-    batch = {name: torch.stack([getattr(item, name) for item in items]) for name in TENSORS}
+    names = [*TENSORS, *(name for name in CONTEXT if getattr(items[0], name) is not None)]
+    batch = {name: torch.stack([getattr(item, name) for item in items]) for name in names}
     return batch | {"weight": torch.tensor([item.weight for item in items])}
 
 
 def unstack(batch: dict[str, Tensor]) -> list[Experience]:
     """The opposite of `stack`."""
-    return [
-        Experience(**{name: batch[name][i] for name in TENSORS}, weight=float(batch["weight"][i]))
-        for i in range(len(batch["weight"]))
-    ]
+    fields = [{name: value[i] for name, value in batch.items()} for i in range(len(batch["weight"]))]
+    rows: list[dict[str, Any]] = [row | {"weight": float(row["weight"])} for row in fields]
+    return [Experience(**row) for row in rows]
+
+
+def context_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the heads look at besides features and goal; {} for most heads."""
+    return {name: batch[name] for name in CONTEXT if name in batch}
+
+
+def known_of(items: Sequence[Experience]) -> tuple[Any, ...]:
+    """Fused features (N, D), goals (N, 5) and, for heads that look at more, their context by name."""
+    batch = stack(items)
+    context = context_of(batch)
+    return (batch["fused"], batch["goal"], context) if context else (batch["fused"], batch["goal"])

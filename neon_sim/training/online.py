@@ -67,11 +67,8 @@ def live(
     total = life.healthy_episodes + life.faulty_episodes
     for episode in range(len(curve), total):
         faulty = episode >= life.healthy_episodes
-        if episode == life.healthy_episodes:
-            if learner_config.protection is not None or learner_config.ewc_strength > 0.0:
-                learner.protect(*learner.known())
-            # From here on only what happened since counts: rehearsing healthy episodes would be a protection, too.
-            learner.buffer.clear()
+        if episode == life.healthy_episodes and not learner.ends_regimes:
+            learner.end_regime()
         env.world.apply_fault(life.fault if faulty else None)
         line = _one_episode(env, learner, life, episode, faulty)
         curve.append(line)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from neon_sim.g1.kinematics import palm_poses
+from neon_sim.inference.neon_policies import NeonPolicies
 from neon_sim.inference.neon_policy import NeonPolicy
 from neon_sim.model.goal import GOAL_SCALE_M, HANDS, make_goal
 from neon_sim.model.neon_vla import NeonVLA
@@ -35,6 +36,16 @@ class PractisingPolicy(NeonPolicy):
     def offset_m(self) -> np.ndarray:
         """(3,) m, pelvis frame: how far beside the ball this episode's goal is."""
         return self.offset[0, HANDS:].numpy() * GOAL_SCALE_M
+
+
+class PractisingPolicies(NeonPolicies):
+    """A PractisingPolicy for each of N robots; they draw their offsets one after the other."""
+
+    policies: tuple[PractisingPolicy, ...]
+
+    def __init__(self, model: NeonVLA, noise_m: float, rng: np.random.Generator, robots: int) -> None:
+        super().__init__([PractisingPolicy(model, noise_m, rng) for _ in range(robots)])
+        self.rng = rng
 
 
 def missed_by(env: Any, policy: PractisingPolicy) -> float:

@@ -21,12 +21,12 @@ from neon_sim.model.layers import RMSNorm, relu_squared, soft_cap
 from neon_sim.training.head_decoder import HeadDecoder
 
 
-def quick_decode(decoder: HeadDecoder, fused: Tensor, goal: Tensor) -> Tensor:
-    """(B, D), (B, 5) -> chunk (B, T, A), as `decoder(fused, goal)`; heads of other kinds go the usual way."""
+def quick_decode(decoder: HeadDecoder, fused: Tensor, goal: Tensor, **context: Tensor) -> Tensor:
+    """(B, D), (B, 5) -> chunk (B, T, A), as `decoder(fused, goal, **context)`; other heads go the usual way."""
     group = decoder.action_head
     heads = [head for head in group.heads.values() if isinstance(head, ActionChunkingHead)]
     if group.samples or len(heads) < len(group.heads):
-        chunk: Tensor = decoder(fused, goal)
+        chunk: Tensor = decoder(fused, goal, **context)
         return chunk
     told = torch.cat([fused, decoder.goal_embed(goal)], dim=-1)
     return torch.cat([hold(_chunk(head, told), group.config.num_action_steps) for head in heads], dim=-1)

@@ -6,8 +6,7 @@ it achieved, so that token is put in place of the one that was asked for, and no
 """
 
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,43 +16,20 @@ from torch import Tensor, nn
 from neon_sim.inference.neon_policy import Decision
 from neon_sim.model.goal import HANDS, make_goal
 from neon_sim.model.neon_vla import NeonVLA
-from neon_sim.training.adoption import AdoptionConfig, AdoptionGate, Verdict, same_noise
-from neon_sim.training.drift import DriftConfig, DriftDetector, residual
+from neon_sim.training.adoption import AdoptionGate, Verdict, same_noise
+from neon_sim.training.drift import DriftDetector, residual
 from neon_sim.training.ewc import EWC
-from neon_sim.training.experience import Experience, stack, unstack
+from neon_sim.training.experience import CONTEXT, Experience, context_of, known_of, stack, unstack
 from neon_sim.training.forward_model import ForwardModel
-from neon_sim.training.head_decoder import HeadDecoder, head_fisher
+from neon_sim.training.head_decoder import HeadDecoder, head_context, head_fisher
+from neon_sim.training.learner_config import SelfLearnerConfig
 from neon_sim.training.losses import coherence_loss, consistency_loss, hindsight_loss, outcome_loss
 from neon_sim.training.practice import PractisingPolicy
-from neon_sim.training.protection import EWCConfig, NoneConfig, ProtectionConfig, finite_rows, make_protection
+from neon_sim.training.protection import finite_rows, make_protection
 from neon_sim.training.quick_decoder import quick_decode
 
 ASKED_SHARE = 4  # coherence and consistency look at a quarter of a batch: they only hold the heads in place
 PALM_SLICES = (slice(0, 3), slice(7, 10))  # left and right palm position in the eef observation
-
-
-@dataclass(frozen=True)
-class SelfLearnerConfig:
-    """Weights of the losses and of the protection; the documents give the cycle, the constants are ours."""
-
-    learning_rate: float = 3e-4
-    updates_per_chunk: int = 2
-    batch_size: int = 64
-    least_chunks: int | None = None  # to learn from, in batches as small as they are; None = a whole batch
-    buffer_size: int = 4000  # chunks
-    hindsight_weight: float = 20.0  # as in pretraining: a chunk's MSE is small
-    outcome_weight: float = 0.002
-    coherence_weight: float = 0.0001
-    consistency_weight: float = 0.02
-    ewc_strength: float = 0.0  # 0 = no protection
-    protection: ProtectionConfig | None = None  # in the place of EWC with `ewc_strength`
-    drift: DriftConfig | None = None  # when to learn; None = always
-    adoption: AdoptionConfig | None = None  # what an update must stand up to; None = nothing
-    fisher_samples: int = 512
-    practice_noise_m: float = 0.0  # spread of the goals practised around the one that was read
-    settled_m: float = 0.02  # a palm that moves less than this over a chunk has arrived
-    max_grad_norm: float = 0.3
-    seed: int = 0
 
 
 class NeonSelfLearner:
@@ -77,7 +53,7 @@ class NeonSelfLearner:
         rate, forward_rate = config.learning_rate, min(1e-3, 3 * config.learning_rate)
         self.optimizer = torch.optim.Adam(self.params.values(), lr=rate, betas=(0.85, 0.99), fused=True)
         self.forward_optimizer = torch.optim.Adam(forward_model.net.parameters(), lr=forward_rate, fused=True)
-        self.strategy = make_protection(_strategy_of(config), self.params, np.random.default_rng([config.seed, 1]))
+        self.strategy = make_protection(config.strategy, self.params, np.random.default_rng([config.seed, 1]))
         self.drift = None if config.drift is None else DriftDetector(config.drift)
         checks = config.adoption
         self.gate = None if checks is None else AdoptionGate(self.params, self.optimizer, checks)
@@ -86,32 +62,51 @@ class NeonSelfLearner:
         self.last_losses: dict[str, float] = {}
         self.last_verdict: Verdict | None = None
         self.episodes = 0  # that became experience
+        self.last_end: tuple[int, int] | None = None  # when the newest change that it noticed began, chunks protected
         self.unusable = 0  # chunks that did not, for a number in them that is not finite
         self._episode: list[tuple[Decision, Tensor, Tensor]] = []  # decision, fused before, palms before
 
-    def protect(self, fused: Tensor, goals: Tensor) -> None:
-        """End a regime: protect what the present weights know of fused (N, D), goals (N, 5).
+    def protect(self, fused: Tensor, goals: Tensor, context: Mapping[str, Tensor] | None = None) -> None:
+        """Protect what the present weights know of fused (N, D), goals (N, 5), and what else their heads look at.
 
         Strategies with a Fisher take the heads' own, see `head_fisher`: no label is needed.
         """
-        config = self.config
-        self.strategy.end_regime(lambda: head_fisher(self.decoder, fused, goals, config.fisher_samples, config.seed))
+        samples, seed = self.config.fisher_samples, self.config.seed
+        self.strategy.end_regime(lambda: head_fisher(self.decoder, fused, goals, samples, seed, context))
+
+    def end_regime(self, newest: int = 0) -> int:
+        """Protect what is known but for the `newest` chunks, and begin a new buffer with those.
+
+        A new one, as rehearsing what was before would be a protection, too. Returns of how many chunks the protection
+        is; of none where nothing is known yet.
+        """
+        items = list(self.buffer)
+        border = max(0, len(items) - newest)
+        if border:
+            self.protect(*known_of(items[:border]))
+        self.buffer.clear()
+        self.buffer.extend(items[border:])
+        return border
+
+    @property
+    def ends_regimes(self) -> bool:
+        """Whether it notices by itself that the world has changed; otherwise a script calls `end_regime`."""
+        return self.drift is not None and self.config.drift_ends_regimes
 
     @property
     def protection(self) -> EWC | None:
         """The springs in force; None while there are none."""
         return self.strategy.springs
 
-    def known(self) -> tuple[Tensor, Tensor]:
-        """Fused features (N, D) and goals (N, 5) of all experience so far, to be protected.
+    def known(self) -> tuple[Any, ...]:
+        """What `protect` takes, of all experience: fused (N, D), goals (N, 5), and what else the heads look at.
 
         Raises:
             ValueError: there is no experience yet.
         """
         if not self.buffer:
             raise ValueError("There is no experience to protect yet: EWC wants at least one healthy episode first.")
-        batch = stack(list(self.buffer))
-        return batch["fused"], batch["goal"]
+        return known_of(list(self.buffer))
 
     def before_chunk(self) -> None:
         """Call when a chunk is about to be asked for: closes the chunk before it and takes learning steps."""
@@ -120,7 +115,12 @@ class NeonSelfLearner:
             self.learn()
 
     def learn(self) -> None:
-        """Take a chunk's learning steps, as many as the drift asks for, and have them checked."""
+        """Take a chunk's learning steps, as many as the drift asks for, and have them checked.
+
+        First of all a change that the drift detector has noticed ends the regime before it.
+        """
+        if self.drift is not None and self.ends_regimes and self.drift.change is not None:
+            self._take_up(self.drift, self.drift.change)
         steps = self.config.updates_per_chunk * (1 if self.drift is None else self.drift.speed)
         losses = [found for found in (self.update() for _ in range(steps)) if found]
         if losses:
@@ -172,7 +172,8 @@ class NeonSelfLearner:
         size = len(batch["fused"])
         share = max(1, size // ASKED_SHARE)
         fused = torch.cat([batch["fused"], batch["fused"][:share]])
-        both = quick_decode(self.decoder, fused, torch.cat([batch["achieved"], batch["goal"][:share]]))
+        context = {name: torch.cat([value, value[:share]]) for name, value in context_of(batch).items()}
+        both = quick_decode(self.decoder, fused, torch.cat([batch["achieved"], batch["goal"][:share]]), **context)
         foreseen = self.forward_model(fused, both)
         told, asked, before = both[:size], both[size:], batch["fused"][:share]
         wanted = self.forward_model.wanted_change(batch["text"][:share]).detach()
@@ -192,6 +193,7 @@ class NeonSelfLearner:
             "forward_optimizer": self.forward_optimizer.state_dict(),
             "protection": self.strategy.get_state(),
             "buffer": stack(list(self.buffer)) if self.buffer else None,
+            "seen": [item.seen for item in self.buffer],
             "held_back": stack(list(self.held_back)) if self.held_back else None,
             "drift": None if self.drift is None else self.drift.get_state(),
             "gate": None if self.gate is None else self.gate.get_state(),
@@ -211,6 +213,8 @@ class NeonSelfLearner:
         for buffer, saved in ((self.buffer, state["buffer"]), (self.held_back, state.get("held_back"))):
             buffer.clear()
             buffer.extend([] if saved is None else unstack(saved))
+        for item, seen in zip(self.buffer, state.get("seen", ()), strict=False):  # () before changes were dated
+            item.seen = seen
         if self.drift is not None and state.get("drift") is not None:
             self.drift.set_state(state["drift"])
         if self.gate is not None:
@@ -218,6 +222,15 @@ class NeonSelfLearner:
         self.episodes, self.unusable = state.get("counts", (0, 0))
         self.rng.bit_generator.state = state["rng"]
         self.policy.rng.bit_generator.state = state.get("practice_rng", state["rng"])
+
+    def _take_up(self, drift: DriftDetector, change: int) -> None:
+        """End the regime before a change; change: chunks that the drift detector had seen when it began."""
+        protected = self.end_regime(newest=sum(item.seen > change for item in self.buffer))
+        self.last_end = (change, protected)
+        known = (
+            f"{self.strategy.kind} keeps what {protected} chunks had shown" if protected else "nothing was known yet"
+        )
+        drift.take_up(f"the change began after chunk {change}: {known}, {len(self.buffer)} begin the new buffer")
 
     def _perceive(self) -> tuple[Tensor, Tensor]:
         features, senses = self.policy.perceive()
@@ -245,15 +258,19 @@ class NeonSelfLearner:
     def _chunks(self, last_fused: Tensor, achieved: Callable[[Decision], Tensor], weight: float) -> list[Experience]:
         """The episode as experience; `achieved` gives the goal token (5,) that a decision is the right one for."""
         afters = [fused for _, fused, _ in self._episode[1:]] + [last_fused]
-        return [
-            Experience(
-                fused, after, decision.features.text[0], decision.goal[0], decision.chunk[0], achieved(decision), weight
-            )
-            for (decision, fused, _), after in zip(self._episode, afters, strict=True)
-        ]
+        items = []
+        for (decision, fused, _), after in zip(self._episode, afters, strict=True):
+            asked, did, text = decision.goal[0], decision.chunk[0], decision.features.text[0]
+            context = head_context(self.model, decision.features, decision.senses)
+            state, tokens = (context[name][0] if name in context else None for name in CONTEXT)
+            items.append(Experience(fused, after, text, asked, did, achieved(decision), weight, state, tokens))
+        return items
 
     def _keep(self, items: list[Experience]) -> None:
         """Into the buffer and the strategy's memory, or held back; what is not finite goes nowhere."""
+        if self.drift is not None:
+            for ago, item in enumerate(reversed(items)):
+                item.seen = self.drift.chunk - ago
         usable = finite_rows(stack(items)).tolist()
         self.unusable += usable.count(False)
         items = [item for item, good in zip(items, usable, strict=True) if good]
@@ -277,7 +294,7 @@ class NeonSelfLearner:
         held = stack(list(self.held_back))
         return gate.propose(
             same_noise(lambda: float(self._objective(self.losses(held)))),
-            same_noise(lambda: self.decoder(held["fused"], held["goal"])),
+            same_noise(lambda: self.decoder(held["fused"], held["goal"], **context_of(held))),
         )
 
     def _objective(self, losses: dict[str, Tensor]) -> Tensor:
@@ -296,7 +313,3 @@ class NeonSelfLearner:
         self.forward_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.forward_optimizer.step()
-
-
-def _strategy_of(config: SelfLearnerConfig) -> ProtectionConfig:
-    return config.protection or (NoneConfig() if config.ewc_strength == 0.0 else EWCConfig(config.ewc_strength))

@@ -179,7 +179,7 @@ def teach(
     while len(lines) < total:
         taught = len(lines) >= config.own_episodes
         if len(lines) == config.own_episodes:
-            _begin_course(learner)
+            learner.end_regime()  # protect what the heads know, then learn from the teacher alone
         learner.policy = teacher if taught and config.teacher else own
         env.world.apply_fault(config.fault if taught else None)
         seed = config.first_seed + 10_000 * learner_config.seed + len(lines)
@@ -191,13 +191,6 @@ def teach(
             on_episode(lines[-1], learner.last_losses)
     model.save_pretrained(folder / "policy")
     return lines
-
-
-def _begin_course(learner: NeonSelfLearner) -> None:
-    """Protect what the heads know, then learn from the teacher alone."""
-    if learner.config.protection is not None or learner.config.ewc_strength > 0.0:
-        learner.protect(*learner.known())
-    learner.buffer.clear()
 
 
 def _restored(learner: NeonSelfLearner, folder: Path) -> list[LifeEpisode]:

@@ -1,0 +1,37 @@
+"""The settings of a `NeonSelfLearner`."""
+
+from dataclasses import dataclass
+
+from neon_sim.training.adoption import AdoptionConfig
+from neon_sim.training.drift import DriftConfig
+from neon_sim.training.protection import EWCConfig, NoneConfig, ProtectionConfig
+
+
+@dataclass(frozen=True)
+class SelfLearnerConfig:
+    """Weights of the losses and of the protection; the documents give the cycle, the constants are ours."""
+
+    learning_rate: float = 3e-4
+    updates_per_chunk: int = 2
+    batch_size: int = 64
+    least_chunks: int | None = None  # to learn from, in batches as small as they are; None = a whole batch
+    buffer_size: int = 4000  # chunks
+    hindsight_weight: float = 20.0  # as in pretraining: a chunk's MSE is small
+    outcome_weight: float = 0.002
+    coherence_weight: float = 0.0001
+    consistency_weight: float = 0.02
+    ewc_strength: float = 0.0  # 0 = no protection
+    protection: ProtectionConfig | None = None  # in the place of EWC with `ewc_strength`
+    drift: DriftConfig | None = None  # when to learn; None = always
+    drift_ends_regimes: bool = True  # a change that drift notices ends a regime; False: only the script says so
+    adoption: AdoptionConfig | None = None  # what an update must stand up to; None = nothing
+    fisher_samples: int = 512
+    practice_noise_m: float = 0.0  # spread of the goals practised around the one that was read
+    settled_m: float = 0.02  # a palm that moves less than this over a chunk has arrived
+    max_grad_norm: float = 0.3
+    seed: int = 0
+
+    @property
+    def strategy(self) -> ProtectionConfig:
+        """`protection`, or EWC by its strength, or none."""
+        return self.protection or (NoneConfig() if self.ewc_strength == 0.0 else EWCConfig(self.ewc_strength))
