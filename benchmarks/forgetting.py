@@ -150,7 +150,7 @@ def chosen_preset(args: argparse.Namespace) -> Preset:
         if arm not in ARMS:
             raise nearest("arm", arm, ARMS)
         if arm in subject_of(args.task).lacking:
-            raise ValueError(f"The expert of '{args.task}' cannot make up for a fault: leave the arm '{arm}' out.")
+            raise ValueError(f"There is no arm '{arm}' for '{args.task}' (forgetting_tasks.py says why): leave it out.")
     if args.arms and "frozen" not in args.arms:
         raise ValueError(f"Every figure is relative to the arm 'frozen'; got {args.arms}. Add it.")
     return replace(preset, arms=tuple(args.arms or preset.arms), seeds=tuple(args.seeds or preset.seeds))

@@ -12,6 +12,9 @@ from forgetting_tasks import Subject, subject_of
 
 from neon_sim.eval.regimes import Regime, life_order
 from neon_sim.names import nearest
+from neon_sim.training.adoption import AdoptionConfig
+from neon_sim.training.drift import DriftConfig
+from neon_sim.training.learner_config import SelfLearnerConfig
 from neon_sim.training.protection import (
     EWCConfig,
     EWCReplayConfig,
@@ -22,7 +25,6 @@ from neon_sim.training.protection import (
     ReplayConfig,
 )
 from neon_sim.training.residual_learner import ResidualLearnerConfig
-from neon_sim.training.self_learner import SelfLearnerConfig
 
 LIFE_SEED: Final = 5_000_000  # demonstrations have 3 million and on, judged episodes 10 million and on
 LIFE_ROOM: Final = 10_000  # episodes between two lives' first seeds
@@ -50,6 +52,7 @@ class Arm:
     plan: str = "sequence"  # or "joint", "fresh", "short": see `stages_of`
     without: tuple[str, ...] = ()  # losses whose weight is 0
     least_chunks: int | None = None  # to learn from; None = the preset's
+    by_itself: bool = False  # whether nobody tells it that a stage ends, and each update is checked before it counts
 
 
 ARMS: Final[dict[str, Arm]] = {
@@ -58,6 +61,9 @@ ARMS: Final[dict[str, Arm]] = {
     "l2": Arm("springs of one stiffness", L2Config()),
     "ewc": Arm("EWC, an anchor for each stage", EWCConfig()),
     "online_ewc": Arm("EWC, one anchor and a Fisher that fades", OnlineEWCConfig()),
+    "by_itself": Arm(
+        "the same, told nothing: drift starts and stops it, updates are checked", OnlineEWCConfig(), by_itself=True
+    ),
     "replay": Arm("rehearses a fair sample of its life", ReplayConfig(SPRING_BYTES)),
     "ewc_replay": Arm("online EWC and rehearsal", EWCReplayConfig(replay=ReplayConfig(SPRING_BYTES))),
     "reward": Arm("what labels would buy: told each episode's reward", labels=True),
@@ -245,6 +251,8 @@ def learner_config(preset: Preset, arm: Arm, seed: int) -> SelfLearnerConfig | R
         config = replace(config, protection=_on_legs(arm.protection))
     else:
         config = replace(config, least_chunks=arm.least_chunks or config.least_chunks or config.batch_size)
+        if arm.by_itself:
+            config = replace(config, drift=DriftConfig(), adoption=AdoptionConfig())
     kept = rehearsal_of(arm.protection)
     if kept is not None:
         config = replace(config, batch_size=max(1, round(config.batch_size / (1.0 + kept.share))))

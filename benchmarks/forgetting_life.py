@@ -1,8 +1,8 @@
 """One shard of the forgetting benchmark: an arm's whole life with one seed, judged after each stage.
 
 After each stage the learner's state is saved, so a life that was stopped goes on at its last stage; a shard that is
-written is never lived again. The learner is told when a stage ends (all arms alike): it protects what it knows then,
-and begins a new buffer, since rehearsing what was before would be a protection, too.
+written is never lived again. The learner is told when a stage ends (all arms alike, but for `by_itself`): it protects
+what it knows then, and begins a new buffer, since rehearsing what was before would be a protection, too.
 """
 
 import hashlib
@@ -151,7 +151,7 @@ class Life:
         weights, row, played = self.judge_all()
         anew = played * len(self.job.regimes) * self.job.preset.judged
         judged = time.process_time()
-        if self.learner.buffer:
+        if self.learner.buffer and not getattr(self.learner, "ends_regimes", False):
             self.learner.protect(*self.learner.known())
             self.learner.buffer.clear()
         return {

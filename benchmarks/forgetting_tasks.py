@@ -29,7 +29,13 @@ class Subject:
 # Of the gestures those of one hand: a goal token names a hand and the place of its palm. A waving hand needs 180 steps
 # to get there and swing four times. A walk is judged from its second 2 to 6, which are 300 steps.
 _GESTURES: Final = ("wave", "raise", "offer", "salute")
-_ON_LEGS: Final[dict[str, Any]] = {"options": {"max_steps": 320}, "legs": True, "lasts": True, "per_cell": 100}
+_ON_LEGS: Final[dict[str, Any]] = {
+    "options": {"max_steps": 320},
+    "legs": True,
+    "lasts": True,
+    "per_cell": 100,
+    "lacking": ("by_itself",),  # a residual has no forward model whose error would tell
+}
 SUBJECTS: Final[dict[str, Subject]] = {
     "reach": Subject(steps=96),
     "wave": Subject(

@@ -94,9 +94,9 @@ def test_every_arm_lives_its_first_stages_and_keeps_what_it_is_to_keep(
     stages = stages_of(kind.plan, TWO, SHORT, 0)[:2]
     records = [life._stage(stage) for stage in stages]
     assert [len(record["curve"]) for record in records] == [len(stage.regimes) for stage in stages]
-    assert all(len(record["row"]) == 2 for record in records) and not life.learner.buffer
+    assert all(len(record["row"]) == 2 for record in records) and bool(life.learner.buffer) == kind.by_itself
     moved = any(not torch.equal(value, before[name]) for name, value in life.learner.params.items())
-    assert moved == (kind.learns and kind.rate > 0.0)
+    assert moved == (kind.learns and kind.rate > 0.0 and not kind.by_itself)  # which does not know yet what is usual
     held = life.learner.strategy
     springs = {"l2": 1, "ewc": 2, "online_ewc": 1, "ewc_replay": 1}
     assert (0 if held.springs is None else held.springs.anchor_count) == springs.get(arm, 0)

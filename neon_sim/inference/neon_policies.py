@@ -54,7 +54,7 @@ class NeonPolicies:
         """
         features, senses = self.perceive(rows)
         asked = [self.policies[row] for row in rows]
-        goal = asked[0].layer.goal(features)
+        goal = asked[0].layer.goal(features, senses)
         goal = torch.cat([policy.choose_goal(goal[i : i + 1]) for i, policy in enumerate(asked)])
         chunk = asked[0].decode(features, senses, goal)
         for i, policy in enumerate(asked):
