@@ -29,9 +29,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import neon_sim  # noqa: F401  registers NeonG1-v0
-from neon_sim.cells import LASTING
+from neon_sim.cells import LASTING, TWO_EARS
 from neon_sim.env_config import SENSORS
 from neon_sim.eval.evaluate import EvaluationJob, build_policy
+from neon_sim.eval.neonbench_play import find_player
 from neon_sim.inference.chunking import BLEND_SCHEDULES, ChunkingConfig, delay_steps
 from neon_sim.inference.real_time import RealTimeConfig, RealTimePolicy
 from neon_sim.inference.references import STEPS
@@ -242,7 +243,8 @@ def world_options(policy: str, task: str | None) -> dict[str, Any]:
     """
     run = find_run(Path(policy))
     if run is None:
-        return {"task": task or "reach"}
+        two = Path(policy).is_dir() and find_player(policy).microphones == 2
+        return {"task": task or "reach"} | ({"audio": TWO_EARS} if two else {})
     run.check_task(task or run.task)
     load_model(run)
     return {**run.env_options(), "sensors": tuple(dict.fromkeys((*SENSORS, *run.sensors)))}

@@ -3,7 +3,7 @@
     python agents/train_world_model.py --task reach               # records, trains, fits the parts, reports: an hour
     python agents/train_world_model.py --task reach --collect     # records only
     python agents/train_world_model.py --task push_box --place-weight 0.1 --out runs/taught   # and a supervised loss
-    python agents/train_world_model.py --task reach --preset gpu --device cuda --minutes 2   # of a lent GPU
+    python agents/train_world_model.py --task reach --preset gpu --device cuda --minutes 2   # by the clock, on a GPU
     python agents/train_world_model.py --preset tiny --out runs/tiny_world   # two minutes
 
 Stop with Ctrl-C, or lose the machine: the same line goes on, and the weights are those of a run that was not stopped
@@ -168,7 +168,8 @@ def settings(args: argparse.Namespace) -> Run:
     run = PRESETS[args.preset]
     if args.size is not None:
         size = lewm_config(args.size).image_size
-        run = replace(run, rollouts=replace(run.rollouts, image_size=size))
+        own = replace(run.training, patch_size=None, grid=0)  # the preset's are for its own size
+        run = replace(run, rollouts=replace(run.rollouts, image_size=size), training=own)
     given = vars(args)
 
     def with_flags(config: Any, *names: str) -> Any:
@@ -183,6 +184,7 @@ def settings(args: argparse.Namespace) -> Run:
         parts=with_flags(run.parts, "seed"),
     )
     found: Run = with_flags(run, "record_minutes", "ranks")
+    model_config(args.task, found.training, found.rollouts.image_size)  # a size that cannot be is said before recording
     return found
 
 

@@ -46,7 +46,8 @@ def training_of(folder: Path) -> dict[str, Any]:
     saved = torch.load(state, weights_only=True)
     minutes = float(saved["seconds"]) / 60.0
     ended = (folder / "loss.png").is_file()  # what it writes last
-    return {"steps": saved["step"], "minutes": minutes, "best_mse": min(line["mse"] for line in lines), "ended": ended}
+    best = min(line.get("mse", line["train_loss"]) for line in lines)
+    return {"steps": saved["step"], "minutes": minutes, "best_mse": best, "ended": ended}
 
 
 def collecting_of(folder: Path) -> dict[str, float]:

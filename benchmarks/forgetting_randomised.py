@@ -104,7 +104,7 @@ class HistoryPolicy(HeldLook):
     def decode(self, features: BackboneFeatures, senses: dict[str, Tensor], goal: Tensor) -> Tensor:
         """The policy's chunk (1, 16, A) with what the memory adds."""
         self._errors.append(senses["proprio"][:, TRACKING_ERROR])
-        fused, errors = self.model.fuse(features.pooled, senses), torch.stack(list(self._errors), dim=1)
+        fused, errors = self.model.fuse(features.pooled, senses, features.text), torch.stack(list(self._errors), dim=1)
         self.asked.append((super().decode(features, senses, goal), fused, goal, errors))
         return self.head(*self.asked[-1])
 

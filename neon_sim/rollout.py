@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, overload
 
 import numpy as np
+from gymnasium.vector import AutoresetMode
 
 from neon_sim.env import NeonG1Env
 from neon_sim.episode import NeonEpisode
@@ -119,10 +120,13 @@ def rollout(
         options: of `env.reset`.
 
     Raises:
-        ValueError: `steps` or `execute` below 1, or a key to keep that the env does not observe.
+        ValueError: `steps` or `execute` below 1, a key to keep that the env does not observe, or a vector env that
+            shows the next episode in the step that ends one.
     """
     _check(env, steps, execute, keep)
     if isinstance(env, NeonG1VectorEnv):
+        if env.autoreset_mode is not AutoresetMode.NEXT_STEP:
+            raise ValueError(f"rollout wants a vector env of autoreset_mode NextStep, got {env.autoreset_mode.value}.")
         return _rollout_rows(env, policy, steps, seed, execute, keep, stop_on_success, on_chunk, options)
     policy.reset()
     obs, info = env.reset(seed=seed, options=options)

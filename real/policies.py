@@ -69,6 +69,11 @@ def check_fit(model: "NeonVLA", space: G1ActionSpace, sensors: Sequence[str]) ->
             f"The policy needs the sensor {' and '.join(map(repr, missing))}, got {list(sensors)}. Name it in the "
             f"env's sensors; this checkpoint was trained with {list(senses_of(model))}."
         )
+    if "audio" in sensors and "audio" in model.senses and model.config.microphones != 1:
+        raise ValueError(
+            f"This checkpoint hears with {model.config.microphones} microphones, the robot has one. Leave 'audio' "
+            "out of the sensors, or train with NeonConfig(microphones=1)."
+        )
 
 
 def world_config(

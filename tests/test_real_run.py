@@ -256,6 +256,10 @@ def test_a_checkpoint_that_decodes_differently_is_refused(model, tmp_path):
         check_fit(limits, SPACE, ("proprio", "camera"))
     assert world_config(limits, None, None, 7).action_center == "limits"
     check_fit(model, SPACE, ("proprio", "camera"))
+    two_ears = tiny_model(tmp_path, microphones=2)
+    with pytest.raises(ValueError, match="hears with 2 microphones, the robot has one"):
+        check_fit(two_ears, SPACE, ("proprio", "camera", "audio"))
+    check_fit(two_ears, SPACE, ("proprio", "camera"))
 
 
 def test_a_policy_is_not_built_for_an_env_that_it_does_not_fit(model):

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from neon_sim.inference.neon_policies import NeonPolicies
 from neon_sim.inference.neon_policy import NeonPolicy
+from neon_sim.inference.two_heads import RoutedPolicy
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.rollout import rollout
 from neon_sim.shipped import asset_path
 from neon_sim.sim.faults import ActuatorFault
+from neon_sim.training.drift import DriftConfig
 from neon_sim.training.experience import stack
 from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.online import load_forward_model
@@ -182,3 +184,12 @@ def test_what_does_not_go_together_is_refused(folder: Path) -> None:
         _learner(folder, CONFIG, 0)
     with pytest.raises(ValueError, match="no guide"):
         NeonPolicies([NeonPolicy(tiny_model(folder), guide=lambda chunk, *rest: chunk)])
+    model = tiny_model(folder)
+    with pytest.raises(ValueError, match="routes or plans by itself"):
+        NeonPolicies([RoutedPolicy(model, model)])
+    with pytest.raises(ValueError, match="cannot be dated: set drift_ends_regimes=False"):
+        _learner(folder, replace(CONFIG, drift=DriftConfig()), 2)
+    at_once = NeonG1VectorEnv(1, **REACH, autoreset_mode="SameStep")
+    with pytest.raises(ValueError, match="autoreset_mode NextStep, got SameStep"):
+        rollout(at_once, NeonPolicies([NeonPolicy(model)]), 2, 0)
+    at_once.close()

@@ -17,8 +17,8 @@ class NeonPolicies:
         policies: one for each robot, in the order of the rows.
 
     Raises:
-        ValueError: none, more than one network among them, or one with a guide or a real-time plan, which look at one
-            robot.
+        ValueError: none, more than one network among them, or one with a guide, a real-time plan or a way to answer of
+            its own, which look at one robot.
     """
 
     def __init__(self, policies: Sequence[NeonPolicy]) -> None:
@@ -26,6 +26,8 @@ class NeonPolicies:
             raise ValueError("NeonPolicies wants one policy or more, all on the same network.")
         if any(policy.guide is not None or policy.plan is not None for policy in policies):
             raise ValueError("Policies side by side have no guide and no real-time plan: run such a robot by itself.")
+        if any(type(policy).decode is not NeonPolicy.decode for policy in policies):
+            raise ValueError("Policies side by side answer by their network: run one that routes or plans by itself.")
         self.policies = tuple(policies)
         self.model = self.policies[0].model
 

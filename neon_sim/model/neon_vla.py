@@ -117,8 +117,7 @@ class NeonVLA(nn.Module):
         """
         sound: tuple[Tensor, ...] = ()
         if audio is not None and self.backbone.hears:
-            two = self.config.microphones == 2
-            sound = (audio.unflatten(1, (2, -1)).mean(dim=1) if two else audio,)
+            sound = (to_one_ear(audio) if self.config.microphones == 2 else audio,)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.backbone.freeze_backbone):
             return self.backbone(frames, instructions, *sound)
 
@@ -357,3 +356,8 @@ class NeonVLA(nn.Module):
 def _backbone_on(device: str, config: BackboneConfig) -> VideoBackbone:
     backbone = VideoBackbone.from_config(replace(config, device=device))
     return backbone.to(pick_device(device)) if config.model_id == COMPACT else backbone  # the others place themselves
+
+
+def to_one_ear(audio: Tensor) -> Tensor:
+    """The mean (B, S) of two microphones' sound (B, 2 * S), one after the other."""
+    return audio.unflatten(1, (2, -1)).mean(dim=1)

@@ -77,6 +77,12 @@ class BackgroundLearner(NeonSelfLearner):
         self._mourned = False
         self.start()
 
+    @property
+    def ends_regimes(self) -> bool:
+        """Whether the learning process notices by itself that the world has changed."""
+        config = self._job[1]
+        return config.drift is not None and config.drift_ends_regimes
+
     def start(self) -> None:
         """Start the learner's process, after the end of an earlier one too: from its saved state, if there is one."""
         context = multiprocessing.get_context("spawn")

@@ -17,7 +17,7 @@ from neon_sim.data.windows import WindowConfig
 from neon_sim.model.backbones.trained import TRAINED_FILES, save_learned
 from neon_sim.model.feature_cache import FeatureCache
 from neon_sim.model.neon_config import NeonConfig
-from neon_sim.model.neon_vla import NeonVLA
+from neon_sim.model.neon_vla import NeonVLA, to_one_ear
 from neon_sim.model.video_backbone import VideoBackbone
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.chunk_loss import Encoder
@@ -88,7 +88,10 @@ def build_encoder(model: NeonVLA, config: TrainConfig) -> Encoder:
     """The model's eyes, behind a cache if there is to be one."""
     if config.feature_cache is None:
         return model.encode
-    return FeatureCache(config.feature_cache, model.backbone)
+    cache = FeatureCache(config.feature_cache, model.backbone)
+    if model.config.microphones == 1:
+        return cache
+    return lambda frames, words, *sound: cache(frames, words, *(to_one_ear(heard) for heard in sound))
 
 
 def load_teacher(config: TrainConfig, model: NeonVLA) -> NeonVLA | None:
@@ -97,7 +100,7 @@ def load_teacher(config: TrainConfig, model: NeonVLA) -> NeonVLA | None:
     It looks through the student's backbone if that is frozen. From one that learns it would be told of other things
     than it was trained on, more so at every step: then it has its own, and so it has if its own was trained.
 
-    Raises ValueError for a teacher whose own backbone wants other clips than the student's.
+    Raises ValueError for a teacher that hears otherwise, or whose own backbone wants other clips, than the student.
     """
     if config.teacher is None:
         return None
@@ -113,6 +116,12 @@ def load_teacher(config: TrainConfig, model: NeonVLA) -> NeonVLA | None:
                 f"The teacher {config.teacher} looks at clips of (fps, frames, px) {clips[1]}, the student at "
                 f"{clips[0]}. Give BackboneConfig the teacher's, or train without it."
             )
+    ears = [(m.config.microphones, m.config.sound_memory_s) for m in (model, teacher)]
+    if "audio" in teacher.senses and ears[0] != ears[1]:
+        raise ValueError(
+            f"The teacher {config.teacher} hears (microphones, s of sound) {ears[1]}, the student {ears[0]}. Give "
+            "NeonConfig the teacher's, or train without it."
+        )
     return teacher.requires_grad_(False).to(device)
 
 

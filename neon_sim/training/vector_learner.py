@@ -28,7 +28,7 @@ class VectorLearner(NeonSelfLearner):
         robots: N, as many as the vector env has.
 
     Raises:
-        ValueError: no robot at all.
+        ValueError: no robot at all, or drift that is to end regimes by itself.
     """
 
     policy: Any  # PractisingPolicies
@@ -37,6 +37,10 @@ class VectorLearner(NeonSelfLearner):
         self, model: NeonVLA, forward_model: ForwardModel, config: SelfLearnerConfig | None = None, robots: int = 1
     ) -> None:
         super().__init__(model, forward_model, config)
+        if self.ends_regimes:
+            raise ValueError(
+                "Chunks of robots side by side cannot be dated: set drift_ends_regimes=False and call end_regime()."
+            )
         self.policy = PractisingPolicies(model, self.config.practice_noise_m, self.policy.rng, robots)
         self._episodes: list[list[Any]] = [[] for _ in range(robots)]
 
@@ -51,7 +55,7 @@ class VectorLearner(NeonSelfLearner):
             return
         features, senses = self.policy.perceive(range(len(self._episodes)))
         with torch.no_grad():
-            fused = self.model.fuse(features.pooled, senses)
+            fused = self.model.fuse(features.pooled, senses, features.text)
         for row, robot in enumerate(self._each()):
             self._watch(fused[row])
             self._remember(fused[row], senses["eef"][row])

@@ -1,4 +1,4 @@
-"""Training a world model: so many updates, stopped and resumed to the bit, or so many minutes of a lent machine."""
+"""Training a world model: so many updates, stopped and resumed to the bit, or so many minutes by the clock."""
 
 import io
 import json
