@@ -49,7 +49,7 @@ class TwoHeadPolicy(NeonPolicy):
         if shapes[0] != shapes[1]:
             raise ValueError(f"Heavy and draft want one chunk length and one width of features, got {shapes}.")
         ears = [(model.config.microphones, model.config.sound_memory_s) for model in (heavy, draft)]
-        if "audio" in draft.senses and (ears[0] != ears[1] or "audio" not in heavy.senses):
+        if "audio" in draft.senses and "audio" in heavy.senses and ears[0] != ears[1]:
             raise ValueError(f"Heavy and draft want to hear alike, got (microphones, s of sound) {ears}.")
         self.draft = draft.eval()
         self.side_generator = torch.Generator().manual_seed(seed + 1)
