@@ -227,3 +227,42 @@ def test_the_interface_does_not_answer_by_itself() -> None:
     with pytest.raises(NotImplementedError):
         VideoBackbone()(_clips(), WORDS)
     assert {"tokens", "pooled", "text"} == set(BackboneFeatures.__dataclass_fields__)
+
+
+@torch.no_grad()
+def test_folded_normalisations_say_what_the_net_says_also_after_it_has_learned() -> None:
+    encoder = tiny_backbone().frame_encoder
+    frames = _clips(1, 4)[0]
+    for norm in (layer for layer in encoder.net if isinstance(layer, torch.nn.BatchNorm2d)):
+        norm.running_mean.uniform_(-1.0, 1.0)
+        norm.running_var.uniform_(0.5, 2.0)
+    first = encoder(frames)
+    assert torch.equal(first, encoder(frames))
+    with torch.enable_grad():  # the net itself
+        assert torch.allclose(first, encoder(frames), atol=2e-5)
+        encoder.train()
+        optimizer = torch.optim.SGD(encoder.parameters(), lr=0.1)
+        encoder(frames).square().mean().backward()
+        optimizer.step()
+    learned = encoder.eval()(frames)
+    assert not torch.allclose(first, learned, atol=1e-3)
+    with torch.enable_grad():
+        assert torch.allclose(learned, encoder(frames), atol=2e-5)
+
+
+def test_kept_words_follow_the_words_the_weights_and_autograd() -> None:
+    backbone = tiny_backbone()
+    with torch.inference_mode():
+        first = backbone.encode_text(WORDS)
+        assert backbone.encode_text(WORDS) is first
+        assert not torch.equal(backbone.encode_text(WORDS[::-1]), first)
+    with torch.no_grad():
+        outside = backbone.encode_text(WORDS)
+        assert torch.equal(outside, first) and not outside.is_inference()
+        backbone.text_encoder.norm.bias.add_(1.0)
+        assert torch.allclose(backbone.encode_text(WORDS), outside + 1.0)
+    assert backbone.encode_text(WORDS).requires_grad
+    other = tiny_backbone()
+    with torch.no_grad():
+        other.load_state_dict({name: 0.5 * value for name, value in other.state_dict().items()})
+        assert not torch.equal(other.encode_text(WORDS), outside)

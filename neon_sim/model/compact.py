@@ -10,12 +10,13 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from neon_sim.model.kept import Kept
 from neon_sim.model.meanings import MeaningEncoder
 from neon_sim.model.video_backbone import BackboneConfig, BackboneFeatures, VideoBackbone
 from neon_sim.names import nearest
@@ -104,11 +105,32 @@ class FrameEncoder(nn.Module):
             kernel = 5 if i == 0 else 3
             layers += [nn.Conv2d(before, after, kernel, 2, kernel // 2, bias=False), nn.BatchNorm2d(after), nn.GELU()]
         self.net = nn.Sequential(*layers, nn.Conv2d(widths[-1], config.dim, 1))
+        self._kept: Kept[list[tuple[torch.Tensor, torch.Tensor]]] = Kept()
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """(N, H, W, 3) uint8 -> (N, cells, D)."""
         x = frames.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-        return self.net(x).flatten(2).transpose(1, 2)
+        learns = self.training or torch.is_grad_enabled()
+        return (self.net(x) if learns else self._folded(x)).flatten(2).transpose(1, 2)
+
+    def _folded(self, x: torch.Tensor) -> torch.Tensor:
+        """`net` in eval mode with each normalisation folded into its convolution: a third faster, 2e-6 off at most."""
+        layers: list[Any] = list(self.net)
+        last = layers.pop()
+        convs, norms, acts = layers[0::3], layers[1::3], layers[2::3]
+        folded = self._kept.get(self, None, lambda: [fold(*pair) for pair in zip(convs, norms, strict=True)])
+        for conv, act, (weight, bias) in zip(convs, acts, folded, strict=True):
+            x = act(F.conv2d(x, weight, bias, conv.stride, conv.padding))
+        cells: torch.Tensor = last(x)
+        return cells
+
+
+def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of the convolution that does what `conv`, which has no bias, and `norm` do in eval mode."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    weight = (conv.weight * scale.view(-1, 1, 1, 1)).contiguous(memory_format=torch.channels_last)
+    return weight, norm.bias - norm.running_mean * scale
 
 
 class TextEncoder(nn.Module):
@@ -179,6 +201,7 @@ class CompactBackbone(VideoBackbone):
         self.clip_query = nn.Parameter(0.02 * torch.randn(1, 1, config.dim))
         self.clip_pool = GridPool(config)
         self.ground = GridPool(config)
+        self._kept: Kept[torch.Tensor] = Kept()
 
     def encode_frames(self, frames: torch.Tensor) -> torch.Tensor:
         """(B, T, H, W, 3) uint8 -> per-frame cells (B, T, N, D)."""
@@ -191,6 +214,10 @@ class CompactBackbone(VideoBackbone):
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
+
+    def encode_text(self, texts: list[str]) -> torch.Tensor:
+        """Texts -> (B, D). A frozen backbone keeps its last answer: a robot hears the same words for an episode."""
+        return self._kept.get(self.text_encoder, tuple(texts), lambda: self.text_encoder(texts))
 
     def clip_vector(self, tokens: torch.Tensor) -> torch.Tensor:
         """Clip tokens (B, N, D) -> one vector (B, D) for the whole clip."""
@@ -214,7 +241,7 @@ class CompactBackbone(VideoBackbone):
             raise ValueError(f"{len(frames)} clips want as many instructions, got {len(instructions)}.")
         clip = fit_length(frames, self.config.num_frames)
         tokens = self.mix_frames(self.encode_frames(clip))
-        text = self.text_encoder(instructions)
+        text = self.encode_text(instructions)
         return BackboneFeatures(tokens, self.clip_vector(tokens) + self.find(tokens, text), text)
 
 
