@@ -148,12 +148,20 @@ def collect(
 
 
 def check_recorded(folder: Path, config: RolloutConfig) -> None:
-    """Raise ValueError unless another run's folder has rollouts of this walker that were recorded as `config` says."""
+    """Raise ValueError unless another run's folder has all rollouts, of this walker, recorded as `config` says.
+
+    All: but where its recording was to stop by the clock.
+    """
     marker, wanted = folder / MARKER, {"rollouts": asdict(config), "walker": walker_fingerprint()}
-    found = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
-    found = {name: found.get(name) for name in wanted}
+    told = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
+    found = {name: told.get(name) for name in wanted}
     if found != wanted:
         raise ValueError(f"--data {folder} was recorded as {found}, and wanted is {wanted}. Record anew.")
+    left = missing(shards_of(config, folder / "data"))
+    if left and told.get("record_minutes") is None:
+        raise ValueError(
+            f"--data {folder} lacks {len(left)} parts of its recording. Finish it: --collect --out {folder}"
+        )
 
 
 def settings(args: argparse.Namespace) -> Run:
@@ -221,7 +229,9 @@ def main() -> None:
     try:
         run = settings(args)
         out = args.out or Path("runs") / f"world_model_{args.task}"
-        claim_folder(out, asdict(run) | {"walker": walker_fingerprint()})  # another walker, other recordings
+        claimed = asdict(run) | {"walker": walker_fingerprint()}  # another walker, other recordings
+        del claimed["ranks"]  # of the report, which is written last
+        claim_folder(out, claimed)
         make(args.task, run, out, args)
     except (ValueError, ChildProcessError) as error:
         raise SystemExit(str(error)) from None

@@ -46,6 +46,7 @@ class Arm:
     meaning: str
     protection: ProtectionConfig = NoneConfig()
     rate: float = 1.0  # of the preset's learning rate
+    eps: float | None = None  # of Adam; None = the preset's
     learns: bool = True  # False: the learning cycle is not even run
     labels: bool = False  # whether it is told each episode's reward
     remembers: bool = False  # whether its heads have a memory and were trained on randomised motors
@@ -74,7 +75,7 @@ ARMS: Final[dict[str, Arm]] = {
 }
 _UNNEEDED: Final = ("outcome", "coherence", "consistency")  # losses beside hindsight
 # What `--choose` compares on short lives, by the names of their shards. "decay_0.9" is the default arm as it is; how
-# much experience is waited for, the learning rate and the losses are varied on it.
+# much experience is waited for, the learning rate, Adam's eps and the losses are varied on it.
 AS_IT_IS: Final = "decay_0.9"
 CANDIDATES: Final[dict[str, Arm]] = {
     name: replace(arm, plan="short")
@@ -86,6 +87,7 @@ CANDIDATES: Final[dict[str, Arm]] = {
         **{f"share_{share:g}": Arm("replay", ReplayConfig(SPRING_BYTES, share)) for share in (0.33, 1.0, 3.0)},
         **{f"least_{count}": replace(ARMS[DEFAULT_ARM], least_chunks=count) for count in (6, 24)},
         "rate_0.33": replace(ARMS[DEFAULT_ARM], rate=0.33),
+        **{f"eps_{eps:g}": replace(ARMS[DEFAULT_ARM], eps=eps) for eps in (1e-6, 1e-5)},
         "hindsight_only": replace(ARMS[DEFAULT_ARM], without=_UNNEEDED),
         **{f"no_{loss}": replace(ARMS[DEFAULT_ARM], without=(loss,)) for loss in _UNNEEDED},
     }.items()
@@ -251,6 +253,7 @@ def learner_config(preset: Preset, arm: Arm, seed: int) -> SelfLearnerConfig | R
         config = replace(config, protection=_on_legs(arm.protection))
     else:
         config = replace(config, least_chunks=arm.least_chunks or config.least_chunks or config.batch_size)
+        config = replace(config, adam_eps=config.adam_eps if arm.eps is None else arm.eps)
         if arm.by_itself:
             config = replace(config, drift=DriftConfig(), adoption=AdoptionConfig())
     kept = rehearsal_of(arm.protection)

@@ -1,8 +1,8 @@
 """Settings chosen on short lives, with seeds that are not reported.
 
-L2's strength, EWC's decay, how much is rehearsed, how much experience is waited for, the learning rate, the losses. A
-short life is nominal -> actuator bias -> nominal. Its score, fixed before any of them is lived: mean success of frozen
-copies on nominal and in the bias, after the stage in the bias and after the last one. A knob's best score is
+L2's strength, EWC's decay, how much is rehearsed, how much experience is waited for, the learning rate, Adam's eps, the
+losses. A short life is nominal -> actuator bias -> nominal. Its score, fixed before any of them is lived: mean success
+of frozen copies on nominal and in the bias, after the stage in the bias and after the last one. A knob's best score is
 chosen, of equal ones the default. A loss helps if the default scores higher with it than without, and the 95 % interval
 of the difference is above zero. What was chosen is written into `forgetting_arms.py` by hand.
 """
@@ -29,8 +29,8 @@ from neon_sim.eval.regimes import regimes_of
 from neon_sim.training.workers import parallel_map
 
 SEEDS: Final = (100, 101)
-KNOBS: Final = ("l2", "decay", "share", "least", "rate")  # candidates are named KNOB_VALUE
-_OF_THE_DEFAULT: Final = ("decay", "least", "rate")  # what the default has now is among their values
+KNOBS: Final = ("l2", "decay", "share", "least", "rate", "eps")  # candidates are named KNOB_VALUE
+_OF_THE_DEFAULT: Final = ("decay", "least", "rate", "eps")  # what the default has now is among their values
 HEADER: Final = (
     "candidate", "score", "nominal after the bias", "bias after the bias", "nominal at the end", "bias at the end",
 )  # fmt: skip

@@ -21,7 +21,7 @@ from torch import Tensor
 from neon_sim.g1.joints import JOINT_NAMES
 from neon_sim.locomotion.residual import OWN_JOINTS, Window
 from neon_sim.rollout import rollout
-from neon_sim.shipped import WALKER, asset_digest
+from neon_sim.shipped import walker_fingerprint
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.fisher import Batch
 from neon_sim.training.residual_learner import (
@@ -101,7 +101,7 @@ def begin_residual(task: str, folder: Path, babbling: Babbling, workers: int) ->
         ValueError: the folder was begun with other settings.
     """
     policy = folder / "policy"
-    begun = {"task": task, "env": dict(subject_of(task).options), "walker": asset_digest(WALKER)}
+    begun = {"task": task, "env": dict(subject_of(task).options), "walker": walker_fingerprint()}
     claim_folder(folder, asdict(babbling) | begun)
     if (policy / FILE).exists():
         return policy

@@ -14,7 +14,7 @@ from forgetting_arms import learner_config
 from forgetting_job import ShardJob
 from forgetting_reward import LAST, MOST, TEMPERATURE
 
-from neon_sim.shipped import WALKER, asset_digest
+from neon_sim.shipped import walker_fingerprint
 from neon_sim.training.atomic_file import replace_bytes
 
 _ITS_OWN: Final = ("plan", "learner", "labels", "rival")  # of each arm; the rest is the same for all
@@ -24,7 +24,7 @@ def judging_of(job: ShardJob) -> dict[str, Any]:
     """All that decides how weights fare when they are judged, but for the weights."""
     regimes = [(regime.name, regime.fault, regime.faults) for regime in job.regimes]
     found = {"task": job.task, "seed": job.seed, "judged": job.preset.judged, "regimes": regimes}
-    found |= {"policy": _digest_of(Path(job.policy)), "walker": asset_digest(WALKER)}
+    found |= {"policy": _digest_of(Path(job.policy)), "walker": walker_fingerprint()}
     return found | ({"rival": asdict(job.preset.rival)} if job.kind.remembers else {})
 
 

@@ -41,7 +41,7 @@ from neon_sim.eval.neonbench_report import BenchResults, Score
 from neon_sim.eval.plots import bar_plot
 from neon_sim.eval.statistics import format_rate
 from neon_sim.rollout import rollout
-from neon_sim.shipped import WALKER, asset_digest
+from neon_sim.shipped import walker_fingerprint
 from neon_sim.training.multitask import STANDING
 from neon_sim.training.told_to_stand import STAND, ToldToStand
 from neon_sim.training.workers import cpu_count, parallel_map
@@ -78,7 +78,7 @@ class Told:
     def mark(self) -> str:
         """Changes with anything that is played: the policy, its world and walker, and which seed they begin with."""
         who = (self.player.mark, self.player.reads)
-        played = (VERSION, asset_digest(WALKER), who, sorted(self.world.items()), self.first)
+        played = (VERSION, walker_fingerprint(), who, sorted(self.world.items()), self.first)
         return hashlib.sha256(repr(played).encode()).hexdigest()[:16]
 
     def read(self) -> list[bool] | None:

@@ -30,7 +30,7 @@ from neon_sim.world_model.lewm import latent_cost
 from neon_sim.world_model.plan import held
 from neon_sim.world_model.problems import Problem
 from neon_sim.world_model.readout import Readout, fit_readout, state_distance
-from neon_sim.world_model.rollouts import RolloutConfig, missing, open_worker, record_shard, shards_of
+from neon_sim.world_model.rollouts import RolloutConfig, missing, mixed_for, open_worker, record_shard, shards_of
 from neon_sim.world_model.trial import run_trial
 from neon_sim.world_model.worlds import open_world
 
@@ -70,7 +70,7 @@ class FlopsJob:
 
 def recorded(task: str, folder: Path, training: PatchTraining, image_size: int, workers: int) -> Rollouts:
     """Rollouts to learn from, as `agents/train_world_model.py` records them; what is there is not recorded again."""
-    config = RolloutConfig(task, training.episodes, image_size=image_size)
+    config = mixed_for(task, RolloutConfig(episodes=training.episodes, image_size=image_size))
     todo = missing(shards_of(config, folder))
     if todo:
         for _ in parallel_map(record_shard, todo, workers, "recording", open_worker, (config,)):
@@ -167,7 +167,7 @@ def prepare(model: Path, training: PatchTraining, folder: Path, workers: int) ->
 
 
 def patch_bundle(model: Path, training: PatchTraining, folder: Path) -> Bundle:
-    """What `prepare` made: the patch world in the place of the LeWM, with a readout of its own.
+    """What `prepare` made: the patch world in the place of the LeWM, with a readout of its own and the LeWM's sight.
 
     Raises ValueError for one of another training or LeWM.
     """
@@ -177,7 +177,7 @@ def patch_bundle(model: Path, training: PatchTraining, folder: Path) -> Bundle:
     readout = Readout.empty(world.config.dim)
     readout.load_state_dict(state["readout"])
     made: Any = world.requires_grad_(False).eval()  # it plans like a LeWM
-    return Bundle(bundle.task, made, readout.requires_grad_(False).eval())
+    return Bundle(bundle.task, made, readout.requires_grad_(False).eval(), sight=bundle.sight)
 
 
 def _of(model: Path, training: PatchTraining, path: Path) -> dict[str, Any]:

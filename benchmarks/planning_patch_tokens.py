@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from neon_sim.world_model.encoder import VisionEncoder
 from neon_sim.world_model.lewm import LeWM
 
 
@@ -120,6 +121,11 @@ class PatchWorld(nn.Module):
     def predictor(self) -> "PatchWorld":
         """Itself: what a controller rolls out."""
         return self
+
+    @property
+    def encoder(self) -> VisionEncoder:
+        """What it sees with."""
+        return self.lewm.encoder
 
     @torch.no_grad()
     def encode(self, frames: Tensor, proprio: Tensor | None = None) -> Tensor:

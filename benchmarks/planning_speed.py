@@ -9,6 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from neon_sim.world_model.amortised import AmortisedConfig, AmortisedHead
 from neon_sim.world_model.bundle import Bundle
-from neon_sim.world_model.config import lewm_config
+from neon_sim.world_model.config import LeWMConfig, lewm_config
 from neon_sim.world_model.controllers import LatentController, PlanningConfig
 from neon_sim.world_model.lewm import distance_to, latent_cost
 from neon_sim.world_model.plan import Box
@@ -33,7 +34,7 @@ RATE_HZ: Final = 10.0  # of agents/plan.py
 Rows = list[list[str]]
 
 
-def replan(preset: SpeedPreset, size: str, threads: int) -> dict[str, float]:
+def replan(preset: SpeedPreset, config: LeWMConfig, threads: int) -> dict[str, float]:
     """A whole decision: encode the picture, then CEM; the amortised head's; and that of `agents/plan.py`. ms.
 
     Random weights. Figures: `replan_p50_ms`, `replan_p99_ms`, `replan_cpu_ms` (processor time of one, all threads), the
@@ -41,7 +42,6 @@ def replan(preset: SpeedPreset, size: str, threads: int) -> dict[str, float]:
     memory that this process ever had.
     """
     torch.set_num_threads(threads)
-    config = lewm_config(size)
     model = untrained(config)
     head = AmortisedHead(AmortisedConfig(dim=config.dim, action_dim=config.action_dim)).eval()
     planner = CEM(preset.samples, preset.iterations, max(2, preset.samples // 8), sigma=0.7)
@@ -65,7 +65,7 @@ def replan(preset: SpeedPreset, size: str, threads: int) -> dict[str, float]:
             return head(model.encode(frame, proprio)[:, 0], goal, torch.tensor([10]))
 
     calls: dict[str, Callable[[], Any]] = {
-        "replan": decide, "live": live(preset, size), "amortised": answer, "amortised_seen": look_and_answer,
+        "replan": decide, "live": live(preset, config), "amortised": answer, "amortised_seen": look_and_answer,
     }  # fmt: skip
     spent = in_turns(calls, preset.repeats)
     found = {f"{name}_p50_ms": float(np.median(ms)) for name, ms in spent.items()}
@@ -78,12 +78,12 @@ def replan(preset: SpeedPreset, size: str, threads: int) -> dict[str, float]:
     return found | {"rss_mb": peak_mb()}
 
 
-def live(preset: SpeedPreset, size: str) -> Callable[[], np.ndarray]:
+def live(preset: SpeedPreset, config: LeWMConfig) -> Callable[[], np.ndarray]:
     """One replan as `agents/plan.py` makes it to a place on the floor: look, know the way made, search, imagine.
 
     The preset's samples and iterations, and `PlanningConfig`'s plan: five commands, held for two model steps each.
     """
-    config = lewm_config(size, action_dim=3)
+    config = replace(config, action_dim=3)
     bundle = Bundle("navigate", untrained(config), Readout.empty(config.dim).eval())
     rng = np.random.default_rng(0)
     shape = (config.image_size, config.image_size, 3)
@@ -144,7 +144,7 @@ def measure_speed(preset: SpeedPreset, threads: int, trained: Bundle | None = No
     if other != small:
         exact[other] = exact_against_eager(preset, untrained(lewm_config(other)))
     exact[small]["weights"] = "random" if trained is None else "trained"
-    one = alone(replan, preset, small, threads)
+    one = alone(replan, preset, model.config, threads)
     figures: dict[str, Any] = {**many, "exact": exact, "threads": threads}
     for which in ("amortised", "amortised_seen"):
         figures |= {f"{which}_{name}_ms": one[f"{which}_{name}_ms"] for name in ("p50", "p99")}

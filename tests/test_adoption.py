@@ -253,6 +253,25 @@ def test_nothing_is_adopted_while_nothing_has_been_held_back(tmp_path: Path) -> 
     assert all(torch.equal(one, other) for one, other in zip(before, _weights(learner), strict=True))
 
 
+def test_when_a_regime_ends_only_what_was_held_back_since_judges_on(tmp_path: Path) -> None:
+    learner = _learner(tmp_path, adoption=AdoptionConfig(hold_back_every=4), drift=DriftConfig())
+    assert learner.drift is not None
+    for first in range(0, 60, 5):
+        learner.drift.chunk += 5
+        learner._keep(_made_up(60)[first : first + 5])
+    assert [item.seen for item in learner.held_back] == [*range(1, 6), *range(21, 26), *range(41, 46)]
+    again = _learner(tmp_path, adoption=AdoptionConfig(hold_back_every=4), drift=DriftConfig())
+    again.load_state_dict(learner.state_dict())
+    for one in (learner, again):
+        one.end_regime(newest=25)  # chunks 31 and on: 10 before those that were held back, 15 behind them
+        assert [item.seen for item in one.buffer] == [*range(31, 41), *range(46, 61)]
+        assert [item.seen for item in one.held_back] == [*range(41, 46)]
+        one.end_regime()
+        assert not one.buffer and not one.held_back
+        one._keep(_made_up(5))  # an episode that is not the fourth: something has to judge
+        assert len(one.held_back) == 5 and not one.buffer
+
+
 @pytest.mark.parametrize("field", ["fused", "fused_after", "executed", "achieved"])
 def test_a_chunk_with_nan_is_neither_learned_nor_remembered_nor_held_back(tmp_path: Path, field: str) -> None:
     learner = _learner(tmp_path, protection=ReplayConfig(), adoption=AdoptionConfig(hold_back_every=2))

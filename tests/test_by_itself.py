@@ -32,7 +32,7 @@ BY_ITSELF = SelfLearnerConfig(
     drift=DriftConfig(group=EPISODE, baseline=5, start_sigmas=4.0),
 )
 BROKEN = tuple(ActuatorFault(f"{side}_shoulder_pitch_joint", 0.3, 1.0) for side in ("left", "right"))
-LIFE = LifeConfig(healthy_episodes=9, faulty_episodes=3, steps=16 * EPISODE, first_seed=100, fault=BROKEN)
+LIFE = LifeConfig(healthy_episodes=9, faulty_episodes=5, steps=16 * EPISODE, first_seed=100, fault=BROKEN)
 
 
 @pytest.fixture(scope="module")

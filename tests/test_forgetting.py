@@ -178,6 +178,8 @@ def test_arms_differ_in_what_their_names_say() -> None:
     assert learner_config(preset, CANDIDATES["hindsight_only"], 3) == replace(
         alone, protection=CANDIDATES["hindsight_only"].protection
     )
+    careful = learner_config(preset, CANDIDATES["eps_1e-05"], 3)
+    assert careful == replace(naive, protection=ARMS["online_ewc"].protection, adam_eps=1e-5)
     kinds = {type(ARMS[arm].protection) for arm in ("naive", "l2", "ewc", "online_ewc", "replay", "ewc_replay")}
     assert len(kinds) == 6
 

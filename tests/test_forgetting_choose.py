@@ -32,13 +32,14 @@ def test_the_best_mean_of_both_stages_is_chosen_and_losses_are_compared_with_all
         "share_1": [_shard([[none, none], [none, none]])],
         "least_6": [_shard([[good, good], [good, half]])],
         "rate_0.33": [_shard([[good, good], [good, good]])],
+        "eps_1e-05": [_shard([[half, half], [good, half]])],
         "no_outcome": [_shard([[none, half], [none, half]])],
         "no_coherence": [_shard([[good, good], [good, half]])],
         "no_consistency": [_shard([[good, good], [good, good]])],
     }
     found = figures_of(shards)
     assert found["scores"] == pytest.approx(
-        dict(zip(shards, (0.625, 0.75, 0.875, 0.0, 0.875, 1.0, 0.25, 0.875, 1.0), strict=True))
+        dict(zip(shards, (0.625, 0.75, 0.875, 0.0, 0.875, 1.0, 0.625, 0.25, 0.875, 1.0), strict=True))
     )
     assert found["chosen"] == {
         "l2": "l2_10",
@@ -46,11 +47,12 @@ def test_the_best_mean_of_both_stages_is_chosen_and_losses_are_compared_with_all
         "share": "share_1",
         "least": "decay_0.9",  # no better than as it is
         "rate": "rate_0.33",
+        "eps": "decay_0.9",
     }
     assert found["said"][:4] == ["l2: l2_10.", "decay: as it is.", "share: share_1.", "least: as it is."]
-    assert "outcome: +62.5 points" in found["said"][5] and found["said"][5].endswith("helps.")
-    assert found["said"][6] == "coherence: +0.0 points [+0.0, +0.0]: no help seen."
-    assert "consistency: -12.5 points" in found["said"][7]
+    assert "outcome: +62.5 points" in found["said"][6] and found["said"][6].endswith("helps.")
+    assert found["said"][7] == "coherence: +0.0 points [+0.0, +0.0]: no help seen."
+    assert "consistency: -12.5 points" in found["said"][8]
     rows = rows_of(found)
     assert rows[1] == ["l2 10", "75.0", "100.0", "50.0", "100.0", "50.0"] and len(rows[0]) == len(HEADER)
 
@@ -65,7 +67,7 @@ def test_short_lives_are_lived_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(forgetting_choose, "CANDIDATES", few)
     monkeypatch.setattr(forgetting_choose, "SEEDS", (100,))
     found = choose("reach", policy, False, tmp_path / "out", 1, "tiny")
-    assert set(found["scores"]) == set(few) and len(found["said"]) == 6
+    assert set(found["scores"]) == set(few) and len(found["said"]) == 7
     shards = sorted((tmp_path / "out" / "shards").glob("*.json"))
     when = [path.stat().st_mtime_ns for path in shards]
     assert len(shards) == 4 and choose("reach", policy, False, tmp_path / "out", 1, "tiny") == found

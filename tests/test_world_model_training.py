@@ -363,8 +363,12 @@ def test_recording_stops_by_the_clock_and_keeps_whole_shards(tmp_path: Path) -> 
 
 
 def test_recordings_of_another_run_fit_or_are_refused(tmp_path: Path) -> None:
-    config = RolloutConfig("navigate", episodes=3)
-    claim_folder(tmp_path, {"rollouts": asdict(config), "walker": walker_fingerprint(), "ranks": 3})
+    config = RolloutConfig("navigate", episodes=3, steps=2, image_size=32, shard_episodes=1)
+    claim_folder(tmp_path, {"rollouts": asdict(config), "walker": walker_fingerprint(), "record_minutes": None})
+    script.collect(replace(config, episodes=2), tmp_path / "data", workers=1, minutes=None)
+    with pytest.raises(ValueError, match="lacks 1 parts of its recording"):
+        script.check_recorded(tmp_path, config)
+    script.collect(config, tmp_path / "data", workers=1, minutes=None)
     script.check_recorded(tmp_path, config)
     for folder, other in ((tmp_path, replace(config, stop_share=0.2)), (tmp_path / "nothing", config)):
         with pytest.raises(ValueError, match="Record anew"):

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 
 from neon_sim.rollout import rollout
-from neon_sim.shipped import WALKER, asset_digest
+from neon_sim.shipped import walker_fingerprint
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.workers import parallel_map
 
@@ -130,7 +130,7 @@ def evaluate(
 
 def _mark(part: EvaluationJob) -> str:
     """Equal for two parts that play the same episodes on the same walker."""
-    return hashlib.sha256(f"{asset_digest(WALKER)} {part!r}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{walker_fingerprint()} {part!r}".encode()).hexdigest()[:16]
 
 
 def _read_results(path: Path) -> list[EpisodeResult]:

@@ -22,7 +22,7 @@ from neon_sim.inference.sb3_policy import POLICY_FILE, find_run, load_model
 from neon_sim.model.backbones.trained import TRAINED_FILES
 from neon_sim.names import nearest
 from neon_sim.rollout import rollout
-from neon_sim.shipped import WALKER, asset_digest
+from neon_sim.shipped import walker_fingerprint
 from neon_sim.training.run_folder import MARKER
 
 VERSION: Final = 3  # of the episodes: another one wherever what is played changes, so that old files are not taken up
@@ -150,7 +150,7 @@ class Shard:
         player = self.player
         who = (player.mark, player.reads, player.control_mode, player.action_center)
         world = sorted(cell_options(self.cell, player.reads, microphones=player.microphones).items())
-        played = (VERSION, asset_digest(WALKER), who, self.task, world, self.first)
+        played = (VERSION, walker_fingerprint(), who, self.task, world, self.first)
         return hashlib.sha256(repr(played).encode()).hexdigest()[:16]
 
 

@@ -12,6 +12,7 @@ class SelfLearnerConfig:
     """Weights of the losses and of the protection; the documents give the cycle, the constants are ours."""
 
     learning_rate: float = 3e-4
+    adam_eps: float = 1e-8  # a weight whose gradients are smaller moves by less than the learning rate
     updates_per_chunk: int = 2
     batch_size: int = 64
     least_chunks: int | None = None  # to learn from, in batches as small as they are; None = a whole batch

@@ -51,7 +51,9 @@ class NeonSelfLearner:
         self.policy = PractisingPolicy(model, config.practice_noise_m, practice)
         self.params = {name: param for name, param in self.decoder.named_parameters() if param.requires_grad}
         rate, forward_rate = config.learning_rate, min(1e-3, 3 * config.learning_rate)
-        self.optimizer = torch.optim.Adam(self.params.values(), lr=rate, betas=(0.85, 0.99), fused=True)
+        self.optimizer = torch.optim.Adam(
+            self.params.values(), lr=rate, betas=(0.85, 0.99), eps=config.adam_eps, fused=True
+        )
         self.forward_optimizer = torch.optim.Adam(forward_model.net.parameters(), lr=forward_rate, fused=True)
         self.strategy = make_protection(config.strategy, self.params, np.random.default_rng([config.seed, 1]))
         self.drift = None if config.drift is None else DriftDetector(config.drift)
@@ -77,15 +79,18 @@ class NeonSelfLearner:
     def end_regime(self, newest: int = 0) -> int:
         """Protect what is known but for the `newest` chunks, and begin a new buffer with those.
 
-        A new one, as rehearsing what was before would be a protection, too. Returns of how many chunks the protection
-        is; of none where nothing is known yet.
+        A new one, as rehearsing what was before would be a protection, too; what was held back before goes likewise.
+        Returns of how many chunks the protection is; of none where nothing is known yet.
         """
         items = list(self.buffer)
         border = max(0, len(items) - newest)
+        younger = [one for one in self.held_back if border < len(items) and one.seen >= items[border].seen]
         if border:
             self.protect(*known_of(items[:border]))
         self.buffer.clear()
         self.buffer.extend(items[border:])
+        self.held_back.clear()
+        self.held_back.extend(younger)
         return border
 
     @property
@@ -195,6 +200,7 @@ class NeonSelfLearner:
             "buffer": stack(list(self.buffer)) if self.buffer else None,
             "seen": [item.seen for item in self.buffer],
             "held_back": stack(list(self.held_back)) if self.held_back else None,
+            "held_back_seen": [item.seen for item in self.held_back],
             "drift": None if self.drift is None else self.drift.get_state(),
             "gate": None if self.gate is None else self.gate.get_state(),
             "counts": [self.episodes, self.unusable],
@@ -213,8 +219,9 @@ class NeonSelfLearner:
         for buffer, saved in ((self.buffer, state["buffer"]), (self.held_back, state.get("held_back"))):
             buffer.clear()
             buffer.extend([] if saved is None else unstack(saved))
-        for item, seen in zip(self.buffer, state.get("seen", ()), strict=False):  # () before changes were dated
-            item.seen = seen
+        for buffer, dates in ((self.buffer, "seen"), (self.held_back, "held_back_seen")):
+            for item, seen in zip(buffer, state.get(dates, ()), strict=False):  # () before changes were dated
+                item.seen = seen
         if self.drift is not None and state.get("drift") is not None:
             self.drift.set_state(state["drift"])
         if self.gate is not None:
@@ -274,7 +281,8 @@ class NeonSelfLearner:
         usable = finite_rows(stack(items)).tolist()
         self.unusable += usable.count(False)
         items = [item for item, good in zip(items, usable, strict=True) if good]
-        held = self.config.adoption is not None and self.episodes % self.config.adoption.hold_back_every == 0
+        checks = self.config.adoption
+        held = checks is not None and (not self.held_back or self.episodes % checks.hold_back_every == 0)
         self.episodes += 1
         (self.held_back if held else self.buffer).extend(items)
         if items and not held:

@@ -79,7 +79,9 @@ def sample_cache(config: TrainConfig, soup: DataSoup) -> SampleCache | None:
     """Where a run keeps its samples: a folder for these data, cut in this way; None where it is to keep none."""
     if not config.sample_cache_gb:
         return None
-    cut = repr((soup.config.sources, soup.windows, str(config.model.control_mode), soup.counts()))
+    folders = [Path(source.path) for source in soup.config.sources]
+    made = [path.stat().st_mtime_ns for path in folders if path.exists()]  # what is recorded anew is another folder
+    cut = repr((soup.config.sources, made, soup.windows, str(config.model.control_mode), soup.counts()))
     folder = config.folder / SAMPLES / hashlib.sha256(cut.encode()).hexdigest()[:16]
     return SampleCache(folder, config.sample_cache_gb)
 
