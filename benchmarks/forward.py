@@ -5,12 +5,13 @@
 
 Heads have the documents' sizes (features of 2048, arms_only, 512 wide) and, where it says small, those that suit a CPU.
 The floor has the same number of weights in linear layers with ReLU between, and runs in turns with its head. The whole
-policy is the shipped one: frames, words and senses in, a chunk out. Three networks are then run in every way that the
-machine has (`forward_engines.ENGINES`), one thread, with how far each answer is from eager's; there the policy senses
-proprioception and palms, and its words are encoded already. A `NeonPolicy` runs in inference mode, and its heads by
-torch.compile with `engine="compile"`; onnxruntime is for a program of your own (`forward_engines.export_onnx`). Memory
-is the largest that a fresh process of each compact preset had resident: with the libraries, and with the policy after
-an answer to all senses. Each of the three tables is written when it is done.
+policy is the shipped one: frames, words and senses in, a chunk out; as in an episode the words stay the same, so they
+are encoded once. Three networks are then run in every way that the machine has (`forward_engines.ENGINES`), one thread,
+with how far each answer is from eager's; there the policy senses proprioception and palms, and its words are encoded
+already. A `NeonPolicy` runs in inference mode, and its heads by torch.compile with `engine="compile"`; onnxruntime is
+for a program of your own (`forward_engines.export_onnx`). Memory is the largest that a fresh process of each compact
+preset had resident: with the libraries, and with the policy after an answer to all senses. Each of the three tables is
+written when it is done.
 """
 
 import argparse

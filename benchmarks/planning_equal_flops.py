@@ -68,9 +68,13 @@ class FlopsJob:
     count: int = 2
 
 
-def recorded(task: str, folder: Path, training: PatchTraining, image_size: int, workers: int) -> Rollouts:
-    """Rollouts to learn from, as `agents/train_world_model.py` records them; what is there is not recorded again."""
-    config = mixed_for(task, RolloutConfig(episodes=training.episodes, image_size=image_size))
+def recording(task: str, training: PatchTraining) -> RolloutConfig:
+    """What is recorded for a patch world: as `agents/train_world_model.py` records, but for the size of the picture."""
+    return mixed_for(task, RolloutConfig(episodes=training.episodes))
+
+
+def recorded(config: RolloutConfig, folder: Path, workers: int) -> Rollouts:
+    """Rollouts to learn from; what is there is not recorded again."""
     todo = missing(shards_of(config, folder))
     if todo:
         for _ in parallel_map(record_shard, todo, workers, "recording", open_worker, (config,)):
@@ -154,7 +158,8 @@ def prepare(model: Path, training: PatchTraining, folder: Path, workers: int) ->
     bundle = load_bundle(model)
     torch.manual_seed(training.seed)
     world = PatchWorld(bundle.model)
-    rollouts = recorded(bundle.task, folder / "data", training, bundle.model.config.image_size, workers)
+    pictures = replace(recording(bundle.task, training), image_size=bundle.model.config.image_size)
+    rollouts = recorded(pictures, folder / "data", workers)
     latents = encoded(world, rollouts)
     error = train(world, latents, rollouts, training, folder)
     generator = torch.Generator().manual_seed(training.seed)
@@ -227,8 +232,8 @@ def run_flops_job(job: FlopsJob) -> list[dict[str, Any]]:
 
 
 def folder_of(runs: Path, task: str, training: PatchTraining) -> Path:
-    """Where a patch world lies: each training has its own folder."""
-    digest = hashlib.blake2b(repr(training).encode(), digest_size=4).hexdigest()
+    """Where a patch world lies: each training on each kind of recording has its own folder."""
+    digest = hashlib.blake2b(repr((training, recording(task, training))).encode(), digest_size=4).hexdigest()
     return runs / f"{task}-patch-world-{digest}"
 
 

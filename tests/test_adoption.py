@@ -263,9 +263,11 @@ def test_when_a_regime_ends_only_what_was_held_back_since_judges_on(tmp_path: Pa
     again = _learner(tmp_path, adoption=AdoptionConfig(hold_back_every=4), drift=DriftConfig())
     again.load_state_dict(learner.state_dict())
     for one in (learner, again):
-        one.end_regime(newest=25)  # chunks 31 and on: 10 before those that were held back, 15 behind them
+        one.end_regime(newest=25, since=30)  # 10 before those that were held back, 15 behind them
         assert [item.seen for item in one.buffer] == [*range(31, 41), *range(46, 61)]
         assert [item.seen for item in one.held_back] == [*range(41, 46)]
+        one.end_regime(newest=0, since=40)  # all that is known of the new regime was held back
+        assert not one.buffer and [item.seen for item in one.held_back] == [*range(41, 46)]
         one.end_regime()
         assert not one.buffer and not one.held_back
         one._keep(_made_up(5))  # an episode that is not the fourth: something has to judge

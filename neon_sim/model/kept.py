@@ -11,10 +11,10 @@ T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """One value that follows from a module's weights and a question, kept until either changes.
+    """One value that follows from a frozen module's weights and a question, kept until either changes.
 
-    Under autograd nothing is kept, since a graph is good for one step; nor for a module that trains. What was made in
-    inference mode is made anew outside, where autograd would refuse it.
+    Of a module that may learn (see `is_still`) nothing is kept: not every optimiser's steps can be told from outside.
+    What was made in inference mode is made anew outside, where autograd would refuse it, and so with autocast.
     """
 
     def __init__(self) -> None:
@@ -24,11 +24,22 @@ class Kept(Generic[T]):
     def get(self, module: nn.Module, question: Hashable, make: Callable[[], T]) -> T:
         """`make()`, or what it said last time for the same weights, buffers and question."""
         tensors = list(chain(module.parameters(), module.buffers()))
-        if module.training or torch.is_grad_enabled() or any(tensor.is_inference() for tensor in tensors):
+        if not is_still(module) or any(tensor.is_inference() for tensor in tensors):
             return make()
-        # Every change in place counts up a tensor's version; what replaces it lies elsewhere.
+        # Loading counts up a tensor's version, and what replaces it lies elsewhere.
         weights = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
-        of = (weights, question, torch.is_inference_mode_enabled())
+        kind = tensors[0].device.type
+        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        of = (weights, question, precision, torch.is_inference_mode_enabled())
         if self._value is None or self._of != of:
             self._value, self._of = make(), of
         return self._value
+
+
+def is_still(module: nn.Module) -> bool:
+    """Whether a module is frozen and runs as it is: neither learns, nor is traced by a compiler or a CUDA graph, which
+    would write down where kept tensors lie.
+    """
+    recorded = torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
+    learns = module.training or any(parameter.requires_grad for parameter in module.parameters())
+    return not (learns or recorded or torch.compiler.is_compiling())

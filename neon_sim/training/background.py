@@ -145,7 +145,7 @@ class BackgroundLearner(NeonSelfLearner):
             pass  # the learner is behind: the newest episode is the one that is lost
         self.dropped += 1
 
-    def end_regime(self, newest: int = 0) -> int:
+    def end_regime(self, newest: int = 0, since: int | None = None) -> int:
         """Tell the learner that the world is about to change: it protects what it knows, and begins a new buffer.
 
         A learner whose config has a drift detector notices by itself. Returns 0: it is done in the other process.
@@ -154,7 +154,7 @@ class BackgroundLearner(NeonSelfLearner):
             RuntimeError: it does not take the message; nothing is protected.
         """
         try:
-            self._inbox.put(("end_regime", newest), timeout=self.background.patience_s)
+            self._inbox.put(("end_regime", (newest, since)), timeout=self.background.patience_s)
         except queue.Full:
             raise RuntimeError("The learner's queue stays full: it cannot be told that a regime ends.") from None
         self._handed += 1
@@ -237,7 +237,7 @@ def _act_on(learner: NeonSelfLearner, what: str, batch: Any, lock_step: bool) ->
     if what == "learn":
         learner.learn()
     elif what == "end_regime":
-        learner.end_regime(batch)
+        learner.end_regime(*batch)
     else:
         items = unstack({name: torch.from_numpy(value) for name, value in batch.items()})
         _watch(learner, items)

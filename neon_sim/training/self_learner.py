@@ -76,15 +76,16 @@ class NeonSelfLearner:
         samples, seed = self.config.fisher_samples, self.config.seed
         self.strategy.end_regime(lambda: head_fisher(self.decoder, fused, goals, samples, seed, context))
 
-    def end_regime(self, newest: int = 0) -> int:
+    def end_regime(self, newest: int = 0, since: int | None = None) -> int:
         """Protect what is known but for the `newest` chunks, and begin a new buffer with those.
 
-        A new one, as rehearsing what was before would be a protection, too; what was held back before goes likewise.
-        Returns of how many chunks the protection is; of none where nothing is known yet.
+        A new one, as rehearsing what was before would be a protection, too. Likewise what was held back goes, but for
+        chunks that the drift detector saw after its `since`-th. Returns of how many chunks the protection is; of none
+        where nothing is known yet.
         """
         items = list(self.buffer)
         border = max(0, len(items) - newest)
-        younger = [one for one in self.held_back if border < len(items) and one.seen >= items[border].seen]
+        younger = [] if since is None else [item for item in self.held_back if item.seen > since]
         if border:
             self.protect(*known_of(items[:border]))
         self.buffer.clear()
@@ -232,7 +233,7 @@ class NeonSelfLearner:
 
     def _take_up(self, drift: DriftDetector, change: int) -> None:
         """End the regime before a change; change: chunks that the drift detector had seen when it began."""
-        protected = self.end_regime(newest=sum(item.seen > change for item in self.buffer))
+        protected = self.end_regime(sum(item.seen > change for item in self.buffer), change)
         self.last_end = (change, protected)
         known = (
             f"{self.strategy.kind} keeps what {protected} chunks had shown" if protected else "nothing was known yet"

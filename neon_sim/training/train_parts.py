@@ -80,7 +80,8 @@ def sample_cache(config: TrainConfig, soup: DataSoup) -> SampleCache | None:
     if not config.sample_cache_gb:
         return None
     folders = [Path(source.path) for source in soup.config.sources]
-    made = [path.stat().st_mtime_ns for path in folders if path.exists()]  # what is recorded anew is another folder
+    files = (path for folder in folders for path in (folder, *sorted(folder.glob("meta/*"))) if path.exists())
+    made = [path.stat().st_mtime_ns for path in files]  # what is recorded anew is newer
     cut = repr((soup.config.sources, made, soup.windows, str(config.model.control_mode), soup.counts()))
     folder = config.folder / SAMPLES / hashlib.sha256(cut.encode()).hexdigest()[:16]
     return SampleCache(folder, config.sample_cache_gb)
