@@ -14,7 +14,7 @@ class Kept(Generic[T]):
     """One value that follows from a frozen module's weights and a question, kept until either changes.
 
     Of a module that may learn (see `is_still`) nothing is kept: not every optimiser's steps can be told from outside.
-    What was made in inference mode is made anew outside, where autograd would refuse it, and so with autocast.
+    What is kept serves inference mode and autograd alike; under autocast it is made anew.
     """
 
     def __init__(self) -> None:
@@ -30,9 +30,10 @@ class Kept(Generic[T]):
         weights = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
         kind = tensors[0].device.type
         precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        of = (weights, question, precision, torch.is_inference_mode_enabled())
+        of = (weights, question, precision)
         if self._value is None or self._of != of:
-            self._value, self._of = make(), of
+            with torch.inference_mode(False), torch.no_grad():
+                self._value, self._of = make(), of
         return self._value
 
 
