@@ -137,6 +137,7 @@ def plot(summary: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     axes.set_ylabel("success, %")
     axes.set_xlim(left=0)
     axes.set_ylim(max(-4.0, min(lows) - 10.0), 104.0)
+    axes.set_yticks([tick for tick in axes.get_yticks() if 0.0 <= tick <= 100.0])
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#dddddd", linewidth=0.7)
     axes.legend(frameon=False, fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16))
