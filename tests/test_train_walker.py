@@ -152,8 +152,9 @@ def test_falls_are_counted_by_the_minute() -> None:
 
 def test_the_end_of_a_training_explores_less_and_steps_more_carefully() -> None:
     config = script.PRESETS["default"]
-    assert script.ppo_at(config, 55.0) is config.ppo
-    half, end = script.ppo_at(config, 67.5), script.ppo_at(config, 80.0)
+    began, ended = config.settling.from_m, config.settling.to_m
+    assert 0.0 < began < ended <= config.steps_m and script.ppo_at(config, began) is config.ppo
+    half, end = script.ppo_at(config, 0.5 * (began + ended)), script.ppo_at(config, ended)
     assert (half.entropy, end.entropy) == (config.ppo.entropy / 2, 0.0)
     assert half.std_range == (0.12, pytest.approx(0.3 * 0.5**0.5)) and end.std_range == (0.12, pytest.approx(0.15))
     assert end.target_kl == pytest.approx(config.ppo.target_kl / 3)
