@@ -22,14 +22,12 @@ import argparse
 import datetime
 import json
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +36,7 @@ import torch
 from neon_sim.names import nearest
 from neon_sim.shipped import walker_fingerprint
 from neon_sim.training.atomic_file import replace_bytes
-from neon_sim.training.run_folder import MARKER, claim_folder
+from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import cpu_count, parallel_map
 from neon_sim.world_model.bundle import Bundle, load_bundle, save_bundle
 from neon_sim.world_model.command_space import COMMAND_SPACES
@@ -48,8 +46,9 @@ from neon_sim.world_model.expectation import expectation_report
 from neon_sim.world_model.judging import RankJob, fingerprint, run_rank_job
 from neon_sim.world_model.objects import reset_probe
 from neon_sim.world_model.parts import PartsConfig, fit_parts
+from neon_sim.world_model.recording import check_recorded, collect
 from neon_sim.world_model.report import commit, draw_report, held_out_report, machine, rank_summary
-from neon_sim.world_model.rollouts import RolloutConfig, missing, mixed_for, open_worker, record_shard, shards_of
+from neon_sim.world_model.rollouts import RolloutConfig, mixed_for
 from neon_sim.world_model.training import STATE_FILE, WorldModelTrainer, read_log
 from neon_sim.world_model.training_config import WorldModelTraining, model_config
 
@@ -102,13 +101,6 @@ PRESETS = {
 }
 
 
-def start_worker(config: RolloutConfig) -> None:
-    """Prepare a worker; Ctrl-C is for the main process to act on."""
-    if parent_process() is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    open_worker(config)
-
-
 @contextmanager
 def timed(out: Path, stage: str) -> Iterator[None]:
     """Say how long a stage takes and add it to OUT/seconds.json, also when it is stopped."""
@@ -126,42 +118,6 @@ def spent_seconds(out: Path) -> dict[str, float]:
     """What `timed` kept, by stage."""
     path = out / "seconds.json"
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
-
-
-def collect(
-    config: RolloutConfig,
-    folder: Path,
-    workers: int,
-    minutes: float | None = None,
-    clock: Callable[[], float] = time.monotonic,
-) -> None:
-    """Record what is missing, for so many minutes at most, and say how fast."""
-    work, begun, moments = missing(shards_of(config, folder)), clock(), 0
-    if not work:
-        return
-    for count in parallel_map(record_shard, work, min(workers, len(work)), "recording", start_worker, (config,)):
-        moments += count
-        if minutes is not None and clock() - begun > 60.0 * minutes:
-            break  # the loop's end ends the workers; what they had finished lies there
-    spent = clock() - begun
-    print(f"{moments} new moments in {spent:.0f} s: {moments / spent:.0f} a second, {workers} workers")
-
-
-def check_recorded(folder: Path, config: RolloutConfig) -> None:
-    """Raise ValueError unless another run's folder has all rollouts, of this walker, recorded as `config` says.
-
-    All: but where its recording was to stop by the clock.
-    """
-    marker, wanted = folder / MARKER, {"rollouts": asdict(config), "walker": walker_fingerprint()}
-    told = json.loads(marker.read_text(encoding="utf-8")) if marker.exists() else {}
-    found = {name: told.get(name) for name in wanted}
-    if found != wanted:
-        raise ValueError(f"--data {folder} was recorded as {found}, and wanted is {wanted}. Record anew.")
-    left = missing(shards_of(config, folder / "data"))
-    if left and told.get("record_minutes") is None:
-        raise ValueError(
-            f"--data {folder} lacks {len(left)} parts of its recording. Finish it: --collect --out {folder}"
-        )
 
 
 def settings(args: argparse.Namespace) -> Run:

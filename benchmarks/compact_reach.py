@@ -35,19 +35,17 @@ HEADER: Final = ("what", "found", "target")
 
 
 def training_of(folder: Path) -> dict[str, Any]:
-    """Steps and minutes of a run of `NeonTrainer`, its best error on held-back samples, and whether it is at its end.
+    """Steps and minutes of a run of `NeonTrainer`, its best loss, and whether it is at its end.
 
     Raises ValueError for a folder without one.
     """
     log, state = folder / "log.jsonl", folder / "state.pt"
     if not log.is_file() or not state.is_file():
         raise ValueError(f"There is no training in {folder}. Run agents/pretrain.py --preset compact_reach.")
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     saved = torch.load(state, weights_only=True)
     minutes = float(saved["seconds"]) / 60.0
     ended = (folder / "loss.png").is_file()  # what it writes last
-    best = min(line.get("mse", line["train_loss"]) for line in lines)
-    return {"steps": saved["step"], "minutes": minutes, "best_mse": best, "ended": ended}
+    return {"steps": saved["step"], "minutes": minutes, "best_loss": float(saved["best_loss"]), "ended": ended}
 
 
 def collecting_of(folder: Path) -> dict[str, float]:

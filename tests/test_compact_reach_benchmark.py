@@ -44,7 +44,7 @@ def test_a_training_and_its_data_say_what_they_took(monkeypatch: pytest.MonkeyPa
     stats = trainer.train()
     training = module.training_of(tmp_path / "run")
     assert training["steps"] == 2 and training["ended"] and 0.0 < training["minutes"] <= stats["seconds"] / 60.0
-    assert training["best_mse"] == pytest.approx(stats["best_loss"])
+    assert training["best_loss"] == pytest.approx(stats["best_loss"])
     with LeRobotWriter(tmp_path / "reach" / "dataset") as writer:
         writer.add(tiny_episode(0))
     with pytest.raises(ValueError, match="does not say how long it took"):

@@ -15,6 +15,7 @@ from typing import Any, Final
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from neon_sim.model.kept import Kept, is_still
 from neon_sim.model.meanings import MeaningEncoder
@@ -105,7 +106,7 @@ class FrameEncoder(nn.Module):
             kernel = 5 if i == 0 else 3
             layers += [nn.Conv2d(before, after, kernel, 2, kernel // 2, bias=False), nn.BatchNorm2d(after), nn.GELU()]
         self.net = nn.Sequential(*layers, nn.Conv2d(widths[-1], config.dim, 1))
-        self._kept: Kept[list[tuple[torch.Tensor, torch.Tensor]]] = Kept()
+        self._kept: Kept[list[nn.Module]] = Kept()
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """(N, H, W, 3) uint8 -> (N, cells, D)."""
@@ -118,21 +119,16 @@ class FrameEncoder(nn.Module):
         """
         layers: list[Any] = list(self.net)
         last = layers.pop()
-        convs, norms = layers[0::3], layers[1::3]
-        folded = self._kept.get(self, None, lambda: [fold(*pair) for pair in zip(convs, norms, strict=True)])
-        for conv, (weight, bias) in zip(convs, folded, strict=True):
-            x = F.conv2d(x, weight, bias, conv.stride, conv.padding)
+        for fused in self._kept.get(self, None, lambda: list(map(_fused, layers[0::3], layers[1::3]))):
+            x = fused(x)
             torch.ops.aten.gelu_(x)  # in place: memory that is new costs as much as what is done in it
         cells: torch.Tensor = last(x)
         return cells
 
 
-def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weight and bias of the convolution that does what `conv`, which has no bias, and `norm` do in eval mode."""
-    assert norm.running_mean is not None and norm.running_var is not None
-    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    weight = (conv.weight * scale.view(-1, 1, 1, 1)).contiguous(memory_format=torch.channels_last)
-    return weight, norm.bias - norm.running_mean * scale
+def _fused(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Module:
+    fused: nn.Module = fuse_conv_bn_eval(conv, norm).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return fused
 
 
 class TextEncoder(nn.Module):

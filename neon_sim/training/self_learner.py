@@ -23,12 +23,11 @@ from neon_sim.training.experience import CONTEXT, Experience, context_of, known_
 from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.head_decoder import HeadDecoder, head_context, head_fisher
 from neon_sim.training.learner_config import SelfLearnerConfig
-from neon_sim.training.losses import coherence_loss, consistency_loss, hindsight_loss, outcome_loss
+from neon_sim.training.losses import outcome_loss
+from neon_sim.training.objective import four_losses, weighed
 from neon_sim.training.practice import PractisingPolicy
 from neon_sim.training.protection import finite_rows, make_protection
-from neon_sim.training.quick_decoder import quick_decode
 
-ASKED_SHARE = 4  # coherence and consistency look at a quarter of a batch: they only hold the heads in place
 PALM_SLICES = (slice(0, 3), slice(7, 10))  # left and right palm position in the eef observation
 
 
@@ -161,7 +160,7 @@ class NeonSelfLearner:
         if rehearsed is not None:
             batch = {name: torch.cat([value, rehearsed[name]]) for name, value in batch.items()}
         losses = self.losses(batch)  # in float32: where a CPU has no bfloat16, autocast costs ten times as much
-        total = self._objective(losses)
+        total = weighed(losses, self.config)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward(inputs=list(self.params.values()))  # the forward model has a step of its own
         size = nn.utils.clip_grad_norm_(self.params.values(), self.config.max_grad_norm)
@@ -175,20 +174,7 @@ class NeonSelfLearner:
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The four losses of a batch, each with a path to the heads (see `neon_sim.training.losses`)."""
-        size = len(batch["fused"])
-        share = max(1, size // ASKED_SHARE)
-        fused = torch.cat([batch["fused"], batch["fused"][:share]])
-        context = {name: torch.cat([value, value[:share]]) for name, value in context_of(batch).items()}
-        both = quick_decode(self.decoder, fused, torch.cat([batch["achieved"], batch["goal"][:share]]), **context)
-        foreseen = self.forward_model(fused, both)
-        told, asked, before = both[:size], both[size:], batch["fused"][:share]
-        wanted = self.forward_model.wanted_change(batch["text"][:share]).detach()
-        return {
-            "hindsight": hindsight_loss(told, batch["executed"], batch["weight"]),
-            "outcome": outcome_loss(foreseen[:size], batch["fused_after"]),
-            "coherence": coherence_loss(foreseen[size:], before, wanted),
-            "consistency": consistency_loss(asked, batch["executed"][:share]),
-        }
+        return four_losses(batch, self.decoder, self.forward_model)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimisers, springs, buffer, rng: a resumed learner goes on to the bit."""
@@ -302,17 +288,8 @@ class NeonSelfLearner:
             return gate.propose(lambda: 0.0, lambda: torch.zeros(1), "nothing has been held back yet")
         held = stack(list(self.held_back))
         return gate.propose(
-            same_noise(lambda: float(self._objective(self.losses(held)))),
+            same_noise(lambda: float(weighed(self.losses(held), self.config))),
             same_noise(lambda: self.decoder(held["fused"], held["goal"], **context_of(held))),
-        )
-
-    def _objective(self, losses: dict[str, Tensor]) -> Tensor:
-        weights = self.config
-        return (
-            weights.hindsight_weight * losses["hindsight"]
-            + weights.outcome_weight * losses["outcome"]
-            + weights.coherence_weight * losses["coherence"]
-            + weights.consistency_weight * losses["consistency"]
         )
 
     def _update_forward_model(self, batch: dict[str, Tensor]) -> None:
