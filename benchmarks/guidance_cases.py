@@ -72,7 +72,7 @@ CASES: Final = {
 OUTCOMES: Final = {"success": "reached", "untouched": "reached without contact"}
 MEASURES: Final = {
     "torque_peak": "largest share of an arm motor's effort",
-    "torque_held": "the same, mean over the last 0.2 s",
+    "torque_held": "largest share of an arm motor's effort, mean over the last 0.2 s",
     "saturated": "share of control steps with a saturated arm motor",
     "distance_cm": "palm to ball at the end, cm",
     "clearance_cm": "least distance of arm and obstacle, cm",
