@@ -16,11 +16,10 @@ from neon_sim.sensors.senses import EXTRA_SENSORS, ExtraSenses
 from neon_sim.sensors.sensor import SensorConfig
 from neon_sim.sensors.voice import VoiceConfig
 from neon_sim.sim.domain import DomainRandomization
-from neon_sim.sim.model import require_variant
+from neon_sim.sim.model import require_variant, substeps_of
 from neon_sim.sim.noise import SensorNoise
 from neon_sim.sim.rooms import RoomConfig
 from neon_sim.sim.scene import FLAT, Scene
-from neon_sim.sim.sim_robot import substeps_of
 from neon_sim.sim.terrain import TerrainConfig
 from neon_sim.tasks.speaking import check_instruct
 

@@ -2,13 +2,23 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 import mujoco
 import numpy as np
 
 from neon_sim.g1 import joints
-from neon_sim.sim.faults import Fault, changes_model, edit_for_faults, motor_faults, write_actuators
+from neon_sim.sim.faults import (
+    ActuatorFault,
+    Fault,
+    StuckJoint,
+    added_latency,
+    changes_model,
+    edit_for_faults,
+    motor_faults,
+    write_actuators,
+)
 from neon_sim.sim.joint_map import JointMap
 from neon_sim.sim.randomize import edit_model, set_softness
 
@@ -85,6 +95,27 @@ class Embodiment:
         write_actuators(
             self._model, *(values[self.joint_map.kept] for values in (kp, kd, joints.EFFORT, strength, bias))
         )
+
+    def located(self, fault: Fault, joint_pos: np.ndarray) -> Fault:
+        """The fault with what is to be known about this robot, whose joints are at (29,) rad, filled in.
+
+        Raises ValueError for a joint that the robot lacks.
+        """
+        if isinstance(fault, StuckJoint | ActuatorFault):
+            self.joint_map.require(fault.joint)
+        if isinstance(fault, StuckJoint) and fault.angle is None:
+            index = joints.JOINT_INDEX[fault.joint]
+            angle = float(np.clip(joint_pos[index], joints.LOWER[index], joints.UPPER[index]))
+            return replace(fault, angle=angle)
+        return fault
+
+    @property
+    def latency_s(self) -> tuple[float, float]:
+        """s that targets and readings take, by the episode's draw and the faults together."""
+        action_s, sensing_s = added_latency(self.faults)
+        if not self.values:
+            return action_s, sensing_s
+        return action_s + float(self.values["action_latency_s"]), sensing_s + float(self.values["sensing_latency_s"])
 
     def nominal_model(self) -> mujoco.MjModel:
         """A copy of the model without any of it."""

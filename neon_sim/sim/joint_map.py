@@ -1,5 +1,6 @@
 """Where the 29 joints of hardware order are in a compiled model that may lack some of them."""
 
+from dataclasses import replace
 from typing import Final
 
 import mujoco
@@ -7,6 +8,7 @@ import numpy as np
 
 from neon_sim.g1 import joints
 from neon_sim.names import nearest
+from neon_sim.robot import RobotState
 from neon_sim.sim.model import FREE_JOINT, NECK_HOME, NECK_JOINTS
 
 _NAMES: Final = joints.JOINT_NAMES
@@ -60,6 +62,11 @@ class JointMap:
         values = values.copy()
         values[self.lacking] = 0.0
         return values
+
+    def cleared_state(self, state: RobotState) -> RobotState:
+        """The state without what noise and wrong offsets make of encoders and motors that are not there."""
+        names = ("joint_pos", "joint_vel", "joint_torque")
+        return replace(state, **{name: self.cleared(getattr(state, name)) for name in names})
 
     def place(self, data: mujoco.MjData, joint_pos: np.ndarray) -> None:
         """Put the joints at joint_pos (29,) rad, and a neck at `NECK_HOME`, where its servos will hold it."""

@@ -87,6 +87,14 @@ def build_model(spec: mujoco.MjSpec, physics_dt: float = 0.002) -> mujoco.MjMode
     return model
 
 
+def substeps_of(physics_dt: float, control_dt: float) -> int:
+    """Physics steps in a control period. Raises ValueError where they do not fill it exactly."""
+    substeps = round(control_dt / physics_dt) if physics_dt > 0.0 else 0
+    if substeps < 1 or abs(substeps * physics_dt - control_dt) > 1e-9:
+        raise ValueError(f"physics_dt must divide {control_dt} s (e.g. 0.002 or 0.005), got {physics_dt}.")
+    return substeps
+
+
 def _add_stereo_cameras(spec: mujoco.MjSpec) -> None:
     """A pair of eyes, "stereo_left" and "stereo_right", half a baseline to each side of the "task" camera."""
     middle = spec.camera("task")

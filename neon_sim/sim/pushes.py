@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import mujoco
 import numpy as np
 
 
@@ -32,6 +33,12 @@ class Pushes:
         self._count += 1
         heading = float(self._rng.uniform(-math.pi, math.pi))
         return self.speed * np.array((math.cos(heading), math.sin(heading)))
+
+    def push(self, data: mujoco.MjData) -> None:
+        """Jolt the robot, which comes first in the data, if a push has become due by now."""
+        velocity = self.due(data.time)
+        if velocity is not None:
+            data.qvel[:2] += velocity
 
     def get_state(self) -> dict[str, Any]:
         """Everything that later pushes depend on."""

@@ -1,8 +1,7 @@
 """SimRobot: the G1 and its world in MuJoCo, behind the same six methods as the robot."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -14,41 +13,18 @@ from neon_sim.sensors.sensor import Sensor, SensorConfig
 from neon_sim.sim.divergence import started_over
 from neon_sim.sim.domain import DomainRandomization, as_info, draw_domain
 from neon_sim.sim.embodiment import Embodiment
-from neon_sim.sim.faults import (
-    ActuatorFault,
-    Fault,
-    LostSensor,
-    StuckJoint,
-    added_latency,
-    as_faults,
-    lost_sensors,
-)
+from neon_sim.sim.faults import Fault, StuckJoint, as_faults, lost_sensors
 from neon_sim.sim.frames import IMU, Frames
 from neon_sim.sim.latency import Latency, Reading
-from neon_sim.sim.model import build_model
+from neon_sim.sim.model import build_model, substeps_of
 from neon_sim.sim.noise import DRAW_SIZE, SensorNoise
+from neon_sim.sim.order import Order
 from neon_sim.sim.places import Places
 from neon_sim.sim.pushes import Pushes
+from neon_sim.sim.rounding import rounded, single
 from neon_sim.walker import Walker
 
 _STATE_SPEC = int(mujoco.mjtState.mjSTATE_INTEGRATION)
-VELOCITY_LASTS_S: Final = 1.0  # how long one command moves the robot: the vendor's LocoClient.Move stops after 1 s
-
-
-class _Order(NamedTuple):
-    """What the walker was last told, in copies that nobody else writes to."""
-
-    walk: np.ndarray  # (4,) vx, vy m/s, yaw rate rad/s, height m
-    owned_mask: np.ndarray  # (29,) bool
-    targets: np.ndarray  # (29,) rad
-
-
-def substeps_of(physics_dt: float, control_dt: float) -> int:
-    """Physics steps in a control period. Raises ValueError where they do not fill it exactly."""
-    substeps = round(control_dt / physics_dt) if physics_dt > 0.0 else 0
-    if substeps < 1 or abs(substeps * physics_dt - control_dt) > 1e-9:
-        raise ValueError(f"physics_dt must divide {control_dt} s (e.g. 0.002 or 0.005), got {physics_dt}.")
-    return substeps
 
 
 class SimRobot:
@@ -102,7 +78,7 @@ class SimRobot:
         self._pushes: Pushes | None = None
         self._target = joints.HOME.copy()
         self._state: RobotState | None = None  # what was read since the last step
-        self._order: _Order | None = None
+        self._order: Order | None = None
         self._age = 0  # control periods since the last `write`
         self.noise = self._own_noise = noise
         self._noise_rng = np.random.default_rng(0)
@@ -154,7 +130,7 @@ class SimRobot:
             self._follow_gains(command.kp, command.kd)
         velocity, mask = command.velocity, command.owned_mask
         walk = np.array((velocity[0], velocity[1], velocity[2], command.height))
-        self._order, self._age = _Order(walk, _kept(mask), _kept(command.joint_target)), 0
+        self._order, self._age = Order(walk, _kept(mask), _kept(command.joint_target)), 0
         self._walk(self._order)
         return RobotCommand(self._target, mask, body.kp, body.kd, velocity, command.height)
 
@@ -162,10 +138,10 @@ class SimRobot:
         """Step the physics for one control period and bring body poses up to date.
 
         Without a `write` since the last period the robot goes on by itself, as the real one does: the walker keeps the
-        last command, and stands still once that is `VELOCITY_LASTS_S` old.
+        last command, and stands still once that is `order.VELOCITY_LASTS_S` old.
         """
         if self._age > 0 and self._order is not None:
-            self._go_on(self._order)
+            self._walk(self._order.at_age(self._age * self.dt))
         self.simulate()
         self._age += 1
 
@@ -186,7 +162,7 @@ class SimRobot:
         poses=False leaves the bodies' poses where they were, for who reads only joints and pelvis and wants them fast.
         """
         if self._pushes is not None:
-            self._push(self._pushes)
+            self._pushes.push(self.data)
         if self._latency is None:
             mujoco.mj_step(self.model, self.data, nstep=self.substeps)
         else:
@@ -214,8 +190,8 @@ class SimRobot:
             gravity_b=gravity_in_body(quat),
         )
         state = state if self.noise is None else self.noise.add(state, self._noise_draw)
-        state = state if not self.joint_map.lacking.size else self._without_lacking(state)
-        self._state = _rounded(state) if self._rounds else state
+        state = state if not self.joint_map.lacking.size else self.joint_map.cleared_state(state)
+        self._state = rounded(state) if self._rounds else state
         return self._state
 
     def sense(self, names: Sequence[str]) -> dict[str, np.ndarray]:
@@ -253,7 +229,10 @@ class SimRobot:
         Raises:
             ValueError: something that is no fault, or of a sensor or joint that this robot does not have.
         """
-        faults = tuple(self._located(one) for one in as_faults(fault))
+        located = self._embodiment.located
+        faults = tuple(located(one, self.joint_map.spread(self._joint_pos)) for one in as_faults(fault))
+        for name in lost_sensors(faults):
+            self._frames.sensor(name)  # refuses a name that is none
         self._embodiment.become(self._embodiment.values, faults)
         self._frames.lost = lost_sensors(faults)
         self._follow_latency()
@@ -347,14 +326,9 @@ class SimRobot:
         """Free the renderers."""
         self._frames.close()
 
-    def _walk(self, order: _Order) -> None:
+    def _walk(self, order: Order) -> None:
         target = self.walker.step(self._state or self.read(), *order)
-        self.send(_single(target) if self._rounds else target)
-
-    def _go_on(self, order: _Order) -> None:
-        if self._age * self.dt >= VELOCITY_LASTS_S - 1e-9:
-            order = order._replace(walk=order.walk * (0.0, 0.0, 0.0, 1.0))
-        self._walk(order)
+        self.send(single(target) if self._rounds else target)
 
     def _follow_gains(self, kp: np.ndarray, kd: np.ndarray) -> None:
         body = self._embodiment
@@ -371,12 +345,6 @@ class SimRobot:
         spread = self.joint_map.spread
         moving = spread(self._joint_pos), spread(self._joint_vel), spread(self._torque)
         return Reading(self._pelvis_quat.copy(), *moving, self._gyro.copy())
-
-    def _without_lacking(self, state: RobotState) -> RobotState:
-        """The state without errors of encoders that are not there."""
-        cleared = self.joint_map.cleared
-        pos, vel, torque = cleared(state.joint_pos), cleared(state.joint_vel), cleared(state.joint_torque)
-        return replace(state, joint_pos=pos, joint_vel=vel, joint_torque=torque)
 
     def _randomize(self, rng: np.random.Generator) -> None:
         """Draw this episode's robot, from a stream of its own; without randomisation nothing is drawn."""
@@ -399,25 +367,9 @@ class SimRobot:
         if self.randomization is not None and self.randomization.noise is not None and values:
             self.noise = self.randomization.noise.scaled(float(values["noise_scale"]))
 
-    def _located(self, fault: Fault) -> Fault:
-        """The fault with what is to be known about this robot filled in."""
-        if isinstance(fault, LostSensor):
-            self._frames.sensor(fault.name)  # refuses a name that is none
-        if isinstance(fault, StuckJoint | ActuatorFault):
-            self.joint_map.require(fault.joint)
-        if isinstance(fault, StuckJoint) and fault.angle is None:
-            index, now = joints.JOINT_INDEX[fault.joint], self.joint_map.spread(self._joint_pos)
-            angle = float(np.clip(now[index], joints.LOWER[index], joints.UPPER[index]))
-            return replace(fault, angle=angle)
-        return fault
-
     def _follow_latency(self) -> None:
         """Make delay lines as long as the episode's draw and the faults say; those in use keep what is in them."""
-        values = self._embodiment.values
-        action_s, sensing_s = added_latency(self._embodiment.faults)
-        if values:
-            action_s += float(values["action_latency_s"])
-            sensing_s += float(values["sensing_latency_s"])
+        action_s, sensing_s = self._embodiment.latency_s
         self._frames.added_latency_s = {IMU: sensing_s}
         action, sensing = (round(seconds / self.model.opt.timestep) for seconds in (action_s, sensing_s))
         if self._latency is not None:
@@ -432,27 +384,11 @@ class SimRobot:
             if leg.look:
                 latency.see(self._measure())
 
-    def _push(self, pushes: Pushes) -> None:
-        velocity = pushes.due(self.data.time)
-        if velocity is not None:
-            self.data.qvel[:2] += velocity
-
     def _hold_command(self) -> RobotCommand:
         mask = np.zeros(joints.NUM_JOINTS, dtype=bool)
         mask[joints.GROUPS["arms"]] = True
         gains = self._embodiment.kp, self._embodiment.kd
         return RobotCommand(joints.HOME, mask, *gains, np.zeros(3), joints.HOME_HEIGHT)
-
-
-def _single(values: np.ndarray) -> np.ndarray:
-    return values.astype(np.float32).astype(np.float64)
-
-
-def _rounded(state: RobotState) -> RobotState:
-    """A state as a robot's wire carries it: float32, and gravity worked out of a rounded orientation."""
-    names = ("joint_pos", "joint_vel", "joint_torque", "gyro", "quat_wxyz")
-    rounded: dict[str, Any] = {name: _single(getattr(state, name)) for name in names}
-    return replace(state, **rounded, gravity_b=gravity_in_body(rounded["quat_wxyz"]))
 
 
 def _kept(array: np.ndarray) -> np.ndarray:
