@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from neon_sim.eval.plots import bar_plot
+from neon_sim.eval.plots import bar_panels
 from neon_sim.eval.statistics import format_rate, mean_interval, t_interval, wilson_interval
 
 EXPERT: Final = "expert"  # in the place of a view: what knows the truth reaches
@@ -70,13 +70,22 @@ def _each(values: Sequence[float | None], scale: float, form: str) -> str:
 
 
 def picture(trials: Sequence[Trial], path: Path) -> None:
-    """Success in every view, with its interval, a group of bars a task; written to a PNG."""
+    """Success and distance in every view, with their intervals, a group of bars a task; written to a PNG."""
     tasks, views = (list(dict.fromkeys(getattr(trial, name) for trial in trials)) for name in ("task", "view"))
-    bars = {view: [_rate([t for t in trials if (t.task, t.view) == (task, view)]) for task in tasks] for view in views}
-    bar_plot(path, tasks, bars, "success, % (95 % interval)", "The same heads, shown a clip or a single picture")
+    own = {view: [[t for t in trials if (t.task, t.view) == (task, view)] for task in tasks] for view in views}
+    panels = {
+        "success, %": {view: [_rate(cell) for cell in cells] for view, cells in own.items()},
+        "palm to target, cm": {view: [_distance(cell) for cell in cells] for view, cells in own.items()},
+    }
+    bar_panels(path, tasks, panels, "The same heads, shown a clip or a single picture (95 % intervals)")
 
 
 def _rate(trials: Sequence[Trial]) -> tuple[float, float, float]:
     outcomes = [success for trial in trials for success in trial.successes]
     low, high = wilson_interval(sum(outcomes), len(outcomes))
     return 100 * sum(outcomes) / len(outcomes), 100 * low, 100 * high
+
+
+def _distance(trials: Sequence[Trial]) -> tuple[float, float, float]:
+    mean, half = mean_interval(_distances_cm(trials).tolist())
+    return mean, mean - half, mean + half

@@ -9,23 +9,31 @@ COLORS = ("#1f5f8b", "#d9822b", "#3a8f5c", "#b03a48", "#6b5b95", "#555555")
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:
+    figure, (axes,) = _panels(width, height, 1)
+    return figure, axes
+
+
+def _panels(width: float, height: float, count: int) -> tuple[Any, Any]:
+    """A figure of so many panels beside each other."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(width, height), dpi=130)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.7)
-    axes.set_axisbelow(True)
-    return figure, axes
+    figure, (row,) = plt.subplots(1, count, figsize=(width, height), dpi=130, squeeze=False)
+    for axes in row:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#dddddd", linewidth=0.7)
+        axes.set_axisbelow(True)
+    return figure, row
 
 
 def _save(figure: Any, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.tight_layout()
+    if figure.get_layout_engine() is None:
+        figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
 
@@ -51,23 +59,33 @@ def line_plot(
     _save(figure, path)
 
 
-def bar_plot(
-    path: Path,
-    groups: Sequence[str],
-    bars: Mapping[str, Sequence[tuple[float, float, float]]],
-    y_label: str,
-    title: str,
-) -> None:
-    """Grouped bars with intervals: for every label, one (value, low, high) per group; written to a PNG."""
-    figure, axes = _figure(8.0, 4.2)
+Bars = Mapping[str, Sequence[tuple[float, float, float]]]  # for every label, one (value, low, high) per group
+
+
+def bar_plot(path: Path, groups: Sequence[str], bars: Bars, y_label: str, title: str) -> None:
+    """Grouped bars with intervals, written to a PNG."""
+    bar_panels(path, groups, {y_label: bars}, title)
+
+
+def bar_panels(path: Path, groups: Sequence[str], panels: Mapping[str, Bars], title: str) -> None:
+    """`bar_plot` of several figures of the same labels beside each other, by what their y axis says."""
+    figure, row = _panels(2.5 + 5.5 * len(panels), 4.2, len(panels))
+    for axes, (y_label, bars) in zip(row, panels.items(), strict=True):
+        _draw_bars(axes, bars)
+        axes.set_xticks(range(len(groups)), groups)
+        axes.set_ylabel(y_label)
+    figure.suptitle(title, fontsize=10)
+    handles, labels = row[0].get_legend_handles_labels()
+    where = {"loc": "outside lower center", "ncols": len(labels), "fontsize": 8, "frameon": False}
+    figure.set_layout_engine("constrained")
+    figure.legend(handles, labels, **where)
+    _save(figure, path)
+
+
+def _draw_bars(axes: Any, bars: Bars) -> None:
     width = 0.8 / len(bars)
     for i, (color, (label, values)) in enumerate(zip(itertools.cycle(COLORS), bars.items(), strict=False)):
-        x = [g + (i - (len(bars) - 1) / 2) * width for g in range(len(groups))]
+        x = [group + (i - (len(bars) - 1) / 2) * width for group in range(len(values))]
         heights = [value for value, _, _ in values]
         errors = [[v - low for v, low, _ in values], [high - v for v, _, high in values]]
         axes.bar(x, heights, width * 0.92, yerr=errors, label=label, color=color, capsize=2.5, ecolor="#333333")
-    axes.set_xticks(range(len(groups)), groups)
-    axes.set_ylabel(y_label)
-    axes.set_title(title, fontsize=10)
-    axes.legend(frameon=False, ncols=len(bars), fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.08))
-    _save(figure, path)
