@@ -1,6 +1,6 @@
 """Physics guidance on reach: one head with the guide off and on, in worlds that the head was not trained for.
 
-    python benchmarks/guidance.py                  # estimated 40 minutes on two idle cores, 16 of them training
+    python benchmarks/guidance.py                  # 15 minutes on two idle AVX-512 cores, 10 of them training
     python benchmarks/guidance.py --preset tiny    # a few minutes, leaves RESULTS.md alone
     python benchmarks/guidance.py --out runs/guide # stop with Ctrl-C, run the same line to go on
 

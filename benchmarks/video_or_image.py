@@ -1,6 +1,6 @@
 """The documents' case for video over images: the same heads on a clip, on its last frame, and on frames out of order.
 
-    python benchmarks/video_or_image.py                  # estimated 40 minutes on two idle cores
+    python benchmarks/video_or_image.py                  # 26 minutes on two AVX-512 cores
     python benchmarks/video_or_image.py --preset tiny    # two minutes, writes nothing into RESULTS.md
     python benchmarks/video_or_image.py --out runs/views # stop with Ctrl-C, run the same line to go on
 
