@@ -126,31 +126,14 @@ class NeonTrainer:
             FloatingPointError: the loss is no number any more.
             ValueError: an episode that cannot be learned from, unless `skip_bad`.
         """
-        config, saved = self.config, time.monotonic()
+        config = self.config
         self._begun = time.perf_counter()
         writer = open_tensorboard(config.folder) if self.team.leads else None
-        bar = tqdm(
-            total=self.total_steps, initial=self.step, unit="step", disable=not (self.progress and self.team.leads)
-        )
-        last_loss = float("nan")
+        shown = self.progress and self.team.leads
         try:
-            with deferred_interrupt() as interrupt:
-                for micro_batches in self._micro_batches():
-                    self.losses.append(self.update(micro_batches))
-                    bar.update()
-                    bar.set_postfix(loss=f"{np.mean(self.losses[-50:]):.4g}", refresh=False)
-                    done = self.step == self.total_steps
-                    if done or self.step % config.evaluate_every == 0:
-                        last_loss = self._report(writer)
-                    asks = self.team.most(_STOP if interrupt.asked else _SAVE if self._due(saved) else 0)
-                    if done or asks:
-                        self.save()
-                        saved = time.monotonic()
-                    if asks == _STOP and not done:
-                        self.team.wait()  # a process that ends before the state is written may take the others along
-                        raise KeyboardInterrupt
+            with tqdm(total=self.total_steps, initial=self.step, unit="step", disable=not shown) as bar:
+                last_loss = self._train(writer, bar)
         finally:
-            bar.close()
             if writer is not None:
                 writer.close()
         if self.team.leads:
@@ -165,6 +148,26 @@ class NeonTrainer:
             "sources": self.counts,
             "skipped": self._skipped(),
         }
+
+    def _train(self, writer: Any, bar: Any) -> float:
+        """The remaining steps; returns the last loss that was reported, NaN without one."""
+        saved, last_loss = time.monotonic(), float("nan")
+        with deferred_interrupt() as interrupt:
+            for micro_batches in self._micro_batches():
+                self.losses.append(self.update(micro_batches))
+                bar.update()
+                bar.set_postfix(loss=f"{np.mean(self.losses[-50:]):.4g}", refresh=False)
+                done = self.step == self.total_steps
+                if done or self.step % self.config.evaluate_every == 0:
+                    last_loss = self._report(writer)
+                asks = self.team.most(_STOP if interrupt.asked else _SAVE if self._due(saved) else 0)
+                if done or asks:
+                    self.save()
+                    saved = time.monotonic()
+                if asks == _STOP and not done:
+                    self.team.wait()  # a process that ends before the state is written may take the others along
+                    raise KeyboardInterrupt
+        return last_loss
 
     def update(self, micro_batches: list[list[Group]]) -> float:
         """One optimiser step from `gradient_accumulation` batches of this process; returns the loss over all.
