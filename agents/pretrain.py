@@ -4,7 +4,7 @@
     python agents/pretrain.py --preset tiny       # two minutes, prints the same figures
     python agents/pretrain.py --out runs/heads    # stop with Ctrl-C, run the same line to go on
     python agents/pretrain.py --list              # the 24 presets, with their sizes
-    python agents/pretrain.py --preset compact_reach   # one of them, planned for 20 minutes on two idle cores;
+    python agents/pretrain.py --preset compact_reach   # one of them, 12 minutes on two idle cores;
                                                        # scripts/train_neon.py has more flags
     python agents/pretrain.py --preset multitask_state    # one policy for all tasks without walking: planned for 40
                                                           # minutes, and for 90 with the camera (--preset multitask)
