@@ -13,7 +13,6 @@ put together env by env: ask for it with `full_infos=True`, or of one env with `
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from numbers import Integral
 from typing import Any, Final
 
@@ -30,7 +29,9 @@ from neon_sim.safety import CUT, SafetyLimits, SafetyReport, all_finite, limit
 from neon_sim.sim.divergence import started_over
 from neon_sim.sim.model import lacking_joints
 from neon_sim.sim.sim_robot import SimRobot
-from neon_sim.vector_env.fleet import Fleet, infos_of
+from neon_sim.vector_env.arguments import rows_of_mask, seeds_of
+from neon_sim.vector_env.fleet import Fleet
+from neon_sim.vector_env.infos import forget, infos_of, row_of
 from neon_sim.vector_env.rewards import Moment, reward_batch
 from neon_sim.vector_env.senses import eef_rows, proprio_rows
 
@@ -126,8 +127,8 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
             ValueError: a number of seeds that is not N, or a mask that is none.
         """
         options = dict(options or {})
-        seeds = _seeds(seed, self.num_envs)
-        rows = _masked(options.pop("reset_mask", None), self.num_envs)
+        seeds = seeds_of(seed, self.num_envs)
+        rows = rows_of_mask(options.pop("reset_mask", None), self.num_envs)
         infos: dict[str, Any] = {}
         for row in rows.tolist():
             infos = self._add_info(infos, self._begin(row, seeds[row], options or None), row)
@@ -276,8 +277,8 @@ class NeonG1VectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
         last = {}
         for row in over.tolist():
             obs = {name: value[row].copy() for name, value in self._obs.items()}
-            last[row] = {"final_obs": obs, "final_info": _row_of(infos, row)}
-        _forget(infos, over)
+            last[row] = {"final_obs": obs, "final_info": row_of(infos, row)}
+        forget(infos, over)
         for row, info in last.items():
             self._add_info(infos, info, row)
 
@@ -314,47 +315,6 @@ def _twins(first: NeonG1Env, count: int) -> tuple[SimRobot, ...]:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _seeds(seed: int | Sequence[int | None] | None, count: int) -> Sequence[int | None]:
-    seeds = [None] * count if seed is None else [seed + i for i in range(count)] if isinstance(seed, int) else seed
-    if len(seeds) != count:
-        raise ValueError(f"One seed for each env: wanted {count}, got {len(seeds)}.")
-    return seeds
-
-
-def _masked(mask: Any, count: int) -> np.ndarray:
-    """The rows that a reset mask names; all without one."""
-    if mask is None:
-        return np.arange(count)
-    mask = np.asarray(mask)
-    if mask.shape != (count,) or mask.dtype != np.bool_ or not mask.any():
-        raise ValueError(f"reset_mask must be ({count},) bool with a True in it, got {mask!r}.")
-    return np.flatnonzero(mask)
-
-
-def _row_of(infos: dict[str, Any], row: int) -> dict[str, Any]:
-    """One env's info out of gymnasium's vector infos, in values of its own."""
-    return {
-        name: _row_of(value, row) if isinstance(value, dict) else _own(value[row])
-        for name, value in infos.items()
-        if not name.startswith("_") and infos[f"_{name}"][row]
-    }
-
-
-def _own(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else deepcopy(value)
-
-
-def _forget(infos: dict[str, Any], rows: np.ndarray) -> None:
-    """Make vector infos as if nothing had been said of these rows."""
-    for name in [name for name in infos if not name.startswith("_")]:
-        value = infos[name]
-        if isinstance(value, dict):
-            _forget(value, rows)
-        else:
-            value[rows] = None if value.dtype == object else np.zeros((), value.dtype)
-        infos[f"_{name}"][rows] = False
 
 
 @contextmanager

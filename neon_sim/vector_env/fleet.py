@@ -6,7 +6,7 @@ that sense the truth at once go through `PhysicsBatch`; those with delays, noise
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -189,14 +189,3 @@ class Fleet:
         for whole, columns, part in zip((self.pos, self.vel, self._torque), self._parts, self._views[row], strict=True):
             whole[row, columns] = part
         self.time_s[row] = self.robots[row].data.time
-
-
-def infos_of(masks: dict[str, Any], rows: np.ndarray, count: int) -> dict[str, Any]:
-    """Gymnasium's vector infos: each array (N, ...) beside a mask `_name` (N,) of the envs that it is of."""
-    stepped = np.zeros(count, dtype=bool)
-    stepped[rows] = True
-    infos: dict[str, Any] = {}
-    for name, value in masks.items():
-        infos[name] = infos_of(value, rows, count) if isinstance(value, dict) else value
-        infos[f"_{name}"] = stepped.copy()
-    return infos
