@@ -22,7 +22,7 @@ import argparse
 import hashlib
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,17 @@ def collect(folder: Path, preset: Pretraining, workers: int, backbone_weights: s
     if recorded:
         print(f"{recorded} new demonstrations, {reached} reached the ball while being disturbed")
     return [Path(path) for path, *_ in jobs]
+
+
+def story_of(name: str, preset: Pretraining, training: HeadTraining, history: list[dict[str, float]]) -> dict[str, Any]:
+    """What the model card says about how the weights were made."""
+    first = 3_000_000 + preset.seed
+    return {
+        "command": f"python agents/pretrain.py --preset {name}",
+        "data": f"{preset.episodes} disturbed expert episodes of reach, seeds {first} on",
+        "hours": round(sum(line["seconds"] for line in history) / 3600.0, 3),
+        **asdict(training),
+    }
 
 
 def plot_history(history: list[dict[str, float]], path: Path) -> None:
@@ -225,7 +236,7 @@ def main() -> None:
         state_path.with_suffix(".partial").replace(state_path)
 
     history = trainer.run(after_epoch)
-    model.save_pretrained(args.out / "policy")
+    model.save_pretrained(args.out / "policy", training=story_of(args.preset, preset, training, history))
     forward_model, share = pretrain_forward_model(model, demos, SELF_LEARNING_SENSES, preset.seed)
     save_forward_model(forward_model, args.out / "policy")
     print(f"forward model: {100 * share:.1f} % of the error of predicting no change")

@@ -14,7 +14,7 @@ from neon_sim.eval.regimes import Regime, life_order
 from neon_sim.names import nearest
 from neon_sim.training.adoption import AdoptionConfig
 from neon_sim.training.drift import DriftConfig
-from neon_sim.training.learner_config import SelfLearnerConfig
+from neon_sim.training.learner_config import DOCUMENTS_LOSSES, SelfLearnerConfig
 from neon_sim.training.protection import (
     EWCConfig,
     EWCReplayConfig,
@@ -59,7 +59,7 @@ class Arm:
 ARMS: Final[dict[str, Arm]] = {
     "frozen": Arm("never learns", learns=False),
     "naive": Arm("learns, nothing is protected"),
-    "l2": Arm("springs of one stiffness", L2Config()),
+    "l2": Arm("springs of one stiffness", L2Config(1000.0)),
     "ewc": Arm("EWC, an anchor for each stage", EWCConfig()),
     "online_ewc": Arm("EWC, one anchor and a Fisher that fades", OnlineEWCConfig()),
     "by_itself": Arm(
@@ -74,8 +74,9 @@ ARMS: Final[dict[str, Arm]] = {
     "joint": Arm("ceiling: the same episodes, all regimes mixed from the start", plan="joint"),
 }
 _UNNEEDED: Final = ("outcome", "coherence", "consistency")  # losses beside hindsight
-# What `--choose` compares on short lives, by the names of their shards. "decay_0.9" is the default arm as it is; how
-# much experience is waited for, the learning rate, Adam's eps and the losses are varied on it.
+# What `--choose` compares on short lives, by the names of their shards, with `BEFORE_CHOOSING`. "decay_0.9" is the
+# default arm as it was; how much experience is waited for, the learning rate, eps and losses are varied on it.
+BEFORE_CHOOSING: Final = {"learning_rate": 3e-4, "adam_eps": 1e-8, **DOCUMENTS_LOSSES}
 AS_IT_IS: Final = "decay_0.9"
 CANDIDATES: Final[dict[str, Arm]] = {
     name: replace(arm, plan="short")

@@ -4,7 +4,7 @@ L2's strength, EWC's decay, how much is rehearsed, how much experience is waited
 losses. A short life is nominal -> actuator bias -> nominal. Its score, fixed before any of them is lived: mean success
 of frozen copies on nominal and in the bias, after the stage in the bias and after the last one. A knob's best score is
 chosen, of equal ones the default. A loss helps if the default scores higher with it than without, and the 95 % interval
-of the difference is above zero. What was chosen is written into `forgetting_arms.py` by hand.
+of the difference is above zero. What was chosen is written into `forgetting_arms.py` and `SelfLearnerConfig` by hand.
 """
 
 import datetime
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from forgetting_arms import AS_IT_IS, CANDIDATES, preset_of
+from forgetting_arms import AS_IT_IS, BEFORE_CHOOSING, CANDIDATES, preset_of
 from forgetting_intervals import drawn_counts, outcomes_of
 from forgetting_job import ShardJob
 from forgetting_life import live_shard
@@ -53,7 +53,9 @@ def choose(task: str, policy: Path, own: bool, out: Path, workers: int, name: st
     if subject_of(task).legs:
         raise ValueError(f"--choose is for what learns with a NeonVLA's heads, not for '{task}': take reach or wave.")
     regimes = tuple(one for one in regimes_of(task) if one.name in ("nominal", "actuator_bias"))
-    preset = replace(preset_of(name, task), arms=tuple(CANDIDATES), seeds=SEEDS, written=False)
+    preset = preset_of(name, task)
+    learner = replace(preset.learner, **BEFORE_CHOOSING)
+    preset = replace(preset, arms=tuple(CANDIDATES), seeds=SEEDS, learner=learner, written=False)
     lives = [(arm, seed) for seed in SEEDS for arm in CANDIDATES]
     jobs = [ShardJob(arm, seed, task, regimes, preset, str(policy), out) for arm, seed in lives]
     prepare(jobs)

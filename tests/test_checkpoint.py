@@ -120,6 +120,20 @@ def test_the_card_tells_what_was_recorded_and_what_was_not(backbone: Path, tmp_p
     assert f"| trainable | {model.parameter_table()['trainable']:,} |" in card
 
 
+def test_a_card_goes_along_with_its_weights_and_with_no_others(backbone: Path, tmp_path: Path) -> None:
+    rows = [{"task": "reach", "cell": "nominal", "success": "98.0 % [95.0, 99.2] (196/200)"}]
+    tiny_model(backbone).save_pretrained(tmp_path / "told", training={"seed": 7}, results=rows)
+    model = NeonVLA.from_pretrained(tmp_path / "told")
+    model.save_pretrained(tmp_path / "again")
+    card = (tmp_path / "again" / "README.md").read_text()
+    assert '"seed": 7' in card and "| reach | nominal |" in card and 'from_pretrained("again")' in card
+    with torch.no_grad():
+        next(model.parameters()).add_(1e-3)
+    model.save_pretrained(tmp_path / "other")
+    card = (tmp_path / "other" / "README.md").read_text()
+    assert "Not recorded." in card and "Not measured." in card
+
+
 def test_the_shipped_card_says_what_was_measured() -> None:
     root = Path(__file__).resolve().parents[1]
     reach = json.loads((root / "benchmarks" / "results" / "reach.json").read_text())

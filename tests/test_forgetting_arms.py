@@ -15,6 +15,7 @@ from neon_sim.eval.regimes import REGIMES, Regime
 from neon_sim.model.neon_vla import TRACKING_ERROR, NeonVLA
 from neon_sim.shipped import asset_path
 from neon_sim.training.forward_model import ForwardModel
+from neon_sim.training.learner_config import DOCUMENTS_LOSSES
 from neon_sim.training.online import save_forward_model
 from neon_sim.training.protection import EWCReplayConfig
 from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
@@ -48,7 +49,9 @@ SHORT = Preset(
     judged=1,
     steps=32,
     window=1,
-    learner=SelfLearnerConfig(practice_noise_m=0.03, batch_size=2, updates_per_chunk=1, fisher_samples=4),
+    learner=SelfLearnerConfig(
+        practice_noise_m=0.03, batch_size=2, updates_per_chunk=1, fisher_samples=4, **DOCUMENTS_LOSSES
+    ),
     rival=RIVAL,
     written=False,
 )

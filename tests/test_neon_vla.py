@@ -1,12 +1,16 @@
 """NeonVLA: shapes, missing senses, what learns and what never does, checkpoints that come back or are refused."""
 
 import json
+import re
 from dataclasses import asdict, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_neon import noise_frames, tiny_backbone, tiny_config, tiny_features, tiny_model, tiny_senses
 
@@ -15,7 +19,7 @@ from neon_sim.model.action_heads import masked_mse
 from neon_sim.model.checkpoint import WEIGHTS_FILE
 from neon_sim.model.compact import CompactBackbone
 from neon_sim.model.goal import goal_loss, goal_token, make_goal
-from neon_sim.model.neon_vla import SENSES, NeonConfig, NeonVLA
+from neon_sim.model.neon_vla import PROPRIO_DIM, SENSES, NeonConfig, NeonVLA
 from neon_sim.model.video_backbone import BackboneConfig
 
 
@@ -41,18 +45,18 @@ def test_a_chunk_has_the_width_of_its_mode(folder: Path, mode: str, width: int) 
     assert torch.equal(goal, goal_token(model.goal_reader(tiny_features(3))))
 
 
-@pytest.mark.parametrize("missing", SENSES)
+@pytest.mark.parametrize("missing", [some for count in range(1, 5) for some in combinations(SENSES, count)])
 @torch.no_grad()
-def test_a_missing_sense_is_legal_and_reads_as_zero_features(model: NeonVLA, missing: str) -> None:
+def test_missing_senses_are_legal_and_read_as_zero_features(model: NeonVLA, missing: tuple[str, ...]) -> None:
     senses, features = tiny_senses(2), tiny_features(2)
     full = model.fuse(features.pooled, senses)
-    without = model.fuse(features.pooled, {name: value for name, value in senses.items() if name != missing})
+    without = model.fuse(features.pooled, {name: value for name, value in senses.items() if name not in missing})
     assert without.shape == full.shape and not torch.allclose(without, full, atol=1e-4)
     parts = {name: getattr(model, f"{name}_encoder")(senses[name]) for name in SENSES}
-    parts[missing] = torch.zeros_like(parts[missing])
+    parts |= {name: torch.zeros_like(parts[name]) for name in missing}
     joined = torch.cat([features.pooled, *parts.values()], dim=-1)  # eq. 4, by hand
     torch.testing.assert_close(without[:, :40], torch.nn.functional.gelu(model.fusion.proj(joined)))
-    if missing == "proprio":
+    if "proprio" in missing:
         assert not bool(without[:, 40:].any())
 
 
@@ -262,11 +266,39 @@ def test_a_folder_without_a_part_is_refused(checkpoint: Path, name: str) -> None
         NeonVLA.from_pretrained(checkpoint)
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"{", b"3", b'{"backbone": {"colour": 1}}', b'{"backbone": 3}'])
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"{", b"3", b'{"backbone": 3}'])
 def test_a_config_that_is_none_is_refused(checkpoint: Path, content: bytes) -> None:
     (checkpoint / "config.json").write_bytes(content)
     with pytest.raises(ValueError, match="does not hold a whole Neon checkpoint"):
         NeonVLA.from_pretrained(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": {"colour": 1}}, "Unknown BackboneConfig field 'colour'"),
+        ({"audio": {"n_mel": 80}}, "Unknown AudioConfig field 'n_mel'. Did you mean 'n_mels'"),
+        ({"mlp_hidden": "256"}, "NeonConfig.mlp_hidden must be 1 to 65536, got '256'"),
+        ({"tracking_noise": -1.0}, "NeonConfig.tracking_noise must be 0 to 1000, got -1.0"),
+        ({"head": {"head_type": "mlp"}}, "head_type='chunking' with use_action_chunking=False"),
+    ],
+)
+def test_a_config_with_a_wrong_part_says_which(checkpoint: Path, changes: dict[str, Any], message: str) -> None:
+    _edit(checkpoint / "config.json", **changes)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        NeonVLA.from_pretrained(checkpoint)
+
+
+def test_what_predict_is_given_is_checked(model: NeonVLA) -> None:
+    side = model.config.backbone.image_size
+    picture, body = np.zeros((side, side, 3), np.uint8), np.zeros(PROPRIO_DIM, np.float32)
+    with pytest.raises(ValueError, match="uint8"):
+        model.predict(picture / 255.0, "reach")
+    with pytest.raises(ValueError, match=r"ProprioEncoder wants \(B, 125\), got \(1, 29\)"):
+        model.predict(picture, "reach", body[:29])
+    with pytest.raises(ValueError, match="sense 'eef' gives is not finite"):
+        model.predict(picture, "reach", body, eef=np.full(14, np.nan, np.float32))
+    np.testing.assert_array_equal(model.predict(Image.fromarray(picture), "reach"), model.predict(picture, "reach"))
 
 
 def test_weights_of_another_shape_are_refused(checkpoint: Path) -> None:

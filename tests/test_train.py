@@ -72,6 +72,27 @@ def test_it_learns_what_the_picture_says(tmp_path):
         assert min(picture.size) > 200
 
 
+def test_the_card_of_what_was_trained_says_how_and_names_no_path(tmp_path):
+    config = tiny_training(tmp_path, max_steps=2, learning_rate=3e-3)
+    NeonTrainer(config, progress=False).train()
+    card = (Path(config.output_dir) / "last" / "README.md").read_text(encoding="utf-8")
+    told = json.loads(card.partition("## Training")[2].partition("```json")[2].partition("```")[0])
+    assert told["steps"] == 2 and told["learning_rate"] == 3e-3 and told["gradient_accumulation"] == 2
+    assert told["data"] == "data (neon_sim, weight 1)" and 0.0 <= told["hours"] < 0.1 and not told["distilled"]
+    assert str(tmp_path) not in json.dumps(told)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_what_is_in_the_feature_cache_is_not_seen_again(tmp_path, cached):
+    changes = {"max_steps": 4, "evaluate_every": 2} | ({} if cached else {"feature_cache": None})
+    seen = []
+    for out in ("first", "second"):
+        trainer = NeonTrainer(tiny_training(tmp_path, out, **changes), progress=False)
+        trainer.model.backbone.register_forward_hook(lambda *_, out=out: seen.append(out))
+        trainer.train()
+    assert "first" in seen and ("second" in seen) == (not cached)
+
+
 def test_a_run_in_two_parts_ends_with_the_weights_of_one(tmp_path):
     noisy = {"dropout": 0.1, "vision_dropout": 0.5, "tracking_noise": 1.0}
     config = tiny_training(tmp_path, ema_decay=0.9)

@@ -13,6 +13,7 @@ tags: [robotics, humanoid, unitree-g1, vision-language-action]
 ---
 """
 CARD: Final = "README.md"
+_TRAINING: Final = "## Training\n\n"
 _RESULTS: Final = "## Results\n\n"
 _CONFIG: Final = "## Config\n\n"
 
@@ -42,7 +43,7 @@ def model_card(
         f"## Parameters\n\n{_table(('component', 'parameters'), [(k, f'{v:,}') for k, v in parameters.items()])}",
     ]
     told = "Not recorded.\n" if training is None else _as_json(training)
-    parts.append(f"## Training\n\n{told}")
+    parts.append(f"{_TRAINING}{told}")
     parts.append(_results(results, ""))
     parts.append(f"{_CONFIG}{_as_json(config)}")
     return "\n".join(parts)
@@ -64,6 +65,21 @@ def put_name(card: str, name: str) -> str:
         raise ValueError("This card has no title that it says how to load. Write it anew: NeonVLA.save_pretrained.")
     named = f"{card[: title.start()]}# {name}{card[title.end() :]}"
     return named.replace(loads, f'from_pretrained("{name}")', 1)
+
+
+def put_told(card: str, other: str) -> str:
+    """The card with another's sections Training and Results, what lies between included; unchanged if it has none.
+
+    Args:
+        card: of `model_card`, of the same weights as `other`.
+        other: a card that says how they were made and what they reach.
+    """
+    _, begun, rest = other.partition(_TRAINING)
+    told, ended, _ = rest.partition(_CONFIG)
+    if not begun or not ended:
+        return card
+    before, _, rest = card.partition(_TRAINING)
+    return f"{before}{_TRAINING}{told}{_CONFIG}{rest.partition(_CONFIG)[2]}"
 
 
 def put_results(card: str, results: Sequence[Mapping[str, Any]], note: str) -> str:

@@ -1,5 +1,6 @@
 """What a checkpoint folder holds: config.json, action_space.json, weights. Reading one executes nothing from it."""
 
+import hashlib
 import json
 import pickle
 from collections.abc import Mapping
@@ -36,6 +37,15 @@ def write_checkpoint(
     partial.replace(folder / WEIGHTS_FILE)
     replace_text(folder / "config.json", json.dumps({"format": FORMAT, **config}, indent=2) + "\n")
     replace_text(folder / "action_space.json", action_space.to_json())
+
+
+def digest_of(weights: Mapping[str, Tensor]) -> str:
+    """A fingerprint of names and values, the same wherever they lie."""
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:

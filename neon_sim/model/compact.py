@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from neon_sim.model.kept import Kept, is_still
 from neon_sim.model.meanings import MeaningEncoder
-from neon_sim.model.video_backbone import BackboneConfig, BackboneFeatures, VideoBackbone
+from neon_sim.model.video_backbone import BackboneConfig, BackboneFeatures, VideoBackbone, check_clips
 from neon_sim.names import nearest
 
 SHIPPED: Final = ("compact_backbone", "compact_words")  # the same eyes; the second one knows words by their meaning
@@ -230,13 +230,12 @@ class CompactBackbone(VideoBackbone):
         """Encode clips (B, T, H, W, 3) uint8; shorter clips repeat their oldest frame.
 
         Raises:
-            ValueError: for frames of another size or a number of instructions other than B.
+            ValueError: for frames of another size or type, and a number of instructions other than B.
         """
+        check_clips(frames, instructions)
         side = self.config.image_size
-        if frames.dim() != 5 or tuple(frames.shape[2:]) != (side, side, 3):
+        if tuple(frames.shape[2:]) != (side, side, 3):
             raise ValueError(f"The compact backbone wants clips (B, T, {side}, {side}, 3), got {tuple(frames.shape)}.")
-        if len(instructions) != len(frames):
-            raise ValueError(f"{len(frames)} clips want as many instructions, got {len(instructions)}.")
         clip = fit_length(frames, self.config.num_frames)
         tokens = self.mix_frames(self.encode_frames(clip))
         text = self.encode_text(instructions)

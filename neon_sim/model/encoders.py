@@ -46,8 +46,11 @@ class VectorEncoder(nn.Module):
         self.std.copy_(torch.where(values[1] == 0, 1.0, values[1]))
 
     def forward(self, vector: Tensor) -> Tensor:
-        """(B, input_dim), or any (B, ...) with as many entries, -> (B, output_dim)."""
-        return self.net((vector.flatten(1) - self.mean) / self.std)
+        """(B, input_dim), or any (B, ...) with as many entries, -> (B, output_dim). Raises ValueError for others."""
+        flat = vector.flatten(1)
+        if flat.shape[1] != self.input_dim:
+            raise ValueError(f"{type(self).__name__} wants (B, {self.input_dim}), got {tuple(vector.shape)}.")
+        return self.net((flat - self.mean) / self.std)
 
 
 class ProprioEncoder(VectorEncoder):

@@ -7,7 +7,7 @@ from typing import Any, Final
 from neon_sim.model.action_heads import ActionHeadConfig
 from neon_sim.model.audio import AudioConfig
 from neon_sim.model.video_backbone import BackboneConfig
-from neon_sim.names import nearest
+from neon_sim.names import nearest, require_counts, require_numbers
 
 # Fields of ActionHeadConfig that follow from other fields of NeonConfig, or from the backbone and the action space.
 _OWN_HEAD_FIELDS: Final = (
@@ -54,6 +54,10 @@ class NeonConfig:
         for name in self.head:
             if name not in known:
                 raise nearest("NeonConfig.head option", name, known)
+        sizes = ("num_action_steps", "mlp_hidden", "action_head_layers", "proprioception_hidden", "goal_width")
+        require_counts(self, **dict.fromkeys(sizes, (1, 1 << 16)))
+        shares = ("dropout", "vision_dropout", "sense_dropout")
+        require_numbers(self, tracking_noise=(0.0, 1e3), **dict.fromkeys(shares, (0.0, 1.0)))
         if self.sound_memory_s and not 0.1 <= self.sound_memory_s <= 30.0:
             raise ValueError(f"NeonConfig.sound_memory_s wants 0 (none), or 0.1 to 30 s, got {self.sound_memory_s}.")
 
@@ -66,13 +70,18 @@ class NeonConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "NeonConfig":
         """Rebuild from `asdict`. Raises ValueError for a key that this version does not know."""
-        known = [f.name for f in fields(cls)]
-        for name in values:
-            if name not in known:
-                raise nearest("NeonConfig field", name, known)
-        parts: dict[str, Any] = {"backbone": BackboneConfig(**values.get("backbone", {}))}
+        parts: dict[str, Any] = {"backbone": BackboneConfig(**_known(BackboneConfig, values.get("backbone", {})))}
         if "audio" in values:  # checkpoints from before it could be chosen have the mel encoder
-            parts["audio"] = AudioConfig(**values["audio"])
+            parts["audio"] = AudioConfig(**_known(AudioConfig, values["audio"]))
         if "speech_vocabulary" in values:
             parts["speech_vocabulary"] = tuple(values["speech_vocabulary"])
-        return cls(**{**values, **parts})
+        return cls(**{**_known(cls, values), **parts})
+
+
+def _known(kind: Any, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values themselves, once each is known to be a field of a dataclass; ValueError names the nearest."""
+    known = [f.name for f in fields(kind)]
+    for name in values:
+        if name not in known:
+            raise nearest(f"{kind.__name__} field", name, known)
+    return values

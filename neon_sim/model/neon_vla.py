@@ -17,8 +17,8 @@ from neon_sim.model.action_heads.guide import Guide
 from neon_sim.model.audio import AudioEncoder
 from neon_sim.model.backbones.loading import pick_device
 from neon_sim.model.backbones.trained import save_trained, with_trained
-from neon_sim.model.card import CARD, model_card
-from neon_sim.model.checkpoint import grown_weights, read_checkpoint, replace_text, write_checkpoint
+from neon_sim.model.card import CARD, model_card, put_told
+from neon_sim.model.checkpoint import digest_of, grown_weights, read_checkpoint, replace_text, write_checkpoint
 from neon_sim.model.encoders import EefEncoder, FeatureFusion, LidarEncoder, ProprioEncoder
 from neon_sim.model.extra_encoders import EXTRA_ENCODERS, build_extra_encoder
 from neon_sim.model.goal import GOAL_DIM, GoalReader, goal_embedding, goal_token
@@ -49,6 +49,7 @@ class NeonVLA(nn.Module):
     def __init__(self, config: NeonConfig | None = None, backbone: VideoBackbone | None = None) -> None:
         super().__init__()
         self.config = config = config or NeonConfig()
+        self._loaded = ("", "")  # digest of the weights that were loaded, and the model card that lay with them
         self.action_space = G1ActionSpace(config.control_mode, config.action_center)
         self._backbone = [backbone or VideoBackbone.from_config(config.backbone)]  # in a list: not a submodule
         if backbone is not None and config.backbone.freeze_backbone:
@@ -262,12 +263,17 @@ class NeonVLA(nn.Module):
         """One picture (H, W, 3) or clip (T, H, W, 3) uint8, words, and any of the senses -> chunk (16, A) in [-1, 1].
 
         proprioception (125,), eef (14,), lidar (N*3,) m, audio (S,). generator: where heads that sample draw their
-        noise. Raises ValueError for another size of picture, and for a sense that does not exist.
+        noise. Raises ValueError for another size or type of picture, for a sense that does not exist or has another
+        size, and for numbers that are not finite.
         """
         self.eval()
         device = next(self.parameters()).device
+        image = np.asarray(image)
         clip = torch.as_tensor(image if image.ndim == 4 else image[None], device=device)[None]
         given = dict(senses) if proprioception is None else {"proprio": proprioception, **senses}
+        for name, value in given.items():
+            if not np.isfinite(value).all():
+                raise ValueError(f"What the sense {name!r} gives is not finite. Leave it out: any may be missing.")
         tensors = {name: torch.as_tensor(v, dtype=torch.float32, device=device)[None] for name, v in given.items()}
         chunk, _ = self(self.encode(clip, [instruction], tensors.get("audio")), tensors, generator=generator)
         return chunk[0].cpu().numpy()
@@ -289,14 +295,17 @@ class NeonVLA(nn.Module):
         """Write config.json, action_space.json, the weights (safetensors) and a model card, each replaced as a whole.
 
         A backbone stays out of it, but what was trained of one lies beside (`neon_sim.model.backbones.trained`).
-        training and results go into the card: what made the weights, and their NeonBench rows. name is what the card
-        tells others to load, the folder if there is none.
+        training and results go into the card: what made the weights, and their NeonBench rows; without both, what the
+        card of the checkpoint says that was loaded, as long as the weights are still its. name is what the card tells
+        others to load, the folder if there is none.
         """
         folder = Path(folder)
         beside = save_trained(self.backbone, self.config.backbone, folder)
         config = asdict(replace(self.config, backbone=beside))
         write_checkpoint(folder, config, self.action_space, self.state_dict())
         card = model_card(name or folder.name, config, self.parameter_table(), training, results)
+        if training is None and not results and digest_of(self.state_dict()) == self._loaded[0]:
+            card = put_told(card, self._loaded[1])
         replace_text(folder / CARD, card)
 
     def push_to_hub(self, repo_id: str, private: bool = True, **card: Any) -> str:
@@ -350,6 +359,8 @@ class NeonVLA(nn.Module):
             model.load_state_dict(weights)
         except RuntimeError as error:
             raise ValueError(f"The weights in {folder} do not fit its config.json: {error}") from error
+        if not grow and (folder / CARD).is_file():
+            model._loaded = (digest_of(model.state_dict()), (folder / CARD).read_text(encoding="utf-8"))
         return model.eval() if device is None else model.eval().to(pick_device(device))
 
 

@@ -275,7 +275,7 @@ class NeonTrainer:
         folder = self.config.folder / name
         with self.average.in_place():
             write_spread(self.model.backbone, adapter, folder)
-            self.model.save_pretrained(folder, training=story(self.config, self.step))
+            self.model.save_pretrained(folder, training=story(self.config, self.step, self.seconds))
 
     def _load(self) -> None:
         state = torch.load(self.config.folder / "state.pt", weights_only=True, map_location=self.team.device)

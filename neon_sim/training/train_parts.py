@@ -143,12 +143,15 @@ def seed_of_step(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def story(config: TrainConfig, step: int) -> dict[str, Any]:
-    """What a model card says about how the weights were made."""
+def story(config: TrainConfig, step: int, seconds: float) -> dict[str, Any]:
+    """What a model card says about how the weights were made: data, length, and the whole of the training's config.
+
+    Paths stay out of it: they are of the machine that trained.
+    """
     sources = [] if config.data is None else [f"{s.name} ({s.type}, weight {s.weight:g})" for s in config.data.sources]
-    told = {"steps": step, "seed": config.seed, "learning_rate": config.learning_rate, "optimizer": config.optim}
-    batch = config.batch_size * config.gradient_accumulation
-    return {**told, "samples_per_step_and_process": batch, "data": ", ".join(sources)}
+    rest = {name: value for name, value in config.decides().items() if name not in ("model", "data", "teacher")}
+    told = {"data": ", ".join(sources), "steps": step, "hours": round(seconds / 3600.0, 3)}
+    return {**told, "distilled": config.teacher is not None, **rest}
 
 
 def shorten_log(path: Path, step: int) -> None:

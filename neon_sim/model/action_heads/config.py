@@ -47,6 +47,8 @@ class ActionHeadConfig:
 
     def __post_init__(self) -> None:
         if self.head_type not in HEAD_TYPES:
+            if self.head_type == "mlp":
+                raise ValueError("The documents' MLP head is head_type='chunking' with use_action_chunking=False.")
             raise nearest("head type", self.head_type, HEAD_TYPES)
         self._check_numbers()
         if self.head_type == "chunking" and self.token_dim:

@@ -14,11 +14,13 @@ import torch
 from torch import nn
 
 from neon_sim.model.video_backbone import BackboneConfig
+from neon_sim.names import nearest
 
 PIP_LINE = "pip install 'neon-sim[vla]'"
 PREPROCESSORS = ("video_preprocessor_config.json", "preprocessor_config.json", "processor_config.json")
 ENCODERS = ("visual", "audio_tower")  # what stays in `dtype` when the language model is quantised
 LORA_TARGETS = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+_DEVICES = ("cpu", "cuda", "mps")
 _SAMPLES, _SAMPLE_BYTES = 32, 65536
 
 
@@ -78,12 +80,25 @@ def read_preprocessor(source: str, revision: str | None = None) -> dict[str, Any
 
 
 def pick_device(wanted: str) -> torch.device:
-    """A device by name; "auto" is CUDA, Apple's MPS or the CPU, the first there is."""
+    """A device by name; "auto" is CUDA, Apple's MPS or the CPU, the first there is.
+
+    Raises ValueError for a name that is none, and for a kind of device that is not in this machine.
+    """
     if wanted != "auto":
-        return torch.device(wanted)
+        return _device_named(wanted)
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _device_named(name: str) -> torch.device:
+    kind, _, index = name.partition(":")
+    if kind not in _DEVICES or (index and not index.isdecimal()):
+        raise nearest("device", name, ("auto", *_DEVICES))
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if kind in there and not there[kind]():
+        raise ValueError(f"There is no {kind} device that torch can use here. Take auto or cpu.")
+    return torch.device(name)
 
 
 def pick_attention(wanted: str, model_class: Any, device: torch.device) -> str:
