@@ -17,6 +17,7 @@ from neon_sim.model.goal import goal_position, goal_token, make_goal
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.rollout import rollout
 from neon_sim.training.forward_model import ForwardModel
+from neon_sim.training.learner_config import DOCUMENTS_LOSSES
 from neon_sim.training.self_learner import (
     Experience,
     NeonSelfLearner,
@@ -27,7 +28,7 @@ from neon_sim.training.self_learner import (
 FUSED = 40 + 29  # the tiny backbone's width, and the tracking error of 29 joints
 LOSSES = ("hindsight", "outcome", "coherence", "consistency")
 PALMS = (slice(0, 3), slice(7, 10))  # left pos 3, quat 4, right pos 3, quat 4
-SMALL = SelfLearnerConfig(batch_size=16, updates_per_chunk=1, fisher_samples=32)
+SMALL = SelfLearnerConfig(batch_size=16, updates_per_chunk=1, fisher_samples=32, **DOCUMENTS_LOSSES)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +77,20 @@ def _batch(items: list[Experience]) -> dict[str, Tensor]:
 
 def _weights(learner: NeonSelfLearner) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in learner.params.items()}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_alone_is_the_one_among_all_and_the_rest_is_not_worked_out(folder: Path, name: str) -> None:
+    learner = _learner(folder)
+    batch = _batch(list(learner.buffer))
+    among_all = learner.losses(batch)
+    off = {f"{other}_weight": 0.0 for other in LOSSES if other != name}
+    learner.config = replace(SMALL, **off)
+    alone = learner.losses(batch)
+    assert set(among_all) == set(LOSSES) and set(alone) == {name}
+    torch.testing.assert_close(alone[name], among_all[name])
+    with pytest.raises(ValueError, match="at least one loss"):
+        replace(SMALL, **off, **{f"{name}_weight": 0.0})
 
 
 @pytest.mark.parametrize("name", LOSSES)

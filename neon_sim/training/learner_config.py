@@ -40,6 +40,11 @@ class SelfLearnerConfig:
     max_grad_norm: float = 0.3
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        weights = [getattr(self, f"{name}_weight") for name in ("hindsight", "outcome", "coherence", "consistency")]
+        if not (min(weights) >= 0.0 and max(weights) > 0.0):
+            raise ValueError(f"A learner wants at least one loss, and no weight below 0, got {weights}.")
+
     @property
     def strategy(self) -> ProtectionConfig:
         """`protection`, or EWC by its strength, or none."""

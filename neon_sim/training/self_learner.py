@@ -24,7 +24,7 @@ from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.head_decoder import HeadDecoder, head_context, head_fisher
 from neon_sim.training.learner_config import SelfLearnerConfig
 from neon_sim.training.losses import outcome_loss
-from neon_sim.training.objective import four_losses, weighed
+from neon_sim.training.objective import losses_with_weight, weighed
 from neon_sim.training.practice import PractisingPolicy
 from neon_sim.training.protection import finite_rows, make_protection
 
@@ -173,8 +173,8 @@ class NeonSelfLearner:
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The four losses of a batch, each with a path to the heads (see `neon_sim.training.losses`)."""
-        return four_losses(batch, self.decoder, self.forward_model)
+        """The losses of a batch that have a weight, by name, each with a path to the heads."""
+        return losses_with_weight(batch, self.decoder, self.forward_model, self.config)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights, optimisers, springs, buffer, rng: a resumed learner goes on to the bit."""
