@@ -99,6 +99,24 @@ def test_a_policy_and_a_server_say_which_engine_they_run(tmp_path: Path):
     assert np.array_equal(answer, server.model.predict(picture, words, np.zeros(125, np.float32)))
 
 
+@pytest.mark.parametrize("kind", ["chunking", "flow"])
+def test_an_exported_layer_answers_as_the_model(tmp_path: Path, kind: str):
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    model = tiny_model(tmp_path, use_audio=False, **KINDS[kind])
+    layer, asked = ActionLayer(model, "onnx"), _asked(model)
+    chunk, wanted = _both(model, layer, asked)
+    torch.testing.assert_close(chunk, wanted, rtol=0.0, atol=1e-5)
+    with torch.inference_mode():
+        torch.testing.assert_close(layer.goal(*asked[:2]), model(*asked[:2])[1], rtol=0.0, atol=1e-5)
+    given = (noise_frames(1, 1, 128)[0, 0], "touch the red ball", np.full(125, 0.1, np.float32))
+    chunks = [one.predict(*given, generator=torch.Generator().manual_seed(7)) for one in (layer, model)]
+    np.testing.assert_allclose(*chunks, atol=1e-5)
+    if kind == "flow":
+        with pytest.raises(ValueError, match="A state-relative head wants `state`"):
+            layer.predict(*given[:2])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["chunking", "flow"])
 def test_a_compiled_layer_answers_as_the_model(tmp_path: Path, kind: str):

@@ -10,7 +10,7 @@ from torch import Tensor
 from neon_sim.inference.engines import pick_engine, run_by
 from neon_sim.model.action_heads.guide import Guide
 from neon_sim.model.goal import goal_token
-from neon_sim.model.neon_vla import NeonVLA
+from neon_sim.model.neon_vla import NeonVLA, as_question
 from neon_sim.model.video_backbone import BackboneFeatures
 
 # In a network's inputs: raw senses, senses that are encoded already, and what each head that samples starts from.
@@ -23,7 +23,7 @@ class ActionLayer:
 
     By "eager" it is the model to the bit. By the others the noise of heads that sample is drawn as the model draws it
     and handed in, so a seed means the same; a frozen ear is heard as it is; and a guide, which needs autograd in
-    between, is served as by "eager".
+    between, is served as by "eager". By "onnx" the weights are those of the first answer: what learns wants another.
 
     Args:
         model: in eval mode, and on its device: a model that is moved wants a new ActionLayer.
@@ -73,9 +73,7 @@ class ActionLayer:
         if self.engine == "eager":
             return self.model.predict(image, instruction, proprioception, generator=generator, **senses)
         device = next(self.model.parameters()).device
-        clip = torch.as_tensor(image if image.ndim == 4 else image[None], device=device)[None]
-        given = dict(senses) if proprioception is None else {"proprio": proprioception, **senses}
-        tensors = {name: torch.as_tensor(v, dtype=torch.float32, device=device)[None] for name, v in given.items()}
+        clip, tensors = as_question(image, proprioception, senses, device)
         features = self.model.encode(clip, [instruction], tensors.get("audio"))
         return self.chunk(features, tensors, self.goal(features, tensors), generator)[0].cpu().numpy()
 

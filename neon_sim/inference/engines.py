@@ -1,4 +1,4 @@
-"""How a network of tensors is run: as it is, compiled by torch.compile, or recorded as a CUDA graph and replayed.
+"""How a network of tensors is run: as it is, by torch.compile, as a CUDA graph that is replayed, or by onnxruntime.
 
 A chunk for one robot is hundreds of small kernels, and a GPU waits for the CPU to launch each of them; a graph launches
 all of them at once. `benchmarks/foundation.py` measures the three side by side.
@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from neon_sim.inference.onnx_network import OnnxNetwork
 from neon_sim.inference.policy import ENGINES
 from neon_sim.names import nearest
 
@@ -24,12 +25,14 @@ Network = Callable[[Mapping[str, Tensor]], Tensor]  # tensors by name -> one ten
 def pick_engine(wanted: str, device: torch.device) -> str:
     """An engine for a device: "auto" is a CUDA graph where there is CUDA, and eager elsewhere.
 
-    Raises ValueError for a name that is none, and for a CUDA graph on another device.
+    Raises ValueError for a name that is none, for a CUDA graph on another device, and for ONNX on another than the CPU.
     """
     if wanted not in ENGINES:
         raise nearest("engine", wanted, ENGINES)
     if wanted == "cudagraph" and device.type != "cuda":
         raise ValueError(f"The engine 'cudagraph' wants a CUDA device, got {device}. Use auto, eager or compile.")
+    if wanted == "onnx" and device.type != "cpu":
+        raise ValueError(f"The engine 'onnx' runs on the CPU, got {device}. Use auto, eager or compile.")
     if wanted != "auto":
         return wanted
     return "cudagraph" if device.type == "cuda" else "eager"
@@ -38,12 +41,14 @@ def pick_engine(wanted: str, device: torch.device) -> str:
 def run_by(engine: str, network: Network, device: torch.device) -> Network:
     """The network run by one of `ENGINES`; call the answer without autograd.
 
-    Raises as `pick_engine`. A recording that is off its network raises at its first call if it was asked for by name,
-    and is left out with a warning if "auto" chose it.
+    Raises as `pick_engine`, and as `OnnxNetwork`. A recording that is off its network raises at its first call if it
+    was asked for by name, and is left out with a warning if "auto" chose it.
     """
     chosen = pick_engine(engine, device)
     if chosen == "compile":
         return torch.compile(network, dynamic=False)
+    if chosen == "onnx":
+        return OnnxNetwork(network, PARITY)
     return RecordedNetwork(network, strict=engine != "auto") if chosen == "cudagraph" else network
 
 

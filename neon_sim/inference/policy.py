@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-ENGINES: Final = ("auto", "eager", "compile", "cudagraph")  # how networks are run: `neon_sim.inference.engines`
+ENGINES: Final = ("auto", "eager", "compile", "cudagraph", "onnx")  # how networks are run: `neon_sim.inference.engines`
 
 
 class Policy(Protocol):

@@ -268,13 +268,7 @@ class NeonVLA(nn.Module):
         """
         self.eval()
         device = next(self.parameters()).device
-        image = np.asarray(image)
-        clip = torch.as_tensor(image if image.ndim == 4 else image[None], device=device)[None]
-        given = dict(senses) if proprioception is None else {"proprio": proprioception, **senses}
-        for name, value in given.items():
-            if not np.isfinite(value).all():
-                raise ValueError(f"What the sense {name!r} gives is not finite. Leave it out: any may be missing.")
-        tensors = {name: torch.as_tensor(v, dtype=torch.float32, device=device)[None] for name, v in given.items()}
+        clip, tensors = as_question(image, proprioception, senses, device)
         chunk, _ = self(self.encode(clip, [instruction], tensors.get("audio")), tensors, generator=generator)
         return chunk[0].cpu().numpy()
 
@@ -367,6 +361,22 @@ class NeonVLA(nn.Module):
 def _backbone_on(device: str, config: BackboneConfig) -> VideoBackbone:
     backbone = VideoBackbone.from_config(replace(config, device=device))
     return backbone.to(pick_device(device)) if config.model_id == COMPACT else backbone  # the others place themselves
+
+
+def as_question(
+    image: np.ndarray, proprioception: np.ndarray | None, senses: Mapping[str, np.ndarray], device: torch.device
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """What `predict` is given as a batch of one: clip (1, T, H, W, 3), senses by name.
+
+    Raises ValueError for a sense with numbers that are not finite.
+    """
+    image = np.array(image)  # a copy: pictures of other libraries may not be writable
+    clip = torch.as_tensor(image if image.ndim == 4 else image[None], device=device)[None]
+    given = dict(senses) if proprioception is None else {"proprio": proprioception, **senses}
+    for name, value in given.items():
+        if not np.isfinite(value).all():
+            raise ValueError(f"What the sense {name!r} gives is not finite. Leave it out: any may be missing.")
+    return clip, {name: torch.as_tensor(v, dtype=torch.float32, device=device)[None] for name, v in given.items()}
 
 
 def to_one_ear(audio: Tensor) -> Tensor:
