@@ -152,8 +152,7 @@ class Life:
         anew = played * len(self.job.regimes) * self.job.preset.judged
         judged = time.process_time()
         if self.learner.buffer and not getattr(self.learner, "ends_regimes", False):
-            self.learner.protect(*self.learner.known())
-            self.learner.buffer.clear()
+            self.learner.end_regime()
         return {
             "name": stage.name,
             "regime": stage.regimes[0] if len(set(stage.regimes)) == 1 else None,

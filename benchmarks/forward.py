@@ -9,9 +9,9 @@ policy is the shipped one: frames, words and senses in, a chunk out; as in an ep
 are encoded once. Three networks are then run in every way that the machine has (`forward_engines.ENGINES`), one thread,
 with how far each answer is from eager's; there the policy senses proprioception and palms, and its words are encoded
 already. A `NeonPolicy` runs in inference mode, and all behind its backbone by torch.compile with `engine="compile"`, or
-by onnxruntime with `engine="onnx"`; a whole policy as one ONNX file is `forward_engines.export_onnx`'s. Memory is the largest that a fresh process of each compact
-preset had resident: with the libraries, and with the policy after an answer to all senses. Each of the three tables is
-written when it is done.
+by onnxruntime with `engine="onnx"`; a whole policy as one ONNX file is `forward_engines.export_onnx`'s. Memory is the
+largest that a fresh process of each compact preset had resident: with the libraries, and with the policy after an
+answer to all senses. Each of the three tables is written when it is done.
 """
 
 import argparse

@@ -1,11 +1,14 @@
 """What an online learner remembers of a chunk, and batches of it."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from neon_sim.model.goal import goal_position
 
 TENSORS = ("fused", "fused_after", "text", "goal", "executed", "achieved")
 CONTEXT = ("state", "tokens")  # what some heads look at besides, see `head_decoder.head_context`
@@ -46,8 +49,20 @@ def context_of(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: batch[name] for name in CONTEXT if name in batch}
 
 
-def known_of(items: Sequence[Experience]) -> tuple[Any, ...]:
-    """Fused features (N, D), goals (N, 5) and, for heads that look at more, their context by name."""
+def known_of(items: Sequence[Experience], within_m: float) -> tuple[Any, ...] | None:
+    """Fused features (N, D), goals (N, 5) and, for heads that look at more, their context by name; None of none.
+
+    Only of chunks whose palm came to rest within `within_m` of where it was asked to: what the heads answered to the
+    others was wrong, and to protect it would be to protect the fault.
+    """
+    items = [item for item in items if within_m == math.inf or (item.weight > 0.0 and missed_m(item) <= within_m)]
+    if not items:
+        return None
     batch = stack(items)
     context = context_of(batch)
     return (batch["fused"], batch["goal"], context) if context else (batch["fused"], batch["goal"])
+
+
+def missed_m(item: Experience) -> float:
+    """m between the goal that was asked for and the one that was achieved."""
+    return float((goal_position(item.goal[None]) - goal_position(item.achieved[None])).norm())

@@ -37,6 +37,7 @@ class SelfLearnerConfig:
     fisher_samples: int = 512
     practice_noise_m: float = 0.0  # spread of the goals practised around the one that was read
     settled_m: float = 0.02  # a palm that moves less than this over a chunk has arrived
+    known_m: float = 0.05  # a palm that came to rest so near to where it was asked to: such chunks are protected
     max_grad_norm: float = 0.3
     seed: int = 0
 

@@ -141,6 +141,11 @@ class ResidualLearner:
             raise ValueError("There is no experience to protect yet: let it walk an episode first.")
         return (stack_items(list(self.buffer))["features"],)
 
+    def end_regime(self) -> None:
+        """Protect what is known, and begin a new buffer: rehearsing what was before would be a protection, too."""
+        self.protect(*self.known())
+        self.buffer.clear()
+
     def before_chunk(self) -> None:
         """Call when a chunk is about to be asked for."""
         if self.policy.windows:

@@ -85,13 +85,14 @@ class NeonSelfLearner:
         items = list(self.buffer)
         border = max(0, len(items) - newest)
         younger = [] if since is None else [item for item in self.held_back if item.seen > since]
-        if border:
-            self.protect(*known_of(items[:border]))
+        known = known_of(items[:border], self.config.known_m)
+        if known is not None:
+            self.protect(*known)
         self.buffer.clear()
         self.buffer.extend(items[border:])
         self.held_back.clear()
         self.held_back.extend(younger)
-        return border
+        return 0 if known is None else len(known[0])
 
     @property
     def ends_regimes(self) -> bool:
@@ -104,14 +105,17 @@ class NeonSelfLearner:
         return self.strategy.springs
 
     def known(self) -> tuple[Any, ...]:
-        """What `protect` takes, of all experience: fused (N, D), goals (N, 5), and what else the heads look at.
+        """What `protect` takes, of the experience that went well (`SelfLearnerConfig.known_m`).
+
+        Fused (N, D), goals (N, 5), and what else the heads look at.
 
         Raises:
-            ValueError: there is no experience yet.
+            ValueError: there is no such experience yet.
         """
-        if not self.buffer:
+        known = known_of(list(self.buffer), self.config.known_m)
+        if known is None:
             raise ValueError("There is no experience to protect yet: EWC wants at least one healthy episode first.")
-        return known_of(list(self.buffer))
+        return known
 
     def before_chunk(self) -> None:
         """Call when a chunk is about to be asked for: closes the chunk before it and takes learning steps."""
