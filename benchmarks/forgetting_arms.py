@@ -30,8 +30,8 @@ LIFE_SEED: Final = 5_000_000  # demonstrations have 3 million and on, judged epi
 LIFE_ROOM: Final = 10_000  # episodes between two lives' first seeds
 DEFAULT_ARM: Final = "online_ewc"
 # Of EWC's springs on the legs. The heads' 1e6 held the residual where the first regime had left it: unlike theirs, none
-# of its weights is idle on a healthy robot. Tried on seed 100, not tuned beyond that; L2 and replay keep what they have
-# on the heads, and were not tried otherwise.
+# of its weights is idle on a healthy robot. Tried on seed 100, not tuned beyond that; L2 has the class's own strength,
+# replay what it has on the heads, and neither was tried otherwise.
 LEG_STRENGTH: Final = 30.0
 # What online EWC takes, an anchor and a Fisher of what learns: rehearsal has as much, and keeps some 800 chunks of a
 # life of thousands on the arms, some 290 on the legs.
@@ -276,6 +276,8 @@ def _on_legs(kind: ProtectionConfig) -> ProtectionConfig:
     match kind:
         case EWCConfig() | OnlineEWCConfig():
             return replace(kind, strength=LEG_STRENGTH)
+        case L2Config():
+            return L2Config()
         case ReplayConfig():
             return replace(kind, budget_bytes=LEG_SPRING_BYTES)
         case EWCReplayConfig():

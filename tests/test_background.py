@@ -1,5 +1,6 @@
 """Learning in another process: true processes, true shared memory, a true kill -9."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -28,7 +29,13 @@ from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
 from neon_sim.training.weight_box import WeightBox
 
 CONFIG = SelfLearnerConfig(
-    batch_size=4, updates_per_chunk=1, practice_noise_m=0.03, ewc_strength=30.0, fisher_samples=8, seed=1
+    batch_size=4,
+    updates_per_chunk=1,
+    practice_noise_m=0.03,
+    ewc_strength=30.0,
+    fisher_samples=8,
+    known_m=math.inf,  # an untrained policy comes to rest nowhere near
+    seed=1,
 )
 PATIENT = BackgroundConfig(niceness=0, patience_s=500.0)  # a machine that runs many tests is slow to start a process
 FUSED = 40 + 29  # the tiny backbone's width, and the tracking error of 29 joints

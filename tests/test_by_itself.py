@@ -1,5 +1,6 @@
 """A learner that nobody tells of a change notices it and protects what it knew; a steady robot it leaves alone."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from neon_sim.training.self_learner import SelfLearnerConfig
 EPISODE = 3  # chunks: 48 steps
 BY_ITSELF = SelfLearnerConfig(
     batch_size=4,
+    known_m=math.inf,  # an untrained policy comes to rest nowhere near
     updates_per_chunk=1,
     practice_noise_m=0.03,
     fisher_samples=8,

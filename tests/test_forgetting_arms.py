@@ -1,5 +1,6 @@
 """Each arm of the forgetting benchmark does what its name says, on the smallest real robot."""
 
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +51,7 @@ SHORT = Preset(
     steps=32,
     window=1,
     learner=SelfLearnerConfig(
-        practice_noise_m=0.03, batch_size=2, updates_per_chunk=1, fisher_samples=4, **DOCUMENTS_LOSSES
+        practice_noise_m=0.03, batch_size=2, updates_per_chunk=1, fisher_samples=4, known_m=math.inf, **DOCUMENTS_LOSSES
     ),
     rival=RIVAL,
     written=False,

@@ -1,5 +1,6 @@
 """The learner on every kind of head and on a foundation model: real episodes, an update, protection, resumption."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ FOUNDATION = "chunking on a foundation model"
 CONFIG = SelfLearnerConfig(
     learning_rate=3e-4,
     batch_size=4,
+    known_m=math.inf,  # an untrained policy comes to rest nowhere near
     fisher_samples=2,
     protection=EWCReplayConfig(replay=ReplayConfig(budget_bytes=500_000)),
     adoption=AdoptionConfig(trust_radius=10.0, tolerance=100.0, hold_back_every=2),

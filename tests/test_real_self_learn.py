@@ -1,5 +1,6 @@
 """Self-learning over the robot interface: the simulated robot as a process, in lock-step, and a tiny checkpoint."""
 
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -22,6 +23,7 @@ from neon_sim.real.senses import simulated_senses
 from neon_sim.shipped import asset_path
 from neon_sim.training.adoption import AdoptionConfig
 from neon_sim.training.forward_model import ForwardModel
+from neon_sim.training.learner_config import DOCUMENTS_LOSSES
 from neon_sim.training.learning_state import save_learning_state
 from neon_sim.training.online import save_forward_model
 from neon_sim.training.self_learner import SelfLearnerConfig
@@ -30,7 +32,11 @@ pytest.importorskip("zmq")
 
 # Two chunks an episode: the first is held back, the second is learned from, and whatever is learned passes the check.
 ANYTHING = AdoptionConfig(trust_radius=10.0, tolerance=100.0, hold_back_every=2)
-CONFIG = LearnConfig(2, 32, SelfLearnerConfig(batch_size=2, updates_per_chunk=2, adoption=ANYTHING))
+# An untrained policy: its palms come to rest nowhere near their goals, so hindsight alone has little to go by.
+LEARNER = SelfLearnerConfig(
+    batch_size=2, updates_per_chunk=2, adoption=ANYTHING, known_m=math.inf, learning_rate=3e-4, **DOCUMENTS_LOSSES
+)
+CONFIG = LearnConfig(2, 32, LEARNER)
 
 
 @pytest.fixture(scope="module")

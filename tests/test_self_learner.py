@@ -1,6 +1,7 @@
 """The label-free learner: which loss reaches which weight, what hindsight remembers, what protection means."""
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from neon_sim.training.self_learner import (
 FUSED = 40 + 29  # the tiny backbone's width, and the tracking error of 29 joints
 LOSSES = ("hindsight", "outcome", "coherence", "consistency")
 PALMS = (slice(0, 3), slice(7, 10))  # left pos 3, quat 4, right pos 3, quat 4
-SMALL = SelfLearnerConfig(batch_size=16, updates_per_chunk=1, fisher_samples=32, **DOCUMENTS_LOSSES)
+SMALL = SelfLearnerConfig(batch_size=16, updates_per_chunk=1, fisher_samples=32, known_m=math.inf, **DOCUMENTS_LOSSES)
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +229,26 @@ def test_what_is_known_is_all_experience_with_the_goals_that_were_asked(folder: 
     fused, goals = learner.known()
     assert fused.shape == (10, FUSED) and goals.shape == (10, 5)
     assert torch.equal(goals[3], learner.buffer[3].goal) and torch.equal(fused[9], learner.buffer[9].fused)
+
+
+def test_only_what_went_well_is_protected(folder: Path) -> None:
+    """Palms that came to rest 4 and 6 cm from where they were asked to, and one on its place that did not rest."""
+    learner = _learner(folder, replace(SMALL, known_m=0.05, ewc_strength=1.0), experience=3)
+    place = torch.tensor([[0.3, 0.1, 0.2]])
+    for item, (miss_m, weight) in zip(learner.buffer, ((0.04, 1.0), (0.06, 1.0), (0.0, 0.0)), strict=True):
+        item.goal = make_goal(torch.tensor([1]), place)[0]
+        item.achieved = make_goal(torch.tensor([1]), place + torch.tensor([[0.0, miss_m, 0.0]]))[0]
+        item.weight = weight
+    good, *rest = learner.buffer
+    fused, goals = learner.known()
+    assert torch.equal(fused, good.fused[None]) and torch.equal(goals, good.goal[None])
+    learner.buffer.clear()
+    learner.buffer.extend(rest)
+    with pytest.raises(ValueError, match="no experience to protect yet"):
+        learner.known()
+    assert learner.end_regime() == 0 and learner.protection is None and not learner.buffer
+    learner.buffer.extend([good, *rest])
+    assert learner.end_regime() == 1 and learner.protection is not None
 
 
 def test_too_little_experience_teaches_nothing(folder: Path) -> None:
