@@ -76,7 +76,7 @@ ARMS: Final[dict[str, Arm]] = {
 _UNNEEDED: Final = ("outcome", "coherence", "consistency")  # losses beside hindsight
 # What `--choose` compares on short lives, by the names of their shards, with `BEFORE_CHOOSING`. "decay_0.9" is the
 # default arm as it was; how much experience is waited for, the learning rate, eps and losses are varied on it.
-BEFORE_CHOOSING: Final = {"learning_rate": 3e-4, "adam_eps": 1e-8, **DOCUMENTS_LOSSES}
+BEFORE_CHOOSING: Final[dict[str, Any]] = {"learning_rate": 3e-4, "adam_eps": 1e-8, **DOCUMENTS_LOSSES}
 AS_IT_IS: Final = "decay_0.9"
 CANDIDATES: Final[dict[str, Arm]] = {
     name: replace(arm, plan="short")

@@ -54,8 +54,8 @@ def choose(task: str, policy: Path, own: bool, out: Path, workers: int, name: st
         raise ValueError(f"--choose is for what learns with a NeonVLA's heads, not for '{task}': take reach or wave.")
     regimes = tuple(one for one in regimes_of(task) if one.name in ("nominal", "actuator_bias"))
     preset = preset_of(name, task)
-    learner = replace(preset.learner, **BEFORE_CHOOSING)
-    preset = replace(preset, arms=tuple(CANDIDATES), seeds=SEEDS, learner=learner, written=False)
+    changes: dict[str, Any] = {"learner": replace(preset.learner, **BEFORE_CHOOSING)}
+    preset = replace(preset, arms=tuple(CANDIDATES), seeds=SEEDS, written=False, **changes)
     lives = [(arm, seed) for seed in SEEDS for arm in CANDIDATES]
     jobs = [ShardJob(arm, seed, task, regimes, preset, str(policy), out) for arm, seed in lives]
     prepare(jobs)

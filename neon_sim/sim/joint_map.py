@@ -65,8 +65,8 @@ class JointMap:
 
     def cleared_state(self, state: RobotState) -> RobotState:
         """The state without what noise and wrong offsets make of encoders and motors that are not there."""
-        names = ("joint_pos", "joint_vel", "joint_torque")
-        return replace(state, **{name: self.cleared(getattr(state, name)) for name in names})
+        pos, vel, torque = (self.cleared(part) for part in (state.joint_pos, state.joint_vel, state.joint_torque))
+        return replace(state, joint_pos=pos, joint_vel=vel, joint_torque=torque)
 
     def place(self, data: mujoco.MjData, joint_pos: np.ndarray) -> None:
         """Put the joints at joint_pos (29,) rad, and a neck at `NECK_HOME`, where its servos will hold it."""

@@ -95,8 +95,8 @@ def _device_named(name: str) -> torch.device:
     kind, _, index = name.partition(":")
     if kind not in _DEVICES or (index and not index.isdecimal()):
         raise nearest("device", name, ("auto", *_DEVICES))
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-    if kind in there and not there[kind]():
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there[kind]:
         raise ValueError(f"There is no {kind} device that torch can use here. Take auto or cpu.")
     return torch.device(name)
 
