@@ -3,12 +3,12 @@
     python benchmarks/ewc_step.py                  # two minutes on one idle core; writes RESULTS.md
     python benchmarks/ewc_step.py --preset tiny    # seconds, leaves RESULTS.md alone
 
-A step is `NeonSelfLearner.update`: the default's one loss, hindsight, backward, optimiser, springs, and the forward model's own step. The
-heads read features 2048 wide, as a model of 3 billion weights has them, and have 6.2 M weights: the MLP head, which
-answers with one action, and the chunking head, which is the usual one and sends each of its 16 steps through a hidden
-layer. One thread; the steps with and without EWC take turns, which of them goes first as well, so that what disturbs
-one disturbs both. Wanted of each head, fixed before anything was measured: a step with EWC of at most 60 ms and at most
-1.2 times the step without, both of the medians; no more bytes after nine regimes than after one.
+A step is `NeonSelfLearner.update`: the default's one loss, hindsight, backward, optimiser, springs, and the forward
+model's own step. The heads read features 2048 wide, as a model of 3 billion weights has them, and have 6.2 M weights:
+the MLP head, which answers with one action, and the chunking head, which is the usual one and sends each of its 16
+steps through a hidden layer. One thread; the steps with and without EWC take turns, which of them goes first as well,
+so that what disturbs one disturbs both. Wanted of each head, fixed before anything was measured: a step with EWC of at
+most 60 ms and at most 1.2 times the step without, both of the medians; no more bytes after nine regimes than after one.
 """
 
 import argparse
