@@ -151,6 +151,8 @@ def test_wrong_input_is_refused_with_both_shapes() -> None:
             backbone(frames, ["a"])
     with pytest.raises(ValueError, match="2 clips want as many instructions, got 1"):
         backbone(_clips(2), ["a"])
+    with pytest.raises(ValueError, match="uint8 with T >= 1, got .* torch.float32"):
+        backbone(_clips(1) / 255.0, ["a"])
 
 
 def test_what_is_saved_comes_back_rounded_to_half_precision(tmp_path: Path) -> None:

@@ -232,10 +232,10 @@ class CompactBackbone(VideoBackbone):
         Raises:
             ValueError: for frames of another size or type, and a number of instructions other than B.
         """
-        check_clips(frames, instructions)
         side = self.config.image_size
-        if tuple(frames.shape[2:]) != (side, side, 3):
+        if frames.dim() != 5 or tuple(frames.shape[2:]) != (side, side, 3):
             raise ValueError(f"The compact backbone wants clips (B, T, {side}, {side}, 3), got {tuple(frames.shape)}.")
+        check_clips(frames, instructions)
         clip = fit_length(frames, self.config.num_frames)
         tokens = self.mix_frames(self.encode_frames(clip))
         text = self.encode_text(instructions)
