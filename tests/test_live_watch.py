@@ -1,5 +1,6 @@
 """Somebody who looks on changes nothing, and what is said afterwards are the learner's own figures."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,13 @@ from neon_sim.training.online import LifeConfig, LifeEpisode, live, save_forward
 from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
 
 LEARNER = SelfLearnerConfig(
-    batch_size=3, updates_per_chunk=1, practice_noise_m=0.03, ewc_strength=30.0, fisher_samples=8, seed=1
+    batch_size=3,
+    updates_per_chunk=1,
+    practice_noise_m=0.03,
+    ewc_strength=30.0,
+    fisher_samples=8,
+    known_m=math.inf,  # an untrained policy comes to rest nowhere near
+    seed=1,
 )
 FAULT = ActuatorFault("right_shoulder_pitch_joint", strength=0.7, bias=0.3)
 LIFE = LifeConfig(healthy_episodes=2, faulty_episodes=2, steps=48, fault=FAULT)

@@ -54,8 +54,8 @@ class NeonConfig:
         for name in self.head:
             if name not in known:
                 raise nearest("NeonConfig.head option", name, known)
-        sizes = ("num_action_steps", "mlp_hidden", "action_head_layers", "proprioception_hidden", "goal_width")
-        require_counts(self, **dict.fromkeys(sizes, (1, 1 << 16)))
+        sizes = ("num_action_steps", "mlp_hidden", "action_head_layers", "proprioception_hidden")
+        require_counts(self, goal_width=(0, 1 << 16), **dict.fromkeys(sizes, (1, 1 << 16)))
         shares = ("dropout", "vision_dropout", "sense_dropout")
         require_numbers(self, tracking_noise=(0.0, 1e3), **dict.fromkeys(shares, (0.0, 1.0)))
         if self.sound_memory_s and not 0.1 <= self.sound_memory_s <= 30.0:
