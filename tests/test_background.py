@@ -1,6 +1,5 @@
 """Learning in another process: true processes, true shared memory, a true kill -9."""
 
-import math
 import multiprocessing
 import os
 import signal
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_neon import open_reach, tiny_model
+from tiny_neon import open_reach, tiny_learning, tiny_model
 from torch import Tensor
 
 from neon_sim.model.neon_vla import NeonVLA
@@ -25,18 +24,10 @@ from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.learning_state import load_learning_state
 from neon_sim.training.online import load_forward_model, save_forward_model
 from neon_sim.training.protection import OnlineEWCConfig
-from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
+from neon_sim.training.self_learner import NeonSelfLearner
 from neon_sim.training.weight_box import WeightBox
 
-CONFIG = SelfLearnerConfig(
-    batch_size=4,
-    updates_per_chunk=1,
-    practice_noise_m=0.03,
-    ewc_strength=30.0,
-    fisher_samples=8,
-    known_m=math.inf,  # an untrained policy comes to rest nowhere near
-    seed=1,
-)
+CONFIG = tiny_learning(batch_size=4)
 PATIENT = BackgroundConfig(niceness=0, patience_s=500.0)  # a machine that runs many tests is slow to start a process
 FUSED = 40 + 29  # the tiny backbone's width, and the tracking error of 29 joints
 

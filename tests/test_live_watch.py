@@ -1,6 +1,5 @@
 """Somebody who looks on changes nothing, and what is said afterwards are the learner's own figures."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from test_self_learner import _made_up
-from tiny_neon import open_reach, tiny_model
+from tiny_neon import open_reach, tiny_learning, tiny_model
 
 from neon_sim.eval.learner_watch import LearnerWatch, LifeRecord, movement
 from neon_sim.eval.watched_life import live_watched, open_life
@@ -19,17 +18,9 @@ from neon_sim.training.adoption import AdoptionConfig
 from neon_sim.training.drift import DriftConfig
 from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.online import LifeConfig, LifeEpisode, live, save_forward_model
-from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
+from neon_sim.training.self_learner import NeonSelfLearner
 
-LEARNER = SelfLearnerConfig(
-    batch_size=3,
-    updates_per_chunk=1,
-    practice_noise_m=0.03,
-    ewc_strength=30.0,
-    fisher_samples=8,
-    known_m=math.inf,  # an untrained policy comes to rest nowhere near
-    seed=1,
-)
+LEARNER = tiny_learning(batch_size=3)
 FAULT = ActuatorFault("right_shoulder_pitch_joint", strength=0.7, bias=0.3)
 LIFE = LifeConfig(healthy_episodes=2, faulty_episodes=2, steps=48, fault=FAULT)
 CURVE = LifeEpisode(0, False, True, 0.02, 1)

@@ -1,5 +1,6 @@
 """A compact backbone, a NeonVLA and a reach scene that are small enough for tests. All of them real, none trained."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from neon_sim.model.neon_vla import NeonConfig, NeonVLA
 from neon_sim.model.video_backbone import BackboneConfig, BackboneFeatures
 from neon_sim.sensors.camera import CameraConfig
 from neon_sim.training.demos import Demos
+from neon_sim.training.learner_config import SelfLearnerConfig
 
 SIZES: dict[str, Any] = {
     "dim": 40,
@@ -28,6 +30,19 @@ REACH: dict[str, Any] = {
     "sensors": ("proprio", "camera"),
     "camera": CameraConfig(rate_hz=12.5),
 }
+
+
+def tiny_learning(batch_size: int) -> SelfLearnerConfig:
+    """A learner's settings for `tiny_model`, with EWC; untrained, its palms come to rest nowhere near their goals."""
+    return SelfLearnerConfig(
+        batch_size=batch_size,
+        updates_per_chunk=1,
+        practice_noise_m=0.03,
+        ewc_strength=30.0,
+        fisher_samples=8,
+        known_m=math.inf,
+        seed=1,
+    )
 
 
 def tiny_backbone(grid: int = 8, seed: int = 0) -> CompactBackbone:

@@ -10,7 +10,8 @@ from torch import Tensor
 from neon_sim.inference.engines import pick_engine, run_by
 from neon_sim.model.action_heads.guide import Guide
 from neon_sim.model.goal import goal_token
-from neon_sim.model.neon_vla import NeonVLA, as_question
+from neon_sim.model.neon_vla import NeonVLA
+from neon_sim.model.question import as_question
 from neon_sim.model.video_backbone import BackboneFeatures
 
 # In a network's inputs: raw senses, senses that are encoded already, and what each head that samples starts from.

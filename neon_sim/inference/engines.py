@@ -5,21 +5,19 @@ all of them at once. `benchmarks/foundation.py` measures the three side by side.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from neon_sim.inference.onnx_network import OnnxNetwork
+from neon_sim.inference.onnx_network import Network, OnnxNetwork
 from neon_sim.inference.policy import ENGINES
 from neon_sim.names import nearest
 
 PARITY: Final = 1e-3  # of an action's unit: how far a recording may be from the network that it was made of
 _WARM_UP = 3  # calls before a recording: libraries choose and load their kernels then
-
-Network = Callable[[Mapping[str, Tensor]], Tensor]  # tensors by name -> one tensor
 
 
 def pick_engine(wanted: str, device: torch.device) -> str:

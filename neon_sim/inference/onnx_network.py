@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 PIP_LINE: Final = "pip install 'neon-sim[onnx]'"
 
-Network = Callable[[Mapping[str, Tensor]], Tensor]
+Network = Callable[[Mapping[str, Tensor]], Tensor]  # tensors by name -> one tensor
+Answer = Callable[[list[Tensor]], Tensor]  # the same of tensors in order
 
 
 class OnnxNetwork:
@@ -33,7 +33,7 @@ class OnnxNetwork:
         for package in ("onnx", "onnxscript", "onnxruntime"):
             _package(package)
         self.network, self.parity = network, parity
-        self._known: dict[Any, Any] = {}
+        self._known: dict[Any, Answer] = {}
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Answer inputs on the CPU. Raises RuntimeError for an export that is farther than `parity` off."""
@@ -41,19 +41,19 @@ class OnnxNetwork:
         shapes = tuple((name, inputs[name].shape, inputs[name].dtype) for name in names)
         if shapes not in self._known:
             self._known[shapes] = self._checked(names, inputs)
-        return _run(self._known[shapes], [inputs[name] for name in names])
+        return self._known[shapes]([inputs[name] for name in names])
 
-    def _checked(self, names: list[str], inputs: Mapping[str, Tensor]) -> Any:
+    def _checked(self, names: list[str], inputs: Mapping[str, Tensor]) -> Answer:
         values = [inputs[name] for name in names]
         with torch.no_grad():
             wanted = self.network(inputs)  # first: what it refuses is said in its own words
-        session = _session(_exported(self.network, names, values))
-        gap = float((_run(session, values) - wanted).abs().max())
+        answer = _loaded(_exported(self.network, names, values))
+        gap = float((answer(values) - wanted).abs().max())
         if not gap <= self.parity:
             raise RuntimeError(
                 f"onnxruntime's answer is {gap:.1e} off the network's own, more than {self.parity:.0e}. Use eager."
             )
-        return session
+        return answer
 
 
 class _ByPosition(nn.Module):
@@ -84,17 +84,20 @@ def _exported(network: Network, names: list[str], values: list[Tensor]) -> bytes
     return file.getvalue()
 
 
-def _session(model: bytes) -> Any:
+def _loaded(model: bytes) -> Answer:
+    """The exported network, of tensors in order."""
     runtime = _package("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
-    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    places = [place.name for place in session.get_inputs()]
 
+    def answer(values: list[Tensor]) -> Tensor:
+        given = {place: value.numpy() for place, value in zip(places, values, strict=True)}
+        (found,) = session.run(None, given)
+        return torch.from_numpy(found)
 
-def _run(session: Any, values: list[Tensor]) -> Tensor:
-    given = {place.name: value.numpy() for place, value in zip(session.get_inputs(), values, strict=True)}
-    answer: np.ndarray = session.run(None, given)[0]
-    return torch.from_numpy(answer)
+    return answer
 
 
 def _package(name: str) -> Any:

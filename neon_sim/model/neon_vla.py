@@ -24,6 +24,7 @@ from neon_sim.model.extra_encoders import EXTRA_ENCODERS, build_extra_encoder
 from neon_sim.model.goal import GOAL_DIM, GoalReader, goal_embedding, goal_token
 from neon_sim.model.hub import local_folder, push_folder
 from neon_sim.model.neon_config import NeonConfig
+from neon_sim.model.question import as_question, to_one_ear
 from neon_sim.model.speech import SpeechResponseHead
 from neon_sim.model.video_backbone import COMPACT, BackboneConfig, BackboneFeatures, VideoBackbone
 from neon_sim.names import nearest
@@ -361,24 +362,3 @@ class NeonVLA(nn.Module):
 def _backbone_on(device: str, config: BackboneConfig) -> VideoBackbone:
     backbone = VideoBackbone.from_config(replace(config, device=device))
     return backbone.to(pick_device(device)) if config.model_id == COMPACT else backbone  # the others place themselves
-
-
-def as_question(
-    image: np.ndarray, proprioception: np.ndarray | None, senses: Mapping[str, np.ndarray], device: torch.device
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """What `predict` is given as a batch of one: clip (1, T, H, W, 3), senses by name.
-
-    Raises ValueError for a sense with numbers that are not finite.
-    """
-    image = np.array(image)  # a copy: pictures of other libraries may not be writable
-    clip = torch.as_tensor(image if image.ndim == 4 else image[None], device=device)[None]
-    given = dict(senses) if proprioception is None else {"proprio": proprioception, **senses}
-    for name, value in given.items():
-        if not np.isfinite(value).all():
-            raise ValueError(f"What the sense {name!r} gives is not finite. Leave it out: any may be missing.")
-    return clip, {name: torch.as_tensor(v, dtype=torch.float32, device=device)[None] for name, v in given.items()}
-
-
-def to_one_ear(audio: Tensor) -> Tensor:
-    """The mean (B, S) of two microphones' sound (B, 2 * S), one after the other."""
-    return audio.unflatten(1, (2, -1)).mean(dim=1)

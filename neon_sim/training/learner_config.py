@@ -26,7 +26,7 @@ class SelfLearnerConfig:
     least_chunks: int | None = None  # to learn from, in batches as small as they are; None = a whole batch
     buffer_size: int = 4000  # chunks
     hindsight_weight: float = 20.0  # as in pretraining: a chunk's MSE is small
-    outcome_weight: float = 0.0  # this and the next two brought nothing that could be measured
+    outcome_weight: float = 0.0  # this and the next two were not seen to help
     coherence_weight: float = 0.0
     consistency_weight: float = 0.0
     ewc_strength: float = 0.0  # 0 = no protection

@@ -5,6 +5,7 @@ update of the heads only. Hindsight (D18): the chunk that was carried out is the
 it achieved, so that token is put in place of the one that was asked for, and nothing is rendered again.
 """
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,7 +27,7 @@ from neon_sim.training.learner_config import SelfLearnerConfig
 from neon_sim.training.losses import outcome_loss
 from neon_sim.training.objective import losses_with_weight, weighed
 from neon_sim.training.practice import PractisingPolicy
-from neon_sim.training.protection import finite_rows, make_protection
+from neon_sim.training.protection import NoneConfig, finite_rows, make_protection
 
 PALM_SLICES = (slice(0, 3), slice(7, 10))  # left and right palm position in the eef observation
 
@@ -88,6 +89,9 @@ class NeonSelfLearner:
         known = known_of(items[:border], self.config.known_m)
         if known is not None:
             self.protect(*known)
+        elif border and not isinstance(self.config.strategy, NoneConfig):
+            near = f"{self.config.known_m:g} m of its goal"
+            warnings.warn(f"Nothing is protected: in {border} chunks no palm came to rest within {near}.", stacklevel=2)
         self.buffer.clear()
         self.buffer.extend(items[border:])
         self.held_back.clear()

@@ -17,7 +17,8 @@ from neon_sim.data.windows import WindowConfig
 from neon_sim.model.backbones.trained import TRAINED_FILES, save_learned
 from neon_sim.model.feature_cache import FeatureCache
 from neon_sim.model.neon_config import NeonConfig
-from neon_sim.model.neon_vla import NeonVLA, to_one_ear
+from neon_sim.model.neon_vla import NeonVLA
+from neon_sim.model.question import to_one_ear
 from neon_sim.model.video_backbone import VideoBackbone
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.chunk_loss import Encoder
