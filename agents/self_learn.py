@@ -48,7 +48,8 @@ from neon_sim.sim.faults import ActuatorFault
 from neon_sim.training.adoption import AdoptionConfig
 from neon_sim.training.ceiling import record_both, train_jointly
 from neon_sim.training.drift import DriftConfig
-from neon_sim.training.online import LifeConfig, LifeEpisode
+from neon_sim.training.online import LifeConfig, LifeEpisode, load_forward_model
+from neon_sim.training.protection import NoneConfig, OnlineEWCConfig, ProtectionConfig
 from neon_sim.training.self_learner import SelfLearnerConfig
 from neon_sim.training.workers import cpu_count, parallel_map
 
@@ -65,7 +66,8 @@ class Preset:
     seeds: tuple[int, ...] = (0,)
     life: LifeConfig = field(default_factory=lambda: LifeConfig(healthy_episodes=30, faulty_episodes=100, fault=FAULT))
     learner: SelfLearnerConfig = SelfLearnerConfig(practice_noise_m=0.04)
-    ewc_strength: float = 1e6
+    protection: ProtectionConfig = OnlineEWCConfig()  # of the arm ewc
+    drift: DriftConfig = DriftConfig()  # with --drift
     ceiling_episodes: int = 200
     evaluation_episodes: int = 40
 
@@ -75,6 +77,7 @@ PRESETS = {
     "tiny": Preset(
         life=LifeConfig(healthy_episodes=6, faulty_episodes=10, fault=FAULT),
         learner=SelfLearnerConfig(practice_noise_m=0.04, batch_size=16, updates_per_chunk=2),
+        drift=DriftConfig(baseline=4),  # what is usual must be known before the robot breaks
         ceiling_episodes=8,
         evaluation_episodes=4,
     ),
@@ -105,9 +108,8 @@ class ArmJob:
 
 def learner_config(preset: Preset, arm: str, seed: int) -> SelfLearnerConfig:
     """What makes the arms differ, and nothing else."""
-    config = replace(preset.learner, seed=seed)
-    if arm == "ewc":
-        return replace(config, ewc_strength=preset.ewc_strength)
+    protection = preset.protection if arm == "ewc" else NoneConfig()
+    config = replace(preset.learner, seed=seed, protection=protection)
     return replace(config, learning_rate=0.0) if arm == "lr0" else config
 
 
@@ -270,7 +272,7 @@ def chosen_preset(args: argparse.Namespace) -> Preset:
     preset = PRESETS[args.preset]
     learner = replace(
         preset.learner,
-        drift=DriftConfig() if args.drift else None,
+        drift=preset.drift if args.drift else None,
         adoption=AdoptionConfig() if args.adoption else None,
     )
     return replace(preset, life=replace(preset.life, fault=fault), learner=learner)
@@ -284,9 +286,10 @@ def main() -> None:
     preset = chosen_preset(args)
     args.policy = args.policy or str(asset_path("g1/demo_heads"))
     args.out = args.out or Path("runs") / ("self_learn" if args.preset == "default" else f"self_learn_{args.preset}")
-    settings = {"preset": args.preset, "policy": args.policy, "fault": asdict(preset.life.fault)}
-    settings |= {"drift": args.drift, "adoption": args.adoption}
+    settings = {"preset": args.preset, "policy": args.policy, "settings": repr(preset)}
     try:
+        model = NeonVLA.from_pretrained(args.policy)
+        load_forward_model(model, Path(args.policy))  # now, and not in a worker when an earlier run is gone
         with serve_page(args.page, f"ewc, seed {preset.seeds[0]}") as served:
             prepare(args.out, args.resume, json.dumps(settings) + "\n")  # clears nothing if there can be no page
             run(preset, args.policy, args.out, args.workers, served)
@@ -294,6 +297,8 @@ def main() -> None:
                 print(explain_all(preset, args.out))
             if served is not None and sys.stdin.isatty():
                 input(f"The page stays on {served.page.address} until you press Enter. ")
+    except (ValueError, OSError, ChildProcessError) as error:
+        raise SystemExit(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(f"\nStopped; what was learned is in {args.out}. Go on with --resume.") from None
 

@@ -49,7 +49,7 @@ class Arm:
     eps: float | None = None  # of Adam; None = the preset's
     learns: bool = True  # False: the learning cycle is not even run
     labels: bool = False  # whether it is told each episode's reward
-    remembers: bool = False  # whether its heads have a memory and were trained on randomised motors
+    remembers: bool = False  # whether its heads have a memory and were trained on randomised robots
     plan: str = "sequence"  # or "joint", "fresh", "short": see `stages_of`
     without: tuple[str, ...] = ()  # losses whose weight is 0
     least_chunks: int | None = None  # to learn from; None = the preset's
@@ -68,10 +68,12 @@ ARMS: Final[dict[str, Arm]] = {
     "replay": Arm("rehearses a fair sample of its life", ReplayConfig(SPRING_BYTES)),
     "ewc_replay": Arm("online EWC and rehearsal", EWCReplayConfig(replay=ReplayConfig(SPRING_BYTES))),
     "reward": Arm("what labels would buy: told each episode's reward", labels=True),
-    "randomised": Arm("trained on randomised motors, has a memory, never learns", learns=False, remembers=True),
+    "randomised": Arm(
+        "trained on randomised loads and motors, has a memory, never learns", learns=False, remembers=True
+    ),
     "lr0": Arm("the whole cycle with learning rate 0", rate=0.0),
-    "fresh": Arm("met each regime as its first: the oracle of each", plan="fresh"),
-    "joint": Arm("ceiling: the same episodes, all regimes mixed from the start", plan="joint"),
+    "fresh": Arm("met each regime as its first, label-free: for transfer, no upper bound", plan="fresh"),
+    "joint": Arm("label-free ceiling: the same episodes, all regimes mixed from the start", plan="joint"),
 }
 _UNNEEDED: Final = ("outcome", "coherence", "consistency")  # losses beside hindsight
 # What `--choose` compares on short lives, by the names of their shards, with `BEFORE_CHOOSING`. "decay_0.9" is the

@@ -1,6 +1,8 @@
 """How bad each regime is: raised within its limits until the frozen policy loses enough. Nothing is learned here.
 
-The numbers that come out are written into `neon_sim/eval/regimes.py` by hand, where they stand beside their limits.
+Beside it stands what an expert attains that knows of the trouble and makes up for it: nobody can win back more than
+the body allows. The numbers that come out are written into `neon_sim/eval/regimes.py` by hand, where they stand beside
+their limits.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,13 +14,15 @@ import torch
 from forgetting_judge import TOGETHER, Judge
 from forgetting_legs import residual_policy
 from forgetting_tasks import subject_of
-from forgetting_world import HeldLook, look
+from forgetting_world import HeldLook, fault_of, look, open_env
 from tqdm import tqdm
 
 from neon_sim.eval.evaluate import EVALUATION_SEED
 from neon_sim.eval.regimes import Regime, raise_severity, regimes_of
 from neon_sim.eval.statistics import format_rate
+from neon_sim.inference.references import ExpertPolicy
 from neon_sim.model.neon_vla import NeonVLA
+from neon_sim.rollout import rollout
 
 CHOOSING_SEEDS = (100, 101, 102, 103, 104)  # settings are chosen on these and reported on others
 ROOM = 1_000  # evaluation seeds that belong to each of them
@@ -57,11 +61,27 @@ def calibrate(task: str, policy: Path, episodes: int) -> list[Regime]:
     healthy, settled = successes(nominal), []
     for regime in tqdm(troubles, "regimes"):
         found = raise_severity(regime, lambda regime: (healthy - successes(regime)) / len(seeds))
-        settled.append(replace(found, episodes=len(seeds)))
+        found = replace(found, episodes=len(seeds), attainable=attained(task, found, seeds[: len(seeds) // 3]))
+        settled.append(found)
         losses = tuple((level, round(loss, 4)) for level, loss in found.losses)
-        tqdm.write(f"  -> chosen={found.chosen:g}, counts={found.counts}, losses={losses}, episodes={len(seeds)}")
+        tqdm.write(f"  -> chosen={found.chosen:g}, counts={found.counts}, losses={losses}, episodes={len(seeds)},")
+        tqdm.write(f"     attainable={found.attainable}")
     judge.close()
     return settled
+
+
+def attained(task: str, regime: Regime, seeds: Sequence[int]) -> float | None:
+    """Success (0-1) of the task's expert, told of the regime's faults; None where it cannot be told."""
+    env = open_env(task)
+    if not hasattr(env.task, "known_fault"):
+        env.close()
+        return None
+    env.task.known_fault = fault_of(regime)
+    env.world.apply_fault(env.task.known_fault)
+    expert = ExpertPolicy(env)
+    won = sum(rollout(env, expert, seed=seed, keep=(), stop_on_success=True).success for seed in seeds)
+    env.close()
+    return won / len(seeds)
 
 
 def _frozen(task: str, policy: Path, seeds: Sequence[int]) -> Callable[[], Any]:

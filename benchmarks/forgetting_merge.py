@@ -3,6 +3,7 @@
 Averages over regimes are over nominal and those that count: the others can neither be lost nor won back.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -131,11 +132,14 @@ def _whole(curve: list[float] | None) -> list[float]:
 def _course(arm: str, shards: Shards, counts: Sequence[int], steps: int, window: int) -> dict[str, Any]:
     """What the learning curves say: means over seeds and over the regimes that count.
 
-    savings: of the area lost in as many episodes of both visits, all seeds and regimes together.
+    steps_to_recover_median: over all visits, one that never recovered counting as infinite; None where most did not.
+    savings: of the area lost in as many episodes of both visits, all seeds and regimes together. forward_transfer: of
+    each regime's mean success over all seeds, since near 1 a single seed's ratio says nothing.
     """
     times: list[int | None] = []
     times_again: list[int | None] = []
-    areas, compared, dips, transfers = [], [], [], []
+    areas, compared, dips = [], [], []
+    transfers: dict[int, list[tuple[float, float]]] = {regime: [] for regime in counts}  # success here, and as a first
     fresh = {shard["seed"]: shard for shard in shards.get("fresh", ())}
     nominal = {shard["seed"]: float(np.mean(_whole(curve_of(shard, 0)))) for shard in shards["frozen"]}
     for shard in shards[arm]:
@@ -150,16 +154,18 @@ def _course(arm: str, shards: Shards, counts: Sequence[int], steps: int, window:
             dips.append(worst_dip(first, level, window))
             if shard["seed"] in fresh:
                 reference = _whole(curve_of(fresh[shard["seed"]], regime))
-                transfers.append(forward_transfer(np.array([np.mean(first)]), np.array([np.mean(reference)]))[0])
+                transfers[regime].append((float(np.mean(first)), float(np.mean(reference))))
     reached = [took for took in times if took is not None]
+    median = float(np.median([math.inf if took is None else took for took in times])) if times else math.inf
+    pooled = np.array([np.mean(pairs, axis=0) for pairs in transfers.values() if pairs]).reshape(-1, 2)
     return {
-        "steps_to_recover_median": float(np.median(reached)) if reached else None,
+        "steps_to_recover_median": median if math.isfinite(median) else None,
         "recoveries": [len(reached), len(times)],
         "recoveries_again": [sum(took is not None for took in times_again), len(times_again)],
         "area_lost": _mean(areas),
         "worst_dip": max(dips, default=None),
         "savings": savings(*np.sum(compared, axis=0)) if compared else None,
-        "forward_transfer": _mean(value for value in transfers if np.isfinite(value)),
+        "forward_transfer": _mean(value for value in forward_transfer(*pooled.T) if np.isfinite(value)),
     }
 
 
@@ -188,6 +194,7 @@ def figures_of(shards: Shards, regimes: Sequence[Regime], preset: Preset) -> dic
         "steps_of_a_first_visit": preset.first_visit * preset.steps,
         "arms": arms,
         "cpu_s_per_episode": costs(shards),
+        "cpu_hours": cpu_hours(shards),
     }
 
 
@@ -202,6 +209,7 @@ def severity_of(regime: Regime) -> dict[str, Any]:
         "counts": regime.counts,
         "losses": [list(tried) for tried in regime.losses],
         "episodes": regime.episodes,
+        "attainable": regime.attainable,
     }
 
 
@@ -218,6 +226,12 @@ def costs(shards: Shards) -> dict[str, dict[str, float | None]]:
             "judge": sum(cost["judge_cpu_s"] for cost in played) / judged if judged else None,
         }
     return found
+
+
+def cpu_hours(shards: Shards) -> float:
+    """Of all lives and their judging; looks at episodes and the rival's training come on top."""
+    spent = [stage["cost"] for own in shards.values() for shard in own for stage in shard["stages"]]
+    return sum(cost["life_cpu_s"] + cost["judge_cpu_s"] for cost in spent) / 3600.0
 
 
 def _mean(values: Any) -> float | None:

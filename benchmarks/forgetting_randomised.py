@@ -1,4 +1,4 @@
-"""The fair rival of a learner: heads that remember, trained beforehand on randomised motors, and fixed from then on.
+"""The fair rival of a learner: heads that remember, trained beforehand on randomised robots, and fixed from then on.
 
 What they add to the policy's chunk follows from the tracking errors of the newest chunks, so they can tell what kind of
 robot they are on, as in rapid motor adaptation (Kumar et al. 2021). They are taught as no learner here is: by an expert
@@ -23,11 +23,12 @@ from neon_sim.model.action_heads import masked_mse
 from neon_sim.model.neon_vla import TRACKING_ERROR, NeonVLA
 from neon_sim.model.video_backbone import BackboneFeatures
 from neon_sim.rollout import rollout
-from neon_sim.sim.faults import ActuatorFault
+from neon_sim.sim.faults import ActuatorFault, Payload
 from neon_sim.training.atomic_file import replace_bytes
 
 RIVAL_SEED: Final = 7_000_000  # lives have 5 million and on, the ceiling of agents/self_learn.py 6 million and on
-# One of these motors is at fault in each training episode.
+# In a third of the training episodes a hand carries something, in the others one of these motors is at fault.
+_LOADED: Final = 1.0 / 3.0
 MOTORS: Final = tuple(
     JOINT_NAMES[i] for side in ("left", "right") for i in np.arange(NUM_JOINTS)[GROUPS[f"{side}_arm"]][:4]
 )
@@ -35,10 +36,14 @@ MOTORS: Final = tuple(
 
 @dataclass(frozen=True)
 class RivalConfig:
-    """What it is trained on. The regimes of reach lie outside: of another kind, or weaker and more biased motors."""
+    """What it is trained on: the kinds of trouble that take something in reach, but milder, so that those lie outside.
+
+    What takes nothing there, friction and latency, it is not trained on.
+    """
 
     weakest: float = 0.6  # share of a motor that is left, at least
     most_bias: float = 0.1  # rad either way
+    heaviest: float = 0.8  # kg in a hand, as in the walker's training
     episodes: int = 150  # of each round
     rounds: int = 2  # the first is played by the policy alone, the next ones by what was learned up to then
     steps: int = 96  # of an episode
@@ -114,6 +119,13 @@ def rival_seeds(config: RivalConfig) -> list[int]:
     return [RIVAL_SEED + i for i in range(config.episodes * config.rounds)]
 
 
+def drawn_trouble(config: RivalConfig, rng: np.random.Generator) -> ActuatorFault | Payload:
+    """Something in a hand, or one motor of the arms that is somewhat weak and somewhat biased."""
+    if rng.random() < _LOADED:
+        return Payload(("left_hand", "right_hand")[int(rng.integers(2))], float(rng.uniform(0.0, config.heaviest)))
+    return drawn_fault(config, rng)
+
+
 def drawn_fault(config: RivalConfig, rng: np.random.Generator, motors: Sequence[str] = MOTORS) -> ActuatorFault:
     """One motor, somewhat weak and somewhat biased."""
     bias = float(rng.uniform(-config.most_bias, config.most_bias))
@@ -121,7 +133,9 @@ def drawn_fault(config: RivalConfig, rng: np.random.Generator, motors: Sequence[
 
 
 def trained_on(regime: Regime, config: RivalConfig) -> bool:
-    """Whether a trouble is of the kind and within the range that it is trained on: one motor, not too far gone."""
+    """Whether a trouble is of a kind, and as mild, as it is trained on: a light load, or one motor not too far gone."""
+    if regime.fault == "Payload":
+        return all("hand" in fault["body"] and fault["mass"] <= config.heaviest for fault in regime.faults)
     if regime.fault != "ActuatorFault" or len(regime.faults) > 1:
         return False
     (fault,) = regime.faults
@@ -138,7 +152,7 @@ def record(env: Any, policy: HistoryPolicy, config: RivalConfig, seeds: Sequence
         raise ValueError(f"The expert of '{env.task.name}' cannot make up for a fault: leave the arm `randomised` out.")
     rows: list[tuple[Tensor, ...]] = []
     for seed in seeds:
-        env.task.known_fault = fault = drawn_fault(config, np.random.default_rng([seed, config.seed]))
+        env.task.known_fault = fault = drawn_trouble(config, np.random.default_rng([seed, config.seed]))
         env.world.apply_fault(fault)
         policy.begin(seed)
         labels: list[Tensor] = []

@@ -37,7 +37,7 @@ class RewardedLearner(NeonSelfLearner):
         above = (rewards - rewards.mean()) / rewards.std(correction=0).clamp(min=1e-3)
         return super().losses(batch | {"weight": (above.clamp(-MOST, MOST) / TEMPERATURE).exp()})
 
-    def _remember(self, last_fused: Tensor, last_palms: Tensor) -> None:
-        """Each chunk is an answer to the goal that was read, as good as its episode was rewarded."""
+    def _remember(self, last_fused: Tensor, last_palms: Tensor, whole: int) -> None:
+        """Each whole chunk is an answer to the goal that was read, as good as its episode was rewarded."""
         offset = self.policy.offset[0]
-        self._keep(self._chunks(last_fused, lambda decision: decision.goal[0] - offset, self.reward))
+        self._keep(self._chunks(last_fused, lambda decision: decision.goal[0] - offset, self.reward)[:whole])

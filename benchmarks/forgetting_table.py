@@ -49,7 +49,9 @@ def _severity(one: Mapping[str, Any]) -> str:
     found = f"{one['knob']} {one['chosen']:g}, limits {mildest:g} to {worst:g} {one['source']}"
     if not one["losses"]:
         return f"{found}; not calibrated"
-    return f"{found}; took {round(100 * one['losses'][-1][1])} points in {one['episodes']} episodes of other seeds"
+    found += f"; took {round(100 * one['losses'][-1][1])} points in {one['episodes']} episodes of other seeds"
+    known = one["attainable"]
+    return found if known is None else f"{found}; an expert that knows of it has {100 * known:.0f} %"
 
 
 def _cells(found: Mapping[str, Any]) -> list[str]:
@@ -70,7 +72,9 @@ def _steps(found: Mapping[str, Any]) -> str:
     if not tried:
         return "-"
     median = found["steps_to_recover_median"]
-    return f"never ({tried} visits)" if median is None else f"{median:.0f} ({reached} of {tried})"
+    if not reached:
+        return f"never ({tried} visits)"
+    return f"most never ({reached} of {tried} did)" if median is None else f"{median:.0f} ({reached} of {tried})"
 
 
 def _not_run() -> list[str]:

@@ -8,6 +8,7 @@
 5. Its mean success at the end of each first visit is above that of the arm `randomised`, in the regimes that count and
    that this one was not trained on.
 6. Learning rate 0 recovers nothing.
+7. All of it takes at most 24 CPU-hours.
 """
 
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ STEPS: Final = 10_000
 FORGOTTEN: Final = 0.05
 TOO_EASY: Final = 0.2
 LEAST_COUNTING: Final = 3
+CPU_HOURS: Final = 24.0
 Verdict = dict[str, Any]  # bar: what was wanted, met: True, False, or None where an arm was not run, found: in words
 
 
@@ -38,6 +40,7 @@ def verdicts(figures: Mapping[str, Any]) -> list[Verdict]:
         _verdict(f"{name} falls no more often than frozen", own and _falls(own, arms["frozen"])),
         _verdict(f"{name} beats randomised outside its training range", own and rival and _beats(own, rival, figures)),
         _verdict("learning rate 0 recovers nothing", still and _gains_nothing(still)),
+        _verdict(f"at most {CPU_HOURS:g} CPU-hours of lives and judging", _cheap_enough(figures["cpu_hours"])),
     ]
 
 
@@ -88,6 +91,10 @@ def _beats(own: Mapping[str, Any], rival: Mapping[str, Any], figures: Mapping[st
 def _gains_nothing(still: Mapping[str, Any]) -> tuple[bool | None, str]:
     value = still["recovered_fraction"]
     return (None, "no regime counts") if value is None else (value <= 0.0, f"recovered {_percent(value)}")
+
+
+def _cheap_enough(hours: float) -> tuple[bool, str]:
+    return hours <= CPU_HOURS, f"{hours:.1f}"
 
 
 def _percent(value: float | None) -> str:

@@ -134,6 +134,7 @@ class HeldLook(PractisingPolicy):
     def observe(self, obs: Mapping[str, np.ndarray], now_s: float) -> None:
         """Keep the body's senses."""
         self._obs = obs
+        self.steps_taken += 1
 
     @torch.no_grad()
     def perceive(self) -> tuple[BackboneFeatures, dict[str, Tensor]]:
@@ -148,7 +149,7 @@ class HeldLook(PractisingPolicy):
         """Answer with (1, 16, A)."""
         features, senses = self.perceive()
         goal = self.looked_goal()
-        self.decision = Decision(features, senses, goal, self.decode(features, senses, goal))
+        self.decision, self.steps_taken = Decision(features, senses, goal, self.decode(features, senses, goal)), 0
         return self.decision.chunk.numpy()
 
     def looked_goal(self) -> Tensor:

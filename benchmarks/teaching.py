@@ -39,6 +39,7 @@ from neon_sim.shipped import asset_path
 from neon_sim.sim.faults import ActuatorFault
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.online import LifeEpisode
+from neon_sim.training.protection import NoneConfig, OnlineEWCConfig, ProtectionConfig
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.self_learner import SelfLearnerConfig
 from neon_sim.training.teaching import TeachingConfig, teach
@@ -70,7 +71,7 @@ class Preset:
     seeds: tuple[int, ...] = (0, 1, 2)
     course: TeachingConfig = TeachingConfig(fault=FAULT)
     learner: SelfLearnerConfig = SelfLearnerConfig(practice_noise_m=0.04)
-    ewc_strength: float = 1e6  # that of agents/self_learn.py
+    protection: ProtectionConfig = OnlineEWCConfig()  # that of agents/self_learn.py
     episodes: int = 200  # of each arm and robot, shared out over the seeds
 
 
@@ -101,10 +102,9 @@ class Course:
 def learner_of(course: Course) -> SelfLearnerConfig:
     """What makes the arms differ, beside who acts."""
     preset = course.preset
-    config = replace(preset.learner, seed=course.seed)
-    if course.arm == "taught_lr0":
-        return replace(config, learning_rate=0.0)
-    return replace(config, ewc_strength=preset.ewc_strength) if course.arm.endswith("_ewc") else config
+    protection = preset.protection if course.arm.endswith("_ewc") else NoneConfig()
+    config = replace(preset.learner, seed=course.seed, protection=protection)
+    return replace(config, learning_rate=0.0) if course.arm == "taught_lr0" else config
 
 
 def run_course(course: Course) -> list[LifeEpisode]:

@@ -2,10 +2,12 @@
 
 The same learner and the same `rollout` call as in simulation. What differs: nothing is learned while the robot moves,
 because a learning step takes longer than a control step; every update stands behind the adoption gate; and a person is
-asked. With `LearnConfig.by_itself` it learns only after it has noticed a change, and first protects what it knew.
+asked. With `LearnConfig.by_itself` it learns only after it has noticed a change, and first protects what it knew;
+without, nobody tells it that a regime ends, and nothing is protected.
 Only the policy's heads learn. The walker is the control process's own, reads its own file and is never touched.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,7 +26,6 @@ from neon_sim.training.adoption import AdoptionConfig
 from neon_sim.training.drift import DriftConfig
 from neon_sim.training.learning_state import load_learning_state, save_learning_state
 from neon_sim.training.online import load_forward_model, save_forward_model
-from neon_sim.training.protection import OnlineEWCConfig
 from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
 
 STILL: Final = 0.5  # rad/s; a balancing robot's ankles are never quite at rest
@@ -46,8 +47,8 @@ class LearnConfig:
     )
 
     def by_itself(self) -> "LearnConfig":
-        """The same, learning only after a change that it notices; what it knew before is protected by online EWC."""
-        return replace(self, learner=replace(self.learner, drift=DriftConfig(), protection=OnlineEWCConfig()))
+        """The same, learning only after a change that it notices, which ends a regime: what it knew is protected."""
+        return replace(self, learner=replace(self.learner, drift=DriftConfig()))
 
     def __post_init__(self) -> None:
         if self.learner.adoption is None:
@@ -121,6 +122,7 @@ class RobotLearning:
                 if not self._episode(env, on_episode):
                     return False
         except KeyboardInterrupt:
+            self.learner.abandon_episode()
             print("Stopped by you.")
         return env.robot.phase not in STOPPED
 
@@ -142,7 +144,8 @@ class RobotLearning:
         if not stopped:
             env.robot.pause()
         on_episode(played)
-        if stopped:  # what was cut short is no example of anything
+        if stopped:
+            learner.abandon_episode()
             print(f"The robot is {env.robot.phase.name.lower()}: {'; '.join(env.robot.reasons)}")
             return False
         learner.end_episode()
@@ -176,6 +179,13 @@ class RobotLearning:
         return True, f"adopted: {verdict.why}"
 
     def _save(self) -> None:
+        """Keep everything; where that fails the robot goes on, and the next episode's end tries again."""
+        try:
+            self._write()
+        except OSError as error:
+            warnings.warn(f"What was learned could not be saved ({error}). Make room in {self._folder}.", stacklevel=2)
+
+    def _write(self) -> None:
         save_learning_state(self._state, self.learner, {"record": [asdict(line) for line in self.record]})
         self._model.save_pretrained(self._folder / "policy")
         save_forward_model(self.learner.forward_model, self._folder / "policy")

@@ -17,7 +17,7 @@ from neon_sim.rollout import rollout
 from neon_sim.training.adoption import AdoptionConfig, AdoptionGate, Verdict, same_noise
 from neon_sim.training.drift import DriftConfig
 from neon_sim.training.forward_model import ForwardModel
-from neon_sim.training.protection import ReplayConfig
+from neon_sim.training.protection import NoneConfig, ReplayConfig
 from neon_sim.training.self_learner import NeonSelfLearner
 
 CONFIG = AdoptionConfig(trust_radius=1.0, tolerance=0.1, halvings=2, history=2)
@@ -156,13 +156,34 @@ def test_rollback_goes_back_adoption_by_adoption() -> None:
 @given(st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=1, max_size=12))
 def test_no_row_of_proposals_ever_raises_the_loss_beyond_the_tolerance(moves: list[tuple[float, float]]) -> None:
     toy = Toy()
+    best = toy.loss()
     for move in moves:
-        before, where = toy.loss(), toy.theta.detach().clone()
+        where = toy.theta.detach().clone()
         toy.move(*move)
         verdict = toy.propose()
-        assert toy.loss() <= before * 1.1 + 1e-6
+        assert toy.loss() <= best * 1.1 + 1e-6
+        best = min(best, toy.loss())
         assert float((toy.theta.detach() - where).square().mean().sqrt()) <= 1.0 + 1e-6
         assert verdict.adopted or torch.equal(toy.theta, where)
+
+
+def test_many_small_rises_are_refused_like_a_large_one() -> None:
+    """The loss is 2 (1 + u)^2 at theta = (-u, -u): a tenth more is allowed, in one step or in ten."""
+    toy = Toy()
+    for step in range(1, 11):
+        toy.move(-0.01 * step, -0.01 * step)
+        toy.propose()
+    assert 2.0 < toy.loss() <= 2.2 and toy.theta[0] > -0.05
+    adopted = toy.theta.tolist()
+    resumed = Toy()
+    resumed.gate.set_state(toy.gate.get_state())
+    resumed.move(-0.06, -0.06)
+    verdict = resumed.propose()
+    assert not verdict.adopted and "the best adopted weights have 2" in verdict.why
+    assert resumed.theta.tolist() == adopted
+    resumed.gate.forget_best()  # what was held back is of another world now
+    resumed.move(-0.06, -0.06)
+    assert resumed.propose().adopted
 
 
 def test_a_restored_gate_goes_on_alike_and_belongs_to_its_head() -> None:
@@ -318,7 +339,7 @@ def test_the_drift_says_how_many_steps_are_taken(tmp_path: Path) -> None:
 
 def test_what_is_rehearsed_is_learned_from(tmp_path: Path) -> None:
     """New chunks that ended nowhere teach nothing by hindsight; remembered ones that arrived do."""
-    for protection, learns in ((None, False), (ReplayConfig(), True)):
+    for protection, learns in ((NoneConfig(), False), (ReplayConfig(), True)):
         learner = _learner(tmp_path, protection=protection)
         learner._keep(_made_up(40))
         learner.buffer.clear()

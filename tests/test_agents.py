@@ -15,6 +15,8 @@ from tiny_neon import tiny_model
 
 from neon_sim.eval.evaluate import EpisodeResult
 from neon_sim.sim.faults import ActuatorFault
+from neon_sim.training.learner_config import SelfLearnerConfig
+from neon_sim.training.protection import NoneConfig
 
 AGENTS = Path(__file__).resolve().parents[1] / "agents"
 SCRIPTS = sorted(path.name for path in AGENTS.glob("*.py"))
@@ -96,8 +98,26 @@ def test_the_arms_differ_in_what_their_names_say_and_in_nothing_else() -> None:
     def differing(one: Any, other: Any) -> set[str]:
         return {name for name in one.__dataclass_fields__ if getattr(one, name) != getattr(other, name)}
 
-    assert differing(naive, ewc) == {"ewc_strength"} and ewc.ewc_strength > 0.0 and naive.ewc_strength == 0.0
+    assert differing(naive, ewc) == {"protection"} and naive.protection == NoneConfig()
+    assert ewc.protection == SelfLearnerConfig().protection
     assert differing(naive, lr0) == {"learning_rate"} and lr0.learning_rate == 0.0
+
+
+def test_what_is_usual_is_known_before_the_robot_breaks() -> None:
+    for preset in _load("self_learn").PRESETS.values():
+        chunks = preset.life.healthy_episodes * preset.life.steps // 16
+        assert preset.drift.group * preset.drift.baseline <= chunks
+
+
+def test_a_policy_that_cannot_learn_is_said_and_the_run_before_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "settings.json").write_text("of an earlier run")
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(SystemExit, match="config.json"):
+        _run(monkeypatch, "self_learn.py", "--policy", str(tmp_path / "nothing"), "--out", str(tmp_path / "out"))
+    assert (tmp_path / "out" / "settings.json").read_text() == "of an earlier run"
 
 
 @pytest.mark.parametrize("name", ["default", "tiny", "full"])

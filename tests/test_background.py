@@ -118,7 +118,7 @@ def test_a_killed_learner_harms_nothing_and_another_goes_on_from_what_was_saved(
 
 def test_a_change_is_noticed_in_the_other_process_too(policy: Path, tmp_path: Path) -> None:
     """Quiet episodes, then features that come out as nobody foresaw: no call says that a regime has ended."""
-    config = replace(CONFIG, drift=DriftConfig(group=4, baseline=3), protection=OnlineEWCConfig(), ewc_strength=0.0)
+    config = replace(CONFIG, drift=DriftConfig(group=4, baseline=3), protection=OnlineEWCConfig())
     background = replace(PATIENT, state_path=tmp_path / "state.pt")
     with BackgroundLearner(policy, config, background) as learner:
         for seed in range(8):

@@ -15,6 +15,7 @@ from torch import Tensor
 from neon_sim.eval.regimes import REGIMES, Regime
 from neon_sim.model.neon_vla import TRACKING_ERROR, NeonVLA
 from neon_sim.shipped import asset_path
+from neon_sim.sim.faults import Payload
 from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.learner_config import DOCUMENTS_LOSSES
 from neon_sim.training.online import save_forward_model
@@ -30,6 +31,7 @@ from forgetting_randomised import (
     HistoryPolicy,
     RivalConfig,
     drawn_fault,
+    drawn_trouble,
     fit,
     load_rival,
     record,
@@ -197,6 +199,12 @@ def test_its_faults_are_drawn_within_the_range_and_the_regimes_lie_outside() -> 
     joints = {fault.joint for fault in faults}
     assert len(joints) == 8 and all("shoulder" in joint or "elbow" in joint for joint in joints)
     assert not any(trained_on(regime, config) for regime in REGIMES["reach"])
+    light = replace(next(regime for regime in REGIMES["reach"] if regime.name == "payload"), mildest=0.5, chosen=0.8)
+    assert trained_on(light, config) and not trained_on(replace(light, fixed=(("body", "torso"),)), config)
+    drawn = [drawn_trouble(config, rng) for _ in range(300)]
+    loads = [trouble for trouble in drawn if isinstance(trouble, Payload)]
+    assert 70 < len(loads) < 130 and 0.7 < max(load.mass for load in loads) <= 0.8
+    assert {load.body for load in loads} == {"left_hand", "right_hand"}
     assert trained_on(replace(BIAS, chosen=0.1), config) and not trained_on(BIAS, config)  # 0.1 rad is its limit
 
 

@@ -11,7 +11,16 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
 from forgetting_arms import ARMS, Preset
-from forgetting_merge import costs, curve_of, figures_of, first_visits, matrix_of, regimes_that_count, summary
+from forgetting_merge import (
+    costs,
+    cpu_hours,
+    curve_of,
+    figures_of,
+    first_visits,
+    matrix_of,
+    regimes_that_count,
+    summary,
+)
 from forgetting_plots import plot_all
 from forgetting_table import HEADER, arm_rows, regime_lines
 
@@ -99,6 +108,22 @@ def test_an_arms_figures_by_hand() -> None:
     assert found["falls"] == 4  # one in each of two stages on ice, of both seeds
 
 
+def test_a_lucky_visit_of_many_is_no_median() -> None:
+    shards = _shards()
+    shards["online_ewc"] = [_shard("online_ewc", seed, LEARNED, _curves(seed == 0), ORDER) for seed in range(3)]
+    shards["frozen"] = [{**shards["frozen"][0], "seed": seed} for seed in range(3)]
+    shards["fresh"] = [{**shards["fresh"][0], "seed": seed} for seed in range(3)]
+    found = summary("online_ewc", shards, [1], PRESET)
+    assert found["recoveries"] == [1, 3] and found["steps_to_recover_median"] is None
+    # of all seeds together: 4 / 18 of the first visits went well, 1 / 6 of those that were first of all
+    assert found["forward_transfer"] == pytest.approx((4 / 18 - 1 / 6) / (1 - 1 / 6))
+
+
+def _curves(learned: bool) -> list[list[int]]:
+    healthy = [1, 1, 1, 1]
+    return [healthy, FIRST if learned else [0] * 6, healthy, healthy, AGAIN, healthy]
+
+
 def test_who_never_recovers_is_no_number() -> None:
     found = summary("frozen", _shards(), [1], PRESET)
     assert found["recovered_fraction"] == 0.0 and found["nominal_forgetting"] == 0.0
@@ -138,6 +163,8 @@ def test_costs_leave_out_what_was_not_played() -> None:
     for stage in shards["frozen"][0]["stages"][1:] + shards["frozen"][1]["stages"]:
         stage["cost"] |= {"judge_cpu_s": 0.1, "judged_anew": 0}
     assert costs(shards)["frozen"] == {"life": pytest.approx(0.5), "judge": pytest.approx(6.0 / 30)}
+    # 26 episodes of half a second, and six judgements of six seconds
+    assert cpu_hours({"naive": shards["naive"][:1]}) == pytest.approx((13.0 + 36.0) / 3600.0)
     assert costs(shards)["naive"]["judge"] == pytest.approx(6.0 / 30)
 
 

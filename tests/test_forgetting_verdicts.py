@@ -33,6 +33,7 @@ FIGURES: dict[str, Any] = {
     "regimes": REGIMES,
     "outside_training": ["payload", "bias"],
     "steps_of_a_first_visit": 9600,
+    "cpu_hours": 24.0,
     "arms": {
         "frozen": _arm(0.0, 0.0, 1, 0.5),
         "online_ewc": _arm(0.8, 0.05, 1, 0.9),
@@ -45,7 +46,7 @@ FIGURES: dict[str, Any] = {
 
 def test_every_bar_is_met_at_its_edge() -> None:
     found = verdicts(FIGURES)
-    assert [one["met"] for one in found] == [True] * 6
+    assert [one["met"] for one in found] == [True] * 7
     lines = verdict_lines(found)
     assert "payload 80 %, weak 80 %, bias 20 % after 9,600 steps" in lines[0] and "5.0 points [3.0, 7.0]" in lines[1]
     assert lines[4].endswith("90 % and 60 % success in payload, bias")
@@ -75,7 +76,8 @@ def test_each_bar_is_missed_by_itself(number: int, arm: str, change: dict[str, A
 def test_too_long_a_visit_misses_the_bar_and_what_was_not_run_is_not_judged() -> None:
     assert verdicts(FIGURES | {"steps_of_a_first_visit": 10_001})[0]["met"] is False
     few = verdicts(FIGURES | {"arms": {name: FIGURES["arms"][name] for name in ("frozen", "naive")}})
-    assert [one["met"] for one in few] == [None, None, True, None, None, None]
+    assert [one["met"] for one in few] == [None, None, True, None, None, None, True]
+    assert verdicts(FIGURES | {"cpu_hours": 24.1})[6]["met"] is False
     assert verdict_lines(few)[4] == "- not run: online_ewc beats randomised outside its training range"
 
 

@@ -78,14 +78,14 @@ def test_a_resumed_learner_goes_on_to_the_bit(folder: Path, tmp_path: Path) -> N
     curve = [{"episode": 0, "success": True}]
     save_learning_state(tmp_path / "state.pt", learner, {"curve": curve})
     noise = torch.rand(3)
-    other = _learner(folder, replace(EVERYTHING, seed=9))
+    other = _learner(folder)
+    for rng in (other.rng, other.policy.rng):
+        rng.random()
     assert load_learning_state(tmp_path / "state.pt", other) == {"curve": curve}
     assert torch.equal(torch.rand(3), noise)
     assert _same(learner, other)
     for one in (learner, other):
         torch.manual_seed(0)
-        # `protect` draws its samples by the config's seed; all else follows from the state.
-        one.config = EVERYTHING
         _live(one, [40.0, 30.0])
     assert _same(learner, other)
     assert learner.policy.rng.random() == other.policy.rng.random()
@@ -106,6 +106,25 @@ def test_a_head_that_samples_is_protected_and_resumed_too(folder: Path, tmp_path
     assert other.update() == first and _same(learner, other)
 
 
+def test_another_policy_of_the_same_shape_is_refused(folder: Path, tmp_path: Path) -> None:
+    save_learning_state(tmp_path / "state.pt", _learner(folder))
+    other = _learner(folder)
+    with torch.no_grad():  # a weight that does not learn
+        next(value for name, value in other.model.named_parameters() if name.startswith("goal_reader")).add_(1e-3)
+    other = NeonSelfLearner(other.model, other.forward_model, EVERYTHING)
+    before = other.state_dict()
+    with pytest.raises(ValueError, match="another policy of the same shape"):
+        load_learning_state(tmp_path / "state.pt", other)
+    assert _equal(before, other.state_dict())
+
+
+def test_other_settings_are_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    save_learning_state(tmp_path / "state.pt", _learner(folder))
+    slower = _learner(folder, replace(EVERYTHING, learning_rate=1e-5))
+    with pytest.raises(ValueError, match=r"other settings \(learning_rate 0.0001 there, 1e-05 here\)"):
+        load_learning_state(tmp_path / "state.pt", slower)
+
+
 def test_another_head_is_refused_and_the_learner_stays(folder: Path, tmp_path: Path) -> None:
     save_learning_state(tmp_path / "state.pt", _learner(folder))
     wider = _learner(folder, goal_width=24)
@@ -122,7 +141,7 @@ def test_another_strategy_is_refused_and_the_learner_stays(folder: Path, tmp_pat
     save_learning_state(tmp_path / "state.pt", saved)
     other = _learner(folder, replace(SMALL, protection=ReplayConfig()))
     before = {name: value.detach().clone() for name, value in other.params.items()}
-    with pytest.raises(ValueError, match="strategy 'ewc', this learner's is 'replay'"):
+    with pytest.raises(ValueError, match=r"protection EWCConfig\(strength=1000000.0\) there, ReplayConfig"):
         load_learning_state(tmp_path / "state.pt", other)
     assert all(torch.equal(value, before[name]) for name, value in other.params.items()) and not other.buffer
 

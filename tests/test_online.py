@@ -18,12 +18,13 @@ from neon_sim.training.online import (
     load_forward_model,
     save_forward_model,
 )
+from neon_sim.training.protection import EWCConfig, NoneConfig
 from neon_sim.training.self_learner import SelfLearnerConfig
 
 FAULT = ActuatorFault("right_shoulder_pitch_joint", strength=0.5, bias=0.4)
 LIFE = LifeConfig(healthy_episodes=3, faulty_episodes=3, steps=32, fault=FAULT)
 LEARNER = SelfLearnerConfig(
-    batch_size=4, updates_per_chunk=1, ewc_strength=30.0, fisher_samples=8, practice_noise_m=0.03, seed=1
+    batch_size=4, updates_per_chunk=1, protection=EWCConfig(30.0), fisher_samples=8, practice_noise_m=0.03, seed=1
 )
 
 
@@ -102,7 +103,7 @@ def test_a_finished_life_is_not_lived_again(env: Any, policy: Path, whole: tuple
 
 
 def test_rate_zero_lives_through_it_all_and_stays_as_it_was(env: Any, policy: Path, tmp_path: Path) -> None:
-    config = replace(LEARNER, learning_rate=0.0, ewc_strength=0.0)
+    config = replace(LEARNER, learning_rate=0.0, protection=NoneConfig())
     losses: list[dict[str, float]] = []
     live(env, policy, config, LIFE, tmp_path, lambda line, last: losses.append(last))
     assert losses[-1]  # it did compute them
@@ -112,7 +113,7 @@ def test_rate_zero_lives_through_it_all_and_stays_as_it_was(env: Any, policy: Pa
 
 def test_a_seed_chooses_the_episodes_and_the_arm_does_not(env: Any, policy: Path, tmp_path: Path) -> None:
     life = replace(LIFE, healthy_episodes=2, faulty_episodes=1)
-    config = replace(LEARNER, practice_noise_m=0.0, ewc_strength=0.0)
+    config = replace(LEARNER, practice_noise_m=0.0, protection=NoneConfig())
     lr0 = live(env, policy, replace(config, learning_rate=0.0), life, tmp_path / "a")
     naive = live(env, policy, config, life, tmp_path / "b")
     other = live(env, policy, replace(config, learning_rate=0.0, seed=2), life, tmp_path / "c")
@@ -121,7 +122,7 @@ def test_a_seed_chooses_the_episodes_and_the_arm_does_not(env: Any, policy: Path
 
 
 def test_the_fault_comes_when_it_is_due(env: Any, policy: Path, tmp_path: Path) -> None:
-    config = replace(LEARNER, learning_rate=0.0, ewc_strength=0.0)
+    config = replace(LEARNER, learning_rate=0.0, protection=NoneConfig())
     broken = live(env, policy, config, LIFE, tmp_path / "a")
     spared = live(env, policy, config, replace(LIFE, fault=None), tmp_path / "b")
     assert broken[:3] == spared[:3]

@@ -2,8 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
+
+from neon_sim.model.neon_vla import NeonVLA
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -17,6 +21,22 @@ def test_the_python_example_runs() -> None:
     assert isinstance(obs, dict) and isinstance(info, dict)
     assert {"proprio", "eef", "camera", "lidar", "audio", "instruction", "command"} == set(obs)
     assert "hand" in info["instruction"] and np.isfinite(float(str(names["reward"])))
+
+
+def test_the_life_in_the_page_on_self_learning_runs_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three episodes in the place of sixty, and three more of a second process."""
+    page = (ROOT / "docs" / "self_learning.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    for last in (3, 6):
+        names: dict[str, Any] = {}
+        short = example.replace(", 60)", f", {last})").replace("20", "4")
+        exec(compile(short, "self_learning.md", "exec"), names)
+        names["env"].close()
+        assert names["learner"].episodes == last and len(names["learner"].buffer) + 6 * (last > 4) * 4 == 6 * last
+    assert NeonVLA.from_pretrained("runs/my_life/policy").senses == names["model"].senses
 
 
 def test_the_table_of_tasks_is_the_one_made_from_the_code() -> None:

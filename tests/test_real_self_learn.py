@@ -161,6 +161,13 @@ def test_an_episode_that_was_cut_short_is_no_experience(env, bridge, policy, tmp
     assert learning.learner.episodes == 0 and not learning.record and not (tmp_path / "state.pt").exists()
 
 
+def test_what_cannot_be_saved_is_said_and_the_robot_goes_on(policy, tmp_path):
+    (tmp_path / "full").write_text("no folder can be made here")
+    learning = RobotLearning(policy, tmp_path / "full" / "self_learn", CONFIG, lambda words: True)
+    with pytest.warns(UserWarning, match="could not be saved.*Make room"):
+        learning._save()
+
+
 def test_an_update_without_a_check_is_refused():
     with pytest.raises(ValueError, match="stand up to a check"):
         LearnConfig(learner=SelfLearnerConfig())

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.rollout import rollout
 from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.learner_config import DOCUMENTS_LOSSES
+from neon_sim.training.protection import EWCConfig, NoneConfig, ProtectionConfig
 from neon_sim.training.self_learner import (
     Experience,
     NeonSelfLearner,
@@ -44,6 +46,10 @@ def env() -> Iterator[Any]:
     env = open_reach()
     yield env
     env.close()
+
+
+def _springs(strength: float) -> ProtectionConfig:
+    return EWCConfig(strength) if strength else NoneConfig()
 
 
 def _learner(folder: Path, config: SelfLearnerConfig = SMALL, experience: int = 40) -> NeonSelfLearner:
@@ -137,7 +143,7 @@ def test_what_requires_no_gradient_neither_learns_nor_is_protected(folder: Path)
     model = tiny_model(folder)
     model.goal_embed.requires_grad_(False)
     model.action_head.heads["locomotion"].requires_grad_(False)
-    learner = NeonSelfLearner(model, ForwardModel.for_model(model), replace(SMALL, ewc_strength=1.0))
+    learner = NeonSelfLearner(model, ForwardModel.for_model(model), replace(SMALL, protection=EWCConfig(1.0)))
     learner.buffer.extend(_made_up(40))
     before = {name: value.clone() for name, value in learner.decoder.state_dict().items()}
     learner.protect(*learner.known())
@@ -177,7 +183,7 @@ def test_only_the_heads_and_the_forward_net_change(folder: Path) -> None:
 
 @pytest.mark.parametrize("strength", [0.0, 30.0])
 def test_learning_rate_zero_changes_no_weight_to_the_bit(folder: Path, strength: float) -> None:
-    learner = _learner(folder, replace(SMALL, learning_rate=0.0, ewc_strength=strength))
+    learner = _learner(folder, replace(SMALL, learning_rate=0.0, protection=_springs(strength)))
     learner.protect(*learner.known())
     before, forward = _weights(learner), copy.deepcopy(learner.forward_model.state_dict())
     for _ in range(3):
@@ -187,7 +193,7 @@ def test_learning_rate_zero_changes_no_weight_to_the_bit(folder: Path, strength:
 
 
 def _drift(folder: Path, strength: float) -> float:
-    learner = _learner(folder, replace(SMALL, ewc_strength=strength, learning_rate=3e-3))
+    learner = _learner(folder, replace(SMALL, protection=_springs(strength), learning_rate=3e-3))
     learner.protect(*learner.known())
     before = _weights(learner)
     for _ in range(20):
@@ -203,7 +209,7 @@ def test_protection_holds_and_a_huge_one_holds_still(folder: Path) -> None:
 
 
 def test_weights_that_matter_stay_to_the_last_digits_under_a_huge_spring(folder: Path) -> None:
-    learner = _learner(folder, replace(SMALL, ewc_strength=1e12, learning_rate=3e-3))
+    learner = _learner(folder, replace(SMALL, protection=EWCConfig(1e12), learning_rate=3e-3))
     learner.protect(*learner.known())
     assert learner.protection is not None and learner.protection.anchor_count == 1
     fisher = learner.protection.state_dict()["fisher"]
@@ -218,8 +224,8 @@ def test_weights_that_matter_stay_to_the_last_digits_under_a_huge_spring(folder:
         torch.testing.assert_close(value[matters], before[name][matters], rtol=0, atol=1e-6)
 
 
-def test_without_strength_there_is_nothing_to_protect(folder: Path) -> None:
-    learner = _learner(folder)
+def test_without_a_strategy_nothing_is_protected(folder: Path) -> None:
+    learner = _learner(folder, replace(SMALL, protection=NoneConfig()))
     learner.protect(*learner.known())
     assert learner.protection is None
 
@@ -233,7 +239,7 @@ def test_what_is_known_is_all_experience_with_the_goals_that_were_asked(folder: 
 
 def test_only_what_went_well_is_protected(folder: Path) -> None:
     """Palms that came to rest 4 and 6 cm from where they were asked to, and one on its place that did not rest."""
-    learner = _learner(folder, replace(SMALL, known_m=0.05, ewc_strength=1.0), experience=3)
+    learner = _learner(folder, replace(SMALL, known_m=0.05, protection=EWCConfig(1.0)), experience=3)
     place = torch.tensor([[0.3, 0.1, 0.2]])
     for item, (miss_m, weight) in zip(learner.buffer, ((0.04, 1.0), (0.06, 1.0), (0.0, 0.0)), strict=True):
         item.goal = make_goal(torch.tensor([1]), place)[0]
@@ -269,7 +275,7 @@ def test_the_oldest_experience_is_forgotten_first(folder: Path) -> None:
 
 @pytest.mark.parametrize("strength", [0.0, 30.0])
 def test_a_restored_learner_goes_on_to_the_bit(folder: Path, tmp_path: Path, strength: float) -> None:
-    config = replace(SMALL, ewc_strength=strength)
+    config = replace(SMALL, protection=_springs(strength))
     learner = _learner(folder, config)
     for step in range(4):
         if step == 2:
@@ -307,7 +313,7 @@ def test_hindsight_puts_in_the_place_where_the_named_hand_came_to_rest(
     fused = [torch.full((40,), float(i)) for i in range(3)]
     for i in range(2):
         learner._episode.append((_decision(asked, palms[i], float(i)), fused[i], palms[i]))
-    learner._remember(fused[2], palms[2])
+    learner._remember(fused[2], palms[2], 2)
     assert len(learner.buffer) == 2
     for i, item in enumerate(learner.buffer):
         assert torch.equal(item.fused, fused[i]) and torch.equal(item.fused_after, fused[i + 1])
@@ -316,6 +322,52 @@ def test_hindsight_puts_in_the_place_where_the_named_hand_came_to_rest(
         assert item.achieved[:2].tolist() == [1.0 - hand, float(hand)]
         assert goal_position(item.achieved[None])[0].tolist() == pytest.approx([0.30, 0.1, 0.2 + last_move_m])
         assert item.weight == weight
+
+
+def test_a_chunk_that_was_cut_short_is_no_example_and_rest_is_judged_over_a_whole_one(env: Any, folder: Path) -> None:
+    """36 steps are two chunks and four steps: too few to tell a palm at rest from one on its way."""
+    short, long = (_learner(folder, SMALL, experience=0) for _ in range(2))
+    for learner, steps in ((short, 36), (long, 48)):
+        rollout(env, learner.policy, steps, seed=1, keep=(), on_chunk=lambda _, one=learner: one.before_chunk())
+        learner.end_episode()
+    assert len(short.buffer) == 2 and len(long.buffer) == 3
+    for one, other in zip(short.buffer, long.buffer, strict=False):
+        assert torch.equal(one.fused, other.fused) and torch.equal(one.executed, other.executed)
+    assert torch.equal(short.buffer[1].fused_after, long.buffer[2].fused)  # of where the chunk ended, not the episode
+    rollout(env, short.policy, 4, seed=1, keep=(), on_chunk=lambda _: short.before_chunk())
+    short.end_episode()
+    assert len(short.buffer) == 2 and short.episodes == 1
+
+
+def test_chunks_of_which_only_a_part_is_carried_out_are_refused(env: Any, folder: Path) -> None:
+    learner = _learner(folder, experience=0)
+    with pytest.raises(ValueError, match="8 of 16 steps were carried out"):
+        rollout(env, learner.policy, 48, seed=1, execute=8, keep=(), on_chunk=lambda _: learner.before_chunk())
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_an_episode_that_is_broken_off_leaks_into_no_other(env: Any, folder: Path, told: bool) -> None:
+    learner = _learner(folder, experience=0)
+
+    def three_times(_: Any) -> None:
+        learner.before_chunk()
+        if len(learner._episode) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rollout(env, learner.policy, 96, seed=1, keep=(), on_chunk=three_times)
+    if told:
+        learner.abandon_episode()
+    rollout(env, learner.policy, 32, seed=2, keep=(), on_chunk=lambda _: learner.before_chunk())
+    learner.end_episode()
+    assert len(learner.buffer) == 2
+
+
+def test_the_default_protects_as_the_benchmarks_default_arm_does() -> None:
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
+    from forgetting_arms import ARMS, DEFAULT_ARM
+
+    assert SelfLearnerConfig().protection == ARMS[DEFAULT_ARM].protection != NoneConfig()
 
 
 def test_a_real_episode_becomes_experience(env: Any, folder: Path) -> None:

@@ -70,7 +70,7 @@ def test_they_adapt_to_the_broken_shoulder_and_keep_the_healthy_one(job: Evaluat
     fault = ActuatorFault("right_shoulder_pitch_joint", 0.7, 0.25)
     env: Any = gymnasium.make("NeonG1-v0", disable_env_checker=True, **ENV).unwrapped
     life = LifeConfig(healthy_episodes=20, faulty_episodes=60, first_seed=8_000_000, fault=fault)
-    live(env, asset_path("g1/demo_heads"), SelfLearnerConfig(ewc_strength=1e6, practice_noise_m=0.04), life, tmp_path)
+    live(env, asset_path("g1/demo_heads"), SelfLearnerConfig(practice_noise_m=0.04), life, tmp_path)
     env.close()
     learned = replace(job, policy=str(tmp_path / "policy"))
     assert _successes(replace(learned, fault=fault)) >= _successes(replace(job, fault=fault)) + 2

@@ -14,9 +14,9 @@ from neon_sim.g1 import joints
 from neon_sim.g1.geometry import points_in_frame, quat_rotate_inverse
 from neon_sim.g1.kinematics import gravity_torque, palm_poses
 from neon_sim.rollout import rollout
-from neon_sim.sim.faults import ActuatorFault
+from neon_sim.sim.faults import ActuatorFault, Payload
 from neon_sim.tasks import TASKS, make_task
-from neon_sim.tasks.arms import HANDS, approach, lift_against_gravity
+from neon_sim.tasks.arms import HANDS, approach, lift_against_gravity, palms_b
 from neon_sim.tasks.objects import COLORS
 from neon_sim.tasks.reach import TEMPLATES, ReachConfig, sample_ball_positions
 from neon_sim.tasks.tolerance import tolerance
@@ -437,3 +437,28 @@ def test_lift_makes_the_motor_carry_the_arm() -> None:
     told = lift_against_gravity(posture, down, fault)
     faulty_torque = 0.5 * joints.KP[elbow] * (told[elbow] + 0.2 - posture[elbow])
     assert faulty_torque == pytest.approx(torque[elbow])
+    dead = lift_against_gravity(posture, down, ActuatorFault("left_elbow_joint", strength=0.0, bias=0.0))
+    assert np.isfinite(dead).all()
+
+
+def test_lift_makes_the_motor_carry_what_is_in_the_hand() -> None:
+    """The torque of a weight is its work for each radian: m g times how much the palm rises."""
+    posture, down = joints.HOME + 0.1, np.array([0.0, 0.0, -1.0])
+    load, arm = Payload("right_hand", 2.0), joints.GROUPS["right_arm"]
+    added = joints.KP * (lift_against_gravity(posture, down, load) - lift_against_gravity(posture, down))
+    rises = []
+    for joint in arm:
+        ends = [posture.copy(), posture.copy()]
+        ends[0][joint] -= 1e-6
+        ends[1][joint] += 1e-6
+        low, high = (palms_b(end)[1, 2] for end in ends)
+        rises.append((high - low) / 2e-6)
+    np.testing.assert_allclose(added[arm], 2.0 * 9.81 * np.array(rises), atol=1e-6)
+    assert not np.delete(added, arm).any()
+    assert np.array_equal(
+        lift_against_gravity(posture, down, Payload("torso", 8.0)), lift_against_gravity(posture, down)
+    )
+    both = (load, ActuatorFault("right_elbow_joint", strength=0.5, bias=0.1))
+    elbow = joints.JOINT_INDEX["right_elbow_joint"]
+    alone, told = (lift_against_gravity(posture, down, known)[elbow] - posture[elbow] for known in (load, both))
+    assert 0.5 * (told + 0.1) == pytest.approx(alone)

@@ -24,6 +24,7 @@ from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.rollout import rollout
 from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.online import LifeEpisode, save_forward_model
+from neon_sim.training.protection import EWCConfig, NoneConfig, OnlineEWCConfig
 from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
 from neon_sim.training.teaching import PlanningTeacher, TeachingConfig, commanded_chunk, palms_wanted, teach
 from neon_sim.world_model.bundle import Bundle, load_bundle, save_bundle
@@ -41,7 +42,7 @@ COURSE = TeachingConfig(
     own_episodes=2, taught_episodes=2, steps=32, planning=PlanningConfig(samples=8, iterations=1, horizon=2)
 )
 LEARNER = SelfLearnerConfig(
-    batch_size=2, updates_per_chunk=1, ewc_strength=30.0, fisher_samples=4, practice_noise_m=0.02, seed=1
+    batch_size=2, updates_per_chunk=1, protection=EWCConfig(30.0), fisher_samples=4, practice_noise_m=0.02, seed=1
 )
 
 
@@ -163,7 +164,7 @@ def test_what_a_chunk_missed_is_taken_off_the_next_goal(env: Any, policy: Path, 
 
 def test_the_heads_come_nearer_to_the_planners_chunks(env: Any, policy: Path, bundle: Bundle) -> None:
     model = NeonVLA.from_pretrained(policy)
-    config = replace(LEARNER, ewc_strength=0.0, updates_per_chunk=40, learning_rate=3e-3)
+    config = replace(LEARNER, protection=NoneConfig(), updates_per_chunk=40, learning_rate=3e-3)
     learner = NeonSelfLearner(model, ForwardModel.for_model(model), config)
     learner.policy = PlanningTeacher(model, bundle, COURSE, 0.0, learner.rng)
     rollout(env, learner.policy, 48, seed=5, keep=(), on_chunk=lambda _: learner.before_chunk())
@@ -223,8 +224,8 @@ def test_arms_differ_in_what_their_names_say() -> None:
     preset = benchmark.PRESETS["full"]
     arms = {arm: benchmark.Course(arm, 2, preset, "", "", "", 0) for arm in benchmark.ARMS}
     learners = {arm: benchmark.learner_of(course) for arm, course in arms.items()}
-    assert learners["taught_ewc"] == learners["own_ewc"] and learners["taught_ewc"].ewc_strength == 1e6
-    assert learners["taught_naive"].ewc_strength == 0.0 and learners["taught_naive"].learning_rate > 0.0
+    assert learners["taught_ewc"] == learners["own_ewc"] and learners["taught_ewc"].protection == OnlineEWCConfig()
+    assert learners["taught_naive"].protection == NoneConfig() and learners["taught_naive"].learning_rate > 0.0
     assert learners["taught_lr0"].learning_rate == 0.0 and learners["taught_lr0"].seed == 2
 
 

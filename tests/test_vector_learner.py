@@ -174,7 +174,13 @@ def test_a_robot_whose_episode_is_over_is_asked_no_more(envs: NeonG1VectorEnv, f
     assert [len(episode) for episode in played] == [STEPS, STEPS, 17, STEPS]
     assert played[2].terminated[-1] and not played[0].terminated.any()
     assert played[2].observations["proprio"].shape == (17, 125)
-    assert len(learner.buffer) == 3 + 3 + 2 + 3
+    assert len(learner.buffer) == 3 + 3 + 1 + 3  # the fallen robot's second chunk was cut short
+
+
+def test_chunks_of_which_only_a_part_is_carried_out_are_refused(envs: NeonG1VectorEnv, folder: Path) -> None:
+    learner = _learner(folder, CONFIG, ROBOTS)
+    with pytest.raises(ValueError, match="8 of 16 steps were carried out"):
+        rollout(envs, learner.policy, 32, 0, execute=8, on_chunk=lambda _: learner.before_chunk())
 
 
 def test_what_does_not_go_together_is_refused(folder: Path) -> None:

@@ -15,6 +15,7 @@ from neon_sim.model.video_backbone import BackboneConfig, BackboneFeatures
 from neon_sim.sensors.camera import CameraConfig
 from neon_sim.training.demos import Demos
 from neon_sim.training.learner_config import SelfLearnerConfig
+from neon_sim.training.protection import EWCConfig
 
 SIZES: dict[str, Any] = {
     "dim": 40,
@@ -38,7 +39,7 @@ def tiny_learning(batch_size: int) -> SelfLearnerConfig:
         batch_size=batch_size,
         updates_per_chunk=1,
         practice_noise_m=0.03,
-        ewc_strength=30.0,
+        protection=EWCConfig(30.0),
         fisher_samples=8,
         known_m=math.inf,
         seed=1,

@@ -63,7 +63,7 @@ def live_watched(
         faulty = episode >= life.healthy_episodes
         if episode == life.healthy_episodes and not learner.ends_regimes:
             protected = learner.end_regime()
-            if learner.config.protection is not None or learner.config.ewc_strength > 0.0:
+            if protected and learner.strategy.kind != "none":
                 watch.after_protection(HEALTHY, protected)
         env.world.apply_fault(life.fault if faulty else None)
         seed = life.first_seed + 10_000 * learner.config.seed + episode

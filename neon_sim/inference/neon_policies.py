@@ -62,7 +62,7 @@ class NeonPolicies:
         for i, policy in enumerate(asked):
             own = {name: value[i : i + 1] for name, value in senses.items()}
             seen = BackboneFeatures(*(part[i : i + 1] for part in (features.tokens, features.pooled, features.text)))
-            policy.decision = Decision(seen, own, goal[i : i + 1], chunk[i : i + 1])
+            policy.decision, policy.steps_taken = Decision(seen, own, goal[i : i + 1], chunk[i : i + 1]), 0
         answer = np.zeros((len(self.policies), *chunk.shape[1:]), dtype=np.float32)
         answer[list(rows)] = chunk.cpu().numpy()
         return answer

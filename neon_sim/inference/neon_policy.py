@@ -69,6 +69,7 @@ class NeonPolicy:
         memory_s = model.config.sound_memory_s
         self.sound = SoundBuffer(memory_s, microphones=model.config.microphones) if memory_s else None
         self.decision: Decision | None = None
+        self.steps_taken = 0  # of the newest chunk: observations since it was answered
         self._obs: Mapping[str, np.ndarray] = {}
         self._last_frame: np.ndarray | None = None
 
@@ -80,7 +81,7 @@ class NeonPolicy:
         if self.plan is not None:
             self.plan.reset()
         self.generator.manual_seed(self.seed)
-        self.decision, self._last_frame = None, None
+        self.decision, self._last_frame, self.steps_taken = None, None, 0
 
     def observe(self, obs: Mapping[str, np.ndarray], now_s: float) -> None:
         """Keep the observation, and its picture when it is a new one.
@@ -91,6 +92,7 @@ class NeonPolicy:
         if "camera" not in obs:
             raise ValueError(f"NeonPolicy needs the sensor 'camera', got {sorted(obs)}. Name it in the env's sensors.")
         self._obs = obs
+        self.steps_taken += 1
         if self.sound is not None and "audio" in obs:
             self.sound.add(obs["audio"], now_s)
         frame = obs["camera"]
@@ -121,7 +123,7 @@ class NeonPolicy:
         features, senses = self.perceive()
         goal = self.choose_goal(self.layer.goal(features, senses))
         chunk = self.decode(features, senses, goal)
-        self.decision = Decision(features, senses, goal, chunk)
+        self.decision, self.steps_taken = Decision(features, senses, goal, chunk), 0
         answer = chunk.cpu().numpy()
         return answer if self.plan is None else self.plan.follow(answer, self._obs.get("proprio"))
 

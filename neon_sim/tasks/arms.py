@@ -4,14 +4,22 @@ The motors are PD servos: told where to be, they sag under the arm's weight and 
 known beforehand, so an expert adds them to what it asks for.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
 
 from neon_sim.g1 import joints
-from neon_sim.g1.kinematics import UnreachableError, gravity_torque, inverse_palm, palm_poses
+from neon_sim.g1.kinematics import (
+    GRAVITY,
+    UnreachableError,
+    gravity_torque,
+    inverse_palm,
+    palm_jacobian,
+    palm_poses,
+)
 from neon_sim.robot import RobotState
-from neon_sim.sim.faults import ActuatorFault
+from neon_sim.sim.faults import Fault, Payload, as_faults, motor_faults
 
 HANDS: Final = ("left", "right")
 PALMS: Final = tuple(f"{hand}_palm" for hand in HANDS)  # sites of the robot
@@ -62,17 +70,33 @@ def reach_posture(
 
 
 def lift_against_gravity(
-    joint_pos: np.ndarray, gravity_b: np.ndarray, known_fault: ActuatorFault | None = None
+    joint_pos: np.ndarray, gravity_b: np.ndarray, known: Fault | Iterable[Fault] | None = None
 ) -> np.ndarray:
-    """Targets (29,) rad at which the arms' PD motors, one of them faulty, come to rest at `joint_pos` (29,) rad."""
-    target = joint_pos.copy()
-    arms = joints.GROUPS["arms"]
-    lift = np.zeros(joints.NUM_JOINTS)
-    lift[arms] = gravity_torque(joint_pos, gravity_b) / joints.KP[arms]
-    if known_fault is not None:
-        faulty = joints.JOINT_INDEX[known_fault.joint]
-        lift[faulty] = lift[faulty] / known_fault.strength - known_fault.bias
-    return target + lift
+    """Targets (29,) rad at which the arms' PD motors come to rest at `joint_pos` (29,) rad.
+
+    known: faults that are made up for, of motors and of what lies in a hand; a motor without any strength is left.
+    """
+    arms, faults = joints.GROUPS["arms"], as_faults(known)
+    torque = np.zeros(joints.NUM_JOINTS)
+    torque[arms] = gravity_torque(joint_pos, gravity_b)
+    for fault in faults:
+        if isinstance(fault, Payload) and fault.body != "torso":
+            torque += _torque_of_load(joint_pos, gravity_b, fault)
+    lift = torque / joints.KP
+    if faults:
+        strength, bias = motor_faults(faults)
+        lift = np.divide(lift, strength, out=lift, where=strength > 0.0) - bias
+    return joint_pos + lift
+
+
+def _torque_of_load(joint_pos: np.ndarray, gravity_b: np.ndarray, load: Payload) -> np.ndarray:
+    """(29,) N m that hold a weight in a palm."""
+    hand = HANDS.index(load.body.removesuffix("_hand"))
+    up_b = -np.asarray(gravity_b, dtype=np.float64) / np.linalg.norm(gravity_b)
+    torque = np.zeros(joints.NUM_JOINTS)
+    lifted = load.mass * GRAVITY * up_b
+    torque[joints.GROUPS[f"{HANDS[hand]}_arm"]] = palm_jacobian(joint_pos, hand)[:3].T @ lifted
+    return torque
 
 
 def approach(

@@ -1,7 +1,7 @@
 """reach: bring the named hand to the named ball. Where the balls are is for the camera to see."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from neon_sim.g1.geometry import points_in_frame, quat_to_matrix
 from neon_sim.g1.kinematics import UnreachableError
 from neon_sim.names import require_corners, require_counts, require_numbers
 from neon_sim.robot import RobotState, World
-from neon_sim.sim.faults import ActuatorFault
+from neon_sim.sim.faults import Fault
 from neon_sim.tasks.arms import EYE_B, HANDS, PALMS, SHOULDERS_B, approach, lift_against_gravity, reach_posture
 from neon_sim.tasks.objects import (
     COLORS,
@@ -109,7 +109,7 @@ class ReachTask:
         self._hold_steps = round(self.config.hold_s / control_dt)
         self._table = replace(TABLES[self.config.objects], near=_TABLE_NEAR)
         self._things = THINGS[self.config.objects] if self.config.clutter else ()
-        self.known_fault: ActuatorFault | None = None  # what the expert makes up for; nobody tells it by default
+        self.known_fault: Fault | Iterable[Fault] | None = None  # what the expert makes up for, if somebody tells it
         self._held = 0
         self._hand = 0
         self._present: tuple[str, ...] = ()

@@ -2,8 +2,9 @@
 
 Between two checks the optimiser moves the weights as it likes. `AdoptionGate.propose` then looks at them beside the
 adopted ones on experience that was held back from learning: the chunks must not move farther than the trust region,
-and the held-back loss must not rise. A step that is too long is halved, as in the line search of TRPO (Schulman et
-al. 2015), and what fails to the end is taken back, the optimiser's moments included.
+and the held-back loss must not rise above the lowest that any adopted weights have (many small rises are a large one).
+A step that is too long is halved, as in the line search of TRPO (Schulman et al. 2015), and what fails to the end is
+taken back, the optimiser's moments included.
 """
 
 import copy
@@ -25,7 +26,7 @@ class AdoptionConfig:
     """What an update must stand up to."""
 
     trust_radius: float = 0.1  # rms change of held-back chunks, in action units (the box is 2 wide)
-    tolerance: float = 0.02  # share by which the held-back loss may rise
+    tolerance: float = 0.02  # share by which the held-back loss may lie above that of the best adopted weights
     halvings: int = 3  # shorter steps that are tried before an update is taken back
     hold_back_every: int = 8  # each eighth episode is held back from learning
     held_back_chunks: int = 256  # the newest
@@ -72,9 +73,13 @@ class AdoptionGate:
 
     def restart(self) -> None:
         """Take the present weights for the adopted ones, and forget earlier ones."""
-        self._adopted = self._weights()
+        self._adopted = self._best = self._weights()
         self._moments = copy.deepcopy(self.optimizer.state_dict())
         self._earlier.clear()
+
+    def forget_best(self) -> None:
+        """From now on the adopted weights are the best: what was held back is of another regime than before."""
+        self._best = self._adopted
 
     def propose(self, loss: Callable[[], float], chunks: Callable[[], Tensor], objection: str | None = None) -> Verdict:
         """Adopt the present weights, a part of the way to them, or go back to the adopted ones.
@@ -101,16 +106,17 @@ class AdoptionGate:
         """
         if not self._earlier:
             raise ValueError(f"Cannot roll back ({why}): no earlier weights are kept. Raise `history`.")
-        self._adopted = self._earlier.pop()
+        self._adopted = self._best = self._earlier.pop()
         self._put(self._adopted)
         self.optimizer.state.clear()  # moments of gradients at other weights
         self._moments = copy.deepcopy(self.optimizer.state_dict())
         return f"rolled back to the weights before: {why}"
 
     def get_state(self) -> dict[str, Any]:
-        """Adopted weights, earlier ones, moments and counts."""
+        """Adopted weights, the best and earlier ones, moments and counts."""
         return {
             "adopted": _copy(self._adopted),
+            "best": _copy(self._best),
             "earlier": [_copy(weights) for weights in self._earlier],
             "moments": copy.deepcopy(self._moments),
             "proposals": self.proposals,
@@ -129,6 +135,7 @@ class AdoptionGate:
             odd = sorted(name for name in set(wanted) | set(given) if wanted.get(name) != given.get(name))
             raise ValueError(f"The saved adoption state is for another head; these parameters differ: {odd}.")
         self._adopted = _copy(state["adopted"])
+        self._best = _copy(state.get("best", state["adopted"]))  # older states did not keep it
         self._earlier.clear()
         self._earlier.extend(_copy(weights) for weights in state["earlier"])
         self._moments = copy.deepcopy(state["moments"])
@@ -136,9 +143,12 @@ class AdoptionGate:
 
     def _search(self, proposed: Weights, loss: Callable[[], float], chunks: Callable[[], Tensor]) -> Verdict:
         """Try the whole step, a half, a quarter ...; the first one that passes is adopted."""
+        best = self._best_loss(loss)
         self._put(self._adopted)
         before, said = loss(), chunks().clone()
         after = shift = math.nan
+        if not best < before:  # of what is held back now, which is not what was held back then
+            best, self._best = before, self._adopted
         why = f"the held-back loss of the adopted weights is {before}: the held-back experience is bad"
         if not math.isfinite(before) or not bool(said.isfinite().all()):
             return self._take_back(before, after, shift, why)
@@ -146,16 +156,24 @@ class AdoptionGate:
             share = 0.5**halving
             self._put({name: torch.lerp(self._adopted[name], value, share) for name, value in proposed.items()})
             shift, after = float((chunks() - said).square().mean().sqrt()), loss()
-            why = self._objection(before, after, shift)
+            why = self._objection(before, best, after, shift)
             if not why:
                 return self._adopt(share, before, after, shift)
         return self._take_back(before, after, shift, f"{why}, with the step halved {self.config.halvings} times")
 
-    def _objection(self, before: float, after: float, shift: float) -> str:
+    def _best_loss(self, loss: Callable[[], float]) -> float:
+        """Of the best weights on what is held back now; infinite where the adopted ones are the best."""
+        if self._best is self._adopted:
+            return math.inf
+        self._put(self._best)
+        return loss()
+
+    def _objection(self, before: float, best: float, after: float, shift: float) -> str:
         if not shift <= self.config.trust_radius:  # NaN is no way in
             return f"chunks move by {shift:.3g}, the trust region is {self.config.trust_radius:g}"
-        if not after <= before * (1.0 + self.config.tolerance):
-            return f"the held-back loss goes from {before:.4g} to {after:.4g}"
+        if not after <= best * (1.0 + self.config.tolerance):
+            kept = f", and the best adopted weights have {best:.4g}" if best < before else ""
+            return f"the held-back loss goes from {before:.4g} to {after:.4g}{kept}"
         return ""
 
     def _adopt(self, share: float, before: float, after: float, shift: float) -> Verdict:

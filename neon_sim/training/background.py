@@ -28,6 +28,7 @@ from neon_sim.training.drift import residual
 from neon_sim.training.experience import Experience, stack, unstack
 from neon_sim.training.learning_state import load_learning_state, save_learning_state
 from neon_sim.training.online import load_forward_model
+from neon_sim.training.protection import NoneConfig
 from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
 from neon_sim.training.weight_box import WeightBox
 
@@ -68,7 +69,7 @@ class BackgroundLearner(NeonSelfLearner):
         self, policy_folder: str | Path, config: SelfLearnerConfig, background: BackgroundConfig | None = None
     ) -> None:
         model = NeonVLA.from_pretrained(policy_folder)
-        acting = replace(config, protection=None, ewc_strength=0.0, drift=None, adoption=None, buffer_size=1)
+        acting = replace(config, protection=NoneConfig(), drift=None, adoption=None, buffer_size=1)
         super().__init__(model, load_forward_model(model, Path(policy_folder)), acting)
         self.background = background or BackgroundConfig()
         self.dropped = 0  # episodes that the learner had no room for, or that it was not there to take

@@ -34,7 +34,7 @@ def stack(items: Sequence[Experience]) -> dict[str, Tensor]:
     """Field by field, (N, ...); at least one."""
     names = [*TENSORS, *(name for name in CONTEXT if getattr(items[0], name) is not None)]
     batch = {name: torch.stack([getattr(item, name) for item in items]) for name in names}
-    return batch | {"weight": torch.tensor([item.weight for item in items])}
+    return batch | {"weight": torch.tensor([item.weight for item in items], device=items[0].fused.device)}
 
 
 def unstack(batch: dict[str, Tensor]) -> list[Experience]:

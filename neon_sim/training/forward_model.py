@@ -41,9 +41,10 @@ class ForwardModel(nn.Module):
 
     @staticmethod
     def for_model(model: NeonVLA) -> "ForwardModel":
-        """A fresh one with the sizes of a NeonVLA."""
-        width = model.fused_dim
-        return ForwardModel(width, model.config.num_action_steps, model.action_space.dim, model.backbone.hidden_size)
+        """A fresh one with the sizes of a NeonVLA, on its device."""
+        width, steps = model.fused_dim, model.config.num_action_steps
+        fresh = ForwardModel(width, steps, model.action_space.dim, model.backbone.hidden_size)
+        return fresh.to(next(model.parameters()).device)
 
 
 @torch.no_grad()

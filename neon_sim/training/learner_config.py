@@ -5,7 +5,7 @@ from typing import Final
 
 from neon_sim.training.adoption import AdoptionConfig
 from neon_sim.training.drift import DriftConfig
-from neon_sim.training.protection import EWCConfig, NoneConfig, ProtectionConfig
+from neon_sim.training.protection import OnlineEWCConfig, ProtectionConfig
 
 # The documents' three losses, weighed so that each has a say beside hindsight: `SelfLearnerConfig(**DOCUMENTS_LOSSES)`.
 DOCUMENTS_LOSSES: Final = {"outcome_weight": 0.002, "coherence_weight": 0.0001, "consistency_weight": 0.02}
@@ -29,8 +29,7 @@ class SelfLearnerConfig:
     outcome_weight: float = 0.0  # this and the next two were not seen to help
     coherence_weight: float = 0.0
     consistency_weight: float = 0.0
-    ewc_strength: float = 0.0  # 0 = no protection
-    protection: ProtectionConfig | None = None  # in the place of EWC with `ewc_strength`
+    protection: ProtectionConfig = OnlineEWCConfig()  # NoneConfig() = naive fine-tuning, which forgets
     drift: DriftConfig | None = None  # when to learn; None = always
     drift_ends_regimes: bool = True  # a change that drift notices ends a regime; False: only the script says so
     adoption: AdoptionConfig | None = None  # what an update must stand up to; None = nothing
@@ -45,8 +44,3 @@ class SelfLearnerConfig:
         weights = [getattr(self, f"{name}_weight") for name in ("hindsight", "outcome", "coherence", "consistency")]
         if not (min(weights) >= 0.0 and max(weights) > 0.0):
             raise ValueError(f"A learner wants at least one loss, and no weight below 0, got {weights}.")
-
-    @property
-    def strategy(self) -> ProtectionConfig:
-        """`protection`, or EWC by its strength, or none."""
-        return self.protection or (NoneConfig() if self.ewc_strength == 0.0 else EWCConfig(self.ewc_strength))

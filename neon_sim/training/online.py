@@ -108,7 +108,7 @@ def load_forward_model(model: NeonVLA, folder: Path) -> ForwardModel:
     """
     forward_model = ForwardModel.for_model(model)
     try:
-        forward_model.load_state_dict(torch.load(folder / "forward_model.pt", weights_only=True))
+        forward_model.load_state_dict(torch.load(folder / "forward_model.pt", map_location="cpu", weights_only=True))
     except (OSError, EOFError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         raise ValueError(
             f"{folder} has no fitting forward_model.pt ({error}). agents/pretrain.py writes one."

@@ -27,7 +27,8 @@ from neon_sim.training.learner_config import SelfLearnerConfig
 from neon_sim.training.losses import outcome_loss
 from neon_sim.training.objective import losses_with_weight, weighed
 from neon_sim.training.practice import PractisingPolicy
-from neon_sim.training.protection import NoneConfig, finite_rows, make_protection
+from neon_sim.training.protection import finite_rows, make_protection
+from neon_sim.training.weights_digest import digest_of_frozen
 
 PALM_SLICES = (slice(0, 3), slice(7, 10))  # left and right palm position in the eef observation
 
@@ -55,7 +56,7 @@ class NeonSelfLearner:
             self.params.values(), lr=rate, betas=(0.85, 0.99), eps=config.adam_eps, fused=True
         )
         self.forward_optimizer = torch.optim.Adam(forward_model.net.parameters(), lr=forward_rate, fused=True)
-        self.strategy = make_protection(config.strategy, self.params, np.random.default_rng([config.seed, 1]))
+        self.strategy = make_protection(config.protection, self.params, np.random.default_rng([config.seed, 1]))
         self.drift = None if config.drift is None else DriftDetector(config.drift)
         checks = config.adoption
         self.gate = None if checks is None else AdoptionGate(self.params, self.optimizer, checks)
@@ -67,6 +68,7 @@ class NeonSelfLearner:
         self.last_end: tuple[int, int] | None = None  # when the newest change that it noticed began, chunks protected
         self.unusable = 0  # chunks that did not, for a number in them that is not finite
         self._episode: list[tuple[Decision, Tensor, Tensor]] = []  # decision, fused before, palms before
+        self.frozen = digest_of_frozen(model, self.params)  # what a saved state must go with
 
     def protect(self, fused: Tensor, goals: Tensor, context: Mapping[str, Tensor] | None = None) -> None:
         """Protect what the present weights know of fused (N, D), goals (N, 5), and what else their heads look at.
@@ -89,13 +91,15 @@ class NeonSelfLearner:
         known = known_of(items[:border], self.config.known_m)
         if known is not None:
             self.protect(*known)
-        elif border and not isinstance(self.config.strategy, NoneConfig):
+        elif border and self.strategy.anchors:
             near = f"{self.config.known_m:g} m of its goal"
             warnings.warn(f"Nothing is protected: in {border} chunks no palm came to rest within {near}.", stacklevel=2)
         self.buffer.clear()
         self.buffer.extend(items[border:])
         self.held_back.clear()
         self.held_back.extend(younger)
+        if self.gate is not None:
+            self.gate.forget_best()  # losses on what was held back before are of another regime
         return 0 if known is None else len(known[0])
 
     @property
@@ -122,10 +126,17 @@ class NeonSelfLearner:
         return known
 
     def before_chunk(self) -> None:
-        """Call when a chunk is about to be asked for: closes the chunk before it and takes learning steps."""
-        if self.policy.decision is not None:
-            self._close_chunk(self.policy.decision)
-            self.learn()
+        """Call when a chunk is about to be asked for: closes the chunk before it and takes learning steps.
+
+        Raises:
+            ValueError: fewer steps of the chunk before were carried out than it has: it is no example of anything.
+        """
+        if self.policy.decision is None:
+            self._episode.clear()  # of an episode that somebody ended half-way
+            return
+        refuse_parts(self.policy.steps_taken, self.policy.decision)
+        self._close_chunk(self.policy.decision)
+        self.learn()
 
     def learn(self) -> None:
         """Take a chunk's learning steps, as many as the drift asks for, and have them checked.
@@ -143,14 +154,15 @@ class NeonSelfLearner:
 
     def end_episode(self) -> None:
         """Close the last chunk, look back at what the episode achieved, and keep it as experience."""
-        if self.policy.decision is not None:
-            self._close_chunk(self.policy.decision)
-        if not self._episode:
+        if self.policy.decision is None:
             return
+        self._close_chunk(self.policy.decision)
         fused, palms = self._perceive()
-        self._watch(fused)
-        self._remember(fused, palms)
-        self._episode = []
+        self._look_back(self.policy, fused, palms)
+
+    def abandon_episode(self) -> None:
+        """Forget the running episode: what was cut short from outside is no example of anything."""
+        self._episode.clear()
         self.policy.decision = None
 
     def update(self) -> dict[str, float]:
@@ -208,6 +220,8 @@ class NeonSelfLearner:
         self.decoder.load_state_dict(state["decoder"])
         self.forward_model.load_state_dict(state["forward_model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:  # a state of before settings were compared may be of others
+            group.update(lr=self.config.learning_rate, eps=self.config.adam_eps)
         self.forward_optimizer.load_state_dict(state["forward_optimizer"])
         if state["protection"] is not None:
             self.strategy.set_state(state["protection"])
@@ -229,9 +243,9 @@ class NeonSelfLearner:
         """End the regime before a change; change: chunks that the drift detector had seen when it began."""
         protected = self.end_regime(sum(item.seen > change for item in self.buffer), change)
         self.last_end = (change, protected)
-        known = (
-            f"{self.strategy.kind} keeps what {protected} chunks had shown" if protected else "nothing was known yet"
-        )
+        kind = self.strategy.kind
+        known = f"{kind} keeps what {protected} chunks had shown" if protected else "nothing was known yet"
+        known = known if self.strategy.anchors else f"no weights are anchored ({kind})"
         drift.take_up(f"the change began after chunk {change}: {known}, {len(self.buffer)} begin the new buffer")
 
     def _perceive(self) -> tuple[Tensor, Tensor]:
@@ -248,14 +262,27 @@ class NeonSelfLearner:
         self._watch(fused)
         self._episode.append((decision, fused, decision.senses["eef"][0]))
 
-    def _remember(self, last_fused: Tensor, last_palms: Tensor) -> None:
-        """Turn the episode's chunks into experience; the goal achieved is where the moving hand came to rest."""
-        hand = int(self._episode[-1][0].goal[0, :HANDS].argmax())
+    def _look_back(self, policy: PractisingPolicy, fused: Tensor, palms: Tensor) -> None:
+        """End the episode of the one that acts: keep its chunks, but for a last one that was cut short."""
+        decision = policy.decision
+        assert decision is not None  # who ends an episode has acted in it
+        whole = len(self._episode) - (policy.steps_taken < decision.chunk.shape[1])
+        if whole == len(self._episode):
+            self._watch(fused)
+        if whole:
+            self._remember(fused, palms, whole)
+        self._episode.clear()
+        policy.decision = None
+
+    def _remember(self, last_fused: Tensor, last_palms: Tensor, whole: int) -> None:
+        """Turn the first `whole` chunks into experience; the goal achieved is where the moving hand came to rest."""
+        decision, _, palms_before = self._episode[whole - 1]
+        hand = int(decision.goal[0, :HANDS].argmax())
         where = PALM_SLICES[hand]
-        rest, before = last_palms[where], self._episode[-1][2][where]
+        rest, before = last_palms[where], palms_before[where]
         arrived = float((rest - before).norm()) < self.config.settled_m
-        achieved = make_goal(torch.tensor([hand]), rest[None])[0]
-        self._keep(self._chunks(last_fused, lambda _: achieved, float(arrived)))
+        achieved = make_goal(torch.tensor([hand], device=rest.device), rest[None])[0]
+        self._keep(self._chunks(last_fused, lambda _: achieved, float(arrived))[:whole])
 
     def _chunks(self, last_fused: Tensor, achieved: Callable[[Decision], Tensor], weight: float) -> list[Experience]:
         """The episode as experience; `achieved` gives the goal token (5,) that a decision is the right one for."""
@@ -307,3 +334,13 @@ class NeonSelfLearner:
         self.forward_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.forward_optimizer.step()
+
+
+def refuse_parts(carried_out: int, decision: Decision) -> None:
+    """Raise ValueError where another chunk is about to be asked for before this one's steps were all carried out."""
+    length = decision.chunk.shape[1]
+    if carried_out < length:
+        raise ValueError(
+            f"A self-learner learns from whole chunks, {carried_out} of {length} steps were carried out. Let rollout"
+            " execute all of them."
+        )

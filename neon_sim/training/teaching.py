@@ -158,7 +158,7 @@ def teach(
 ) -> list[LifeEpisode]:
     """Run, or go on with, one course; leaves `folder/policy` and returns a line for each episode.
 
-    First the heads act by themselves, and the protection in `learner_config` (EWC by its strength) is put on what they
+    First the heads act by themselves, and the protection in `learner_config` is put on what they
     know; then the planner acts, and what it does is all that is learned from. A stopped course loses one episode.
 
     Args:

@@ -17,7 +17,7 @@ import torch
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.practice import PractisingPolicies, PractisingPolicy
-from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
+from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig, refuse_parts
 
 
 class VectorLearner(NeonSelfLearner):
@@ -45,7 +45,15 @@ class VectorLearner(NeonSelfLearner):
         self._episodes: list[list[Any]] = [[] for _ in range(robots)]
 
     def before_chunk(self) -> None:
-        """Call when chunks are about to be asked for: closes the robots' chunks before them, takes learning steps."""
+        """Call when chunks are about to be asked for: closes the robots' chunks before them, takes learning steps.
+
+        Raises:
+            ValueError: not even one of the robots has carried out all steps of its chunk.
+        """
+        busy = [robot for robot in self.policy.policies if robot.decision is not None]
+        if busy:
+            longest = max(busy, key=lambda robot: robot.steps_taken)  # the others' episodes may be over
+            refuse_parts(longest.steps_taken, longest.decision)
         if self._close_chunks():
             self.learn()
 
@@ -57,8 +65,11 @@ class VectorLearner(NeonSelfLearner):
         with torch.no_grad():
             fused = self.model.fuse(features.pooled, senses, features.text)
         for row, robot in enumerate(self._each()):
-            self._watch(fused[row])
-            self._remember(fused[row], senses["eef"][row])
+            self._look_back(robot, fused[row], senses["eef"][row])
+
+    def abandon_episode(self) -> None:
+        """Forget the robots' running episodes."""
+        for robot in self._each():
             self._episode.clear()
             robot.decision = None
 
@@ -66,7 +77,9 @@ class VectorLearner(NeonSelfLearner):
         """Close what each robot has carried out; whether there was anything."""
         closed = False
         for robot in self._each():
-            if robot.decision is not None:
+            if robot.decision is None:
+                self._episode.clear()  # of an episode that somebody ended half-way
+            else:
                 self._close_chunk(robot.decision)
                 closed = True
         return closed

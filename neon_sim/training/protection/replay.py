@@ -69,6 +69,7 @@ class EWCReplay(Protection):
     """Both of them, side by side."""
 
     kind = "ewc_replay"
+    anchors = True
 
     def __init__(self, params: Mapping[str, nn.Parameter], config: EWCReplayConfig, rng: np.random.Generator) -> None:
         ewc = config.ewc

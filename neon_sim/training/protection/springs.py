@@ -46,6 +46,8 @@ class OnlineEWCConfig:
 class _Springs(Protection):
     """An `EWC`, and how it grows: decay None keeps every anchor."""
 
+    anchors = True
+
     def __init__(self, params: Mapping[str, nn.Parameter], strength: float, decay: float | None) -> None:
         self._ewc = EWC(params, strength=strength)
         self._decay = decay

@@ -24,6 +24,7 @@ class Protection:
     """A strategy that does nothing; the others overrule what they need."""
 
     kind: ClassVar[str] = "none"
+    anchors: ClassVar[bool] = False  # whether it holds on to what was known when a regime ended
 
     @property
     def springs(self) -> EWC | None:
