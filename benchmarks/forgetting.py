@@ -5,7 +5,8 @@
     python benchmarks/forgetting.py --preset full        # all arms, ten seeds
     python benchmarks/forgetting.py --task walk          # or wave, stand; the policy it begins with is made first
     python benchmarks/forgetting.py --calibrate          # how bad the regimes are to be; learns nothing
-    python benchmarks/forgetting.py --choose             # strengths, shares and losses, on seeds that are not reported
+    python benchmarks/forgetting.py --choose             # rate, decay, shares, losses: on seeds that are not reported
+    python benchmarks/forgetting.py --choose strength    # then EWC's strength, on whole rows of troubles
 
 nominal -> payload -> weak motor -> actuator bias -> low friction -> latency -> nominal -> each trouble again. After
 each stage a frozen copy is judged on all regimes. Each arm's life with each seed is a shard: run the command again and
@@ -38,6 +39,7 @@ from forgetting_looks import look_at_all
 from forgetting_merge import figures_of
 from forgetting_plots import plot_all
 from forgetting_settings import prepare
+from forgetting_strength import choose_strength
 from forgetting_table import HEADER, arm_rows, regime_lines
 from forgetting_tasks import subject_of
 from forgetting_verdicts import verdict_lines, verdicts
@@ -47,6 +49,8 @@ from neon_sim.eval.regimes import CALIBRATED, REGIMES, regimes_of
 from neon_sim.names import nearest
 from neon_sim.shipped import asset_path
 from neon_sim.training.workers import cpu_count, parallel_map
+
+CHOICES = {"settings": choose, "strength": choose_strength}
 
 
 def gather(jobs: Sequence[ShardJob]) -> dict[str, list[Any]]:
@@ -134,7 +138,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=cpu_count())
     parser.add_argument("--calibrate", action="store_true")
     parser.add_argument("--episodes", type=int, default=300, help="of each level, with --calibrate")
-    parser.add_argument("--choose", action="store_true")
+    parser.add_argument("--choose", nargs="?", const="settings", choices=tuple(CHOICES), help="default: settings")
     return parser.parse_args(arguments)
 
 
@@ -179,14 +183,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         preset = chosen_preset(args)
     except ValueError as error:
         raise SystemExit(str(error)) from None
-    out = args.out or Path("runs") / f"forgetting_{args.task}_{'choose_' * args.choose}{args.preset}"
+    what = f"choose_{args.choose}_" if args.choose else ""
+    out = args.out or Path("runs") / f"forgetting_{args.task}_{what}{args.preset}"
     try:
         policy = args.policy or first_policy(args.task, args.preset, out, args.workers)
         if args.calibrate:
             calibrate(args.task, policy, args.episodes)
             return
         if args.choose:
-            choose(args.task, policy, args.policy is None, out, args.workers, args.preset)
+            CHOICES[args.choose](args.task, policy, args.policy is None, out, args.workers, args.preset)
             return
         run(make_jobs(preset, args.task, policy, out, args.policy is None), args.preset, args.workers)
     except ValueError as error:

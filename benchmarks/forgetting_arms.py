@@ -95,6 +95,14 @@ CANDIDATES: Final[dict[str, Arm]] = {
         **{f"no_{loss}": replace(ARMS[DEFAULT_ARM], without=(loss,)) for loss in _UNNEEDED},
     }.items()
 }
+# What `--choose strength` compares, on lives through the regimes that count; the last three for comparison.
+STRENGTHS: Final[dict[str, Arm]] = {
+    name: replace(arm, plan="troubles")
+    for name, arm in {
+        **{f"strength_{value:g}": Arm("online_ewc", OnlineEWCConfig(value)) for value in (1e4, 3e4, 1e5, 3e5, 1e6)},
+        **{f"beside_{name}": ARMS[name] for name in ("frozen", "naive", "replay")},
+    }.items()
+}
 
 
 @dataclass(frozen=True)
@@ -193,13 +201,16 @@ def stages_of(plan: str, regimes: Sequence[Regime], preset: Preset, seed: int) -
     """What an arm lives through.
 
     plan: "sequence" = one unbroken life; "joint" = its episodes in one stage, the regimes mixed up; "fresh" = a new
-    learner for the first visit to each trouble; "short" = up to the second visit to nominal, to choose settings on.
+    learner for the first visit to each trouble; "short" = up to the second visit to nominal, and "troubles" = the first
+    visits, to choose settings on.
     """
     life = _sequence(regimes, preset)
     if plan == "sequence":
         return life
     if plan == "short":
         return life[: len(regimes) + 1]
+    if plan == "troubles":
+        return life[: len(regimes)]
     if plan == "fresh":
         firsts = {stage.regimes[0]: stage for stage in reversed(life) if stage.regimes[0] != 0}
         return [replace(firsts[regime], anew=True) for regime in sorted(firsts)]

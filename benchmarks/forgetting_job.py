@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from forgetting_arms import ARMS, CANDIDATES, Arm, Preset
+from forgetting_arms import ARMS, CANDIDATES, STRENGTHS, Arm, Preset
 
 from neon_sim.eval.regimes import Regime
 
@@ -24,7 +24,7 @@ class ShardJob:
     @property
     def kind(self) -> Arm:
         """How it lives."""
-        return (ARMS | CANDIDATES)[self.arm]
+        return (ARMS | CANDIDATES | STRENGTHS)[self.arm]
 
     @property
     def path(self) -> Path:

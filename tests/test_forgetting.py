@@ -272,11 +272,11 @@ def test_robots_side_by_side_fare_as_they_do_alone(policy: str, looks: Looks) ->
 
 
 def test_calibration_writes_down_all_that_it_tried(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A random policy has nothing to lose: the bias is raised to its limit, and counts nowhere."""
+    """A random policy has nothing to lose: the bias is raised to its limit, and counts nowhere. The expert is told."""
     monkeypatch.setitem(REGIMES, "reach", TWO)
     (settled,) = calibrate("reach", Path(policy), 5)
     nothing = tuple((level, 0.0) for level in (0.1, 0.2, 0.3, 0.4, 0.5))
-    assert settled == replace(BIAS, chosen=0.5, counts=False, losses=nothing, episodes=5)
+    assert settled == replace(BIAS, chosen=0.5, counts=False, losses=nothing, episodes=5, attainable=1.0)
 
 
 def test_what_makes_judging_quick_changes_nothing(policy: str, looks: Looks) -> None:

@@ -13,12 +13,13 @@ from neon_sim.training.online import save_forward_model
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
 import forgetting_choose
+import forgetting_strength
 from forgetting_arms import CANDIDATES
 from forgetting_choose import HEADER, choose, figures_of, rows_of
 
 
 def _shard(after: list[list[str]]) -> dict[str, Any]:
-    rows = [["1" * 8, "0" * 8], *after]
+    rows = [["1" * 8, *["0" * 8] * (len(after[0]) - 1)], *after]
     return {"seed": 100, "stages": [{"row": [{"outcomes": cell} for cell in row]} for row in rows]}
 
 
@@ -57,12 +58,17 @@ def test_the_best_mean_of_both_stages_is_chosen_and_losses_are_compared_with_all
     assert rows[1] == ["l2 10", "75.0", "100.0", "50.0", "100.0", "50.0"] and len(rows[0]) == len(HEADER)
 
 
-def test_short_lives_are_lived_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_model(tmp_path / "backbone")
-    policy = tmp_path / "policy"
-    model.save_pretrained(policy)
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    """A random policy with its forward model."""
+    model, folder = tiny_model(tmp_path / "backbone"), tmp_path / "policy"
+    model.save_pretrained(folder)
     torch.manual_seed(3)
-    save_forward_model(ForwardModel.for_model(model), policy)
+    save_forward_model(ForwardModel.for_model(model), folder)
+    return folder
+
+
+def test_short_lives_are_lived_once(policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = {name: CANDIDATES[name] for name in ("l2_1", "decay_0.9", "share_1", "no_outcome")}
     monkeypatch.setattr(forgetting_choose, "CANDIDATES", few)
     monkeypatch.setattr(forgetting_choose, "SEEDS", (100,))
@@ -74,3 +80,40 @@ def test_short_lives_are_lived_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [path.stat().st_mtime_ns for path in shards] == when
     with pytest.raises(ValueError, match="not for 'walk': take reach or wave"):
         choose("walk", policy, False, tmp_path / "out", 1, "tiny")
+
+
+def test_the_strength_with_the_best_ends_of_its_stages_is_chosen_and_of_equal_ones_the_stronger() -> None:
+    """Success of 8 episodes on nominal, under a load and in a bias, after nominal and after each of both."""
+    good, half, none = "1" * 8, "1" * 4 + "0" * 4, "0" * 8
+    names = {"regimes": ["nominal", "payload", "bias"]}
+    shards = {
+        "strength_10000": [_shard([[half, good, none], [half, none, good]]) | names],
+        "strength_100000": [_shard([[good, half, none], [good, none, half]]) | names],
+        "strength_1e+06": [_shard([[good, half, good], [good, half, half]]) | names],
+        "beside_replay": [_shard([[good, good, none], [good, none, good]]) | names],
+    }
+    found = forgetting_strength.figures_of(shards)
+    assert found["cells"]["strength_10000"] == [[0.5, 1.0], [0.5, 1.0]]
+    assert found["scores"] == pytest.approx(dict(zip(shards, (0.75, 0.75, 0.75, 1.0), strict=True)))
+    assert found["chosen"] == 1e6  # replay is beside it, and is no strength
+    shards["strength_100000"] = [_shard([[good, good, none], [good, none, half]]) | names]
+    found = forgetting_strength.figures_of(shards)
+    assert found["chosen"] == 1e5
+    assert forgetting_strength.rows_of(found)[1] == ["strength 100000", "87.5", "100.0", "100.0", "100.0", "50.0"]
+    assert len(forgetting_strength.header_of(names["regimes"])) == 6
+
+
+def test_strengths_are_lived_through_the_regimes_that_count(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = {name: forgetting_strength.STRENGTHS[name] for name in ("strength_100000", "beside_frozen")}
+    monkeypatch.setattr(forgetting_strength, "STRENGTHS", few)
+    monkeypatch.setattr(forgetting_strength, "SEEDS", (100,))
+    arguments = (policy, False, tmp_path / "out", 1, "tiny")
+    found = forgetting_strength.choose_strength("reach", *arguments)
+    assert found["regimes"] == ["nominal", "payload", "weak_motor", "actuator_bias"]
+    assert len(found["cells"]["strength_100000"]) == 3 and found["chosen"] == 1e5
+    assert forgetting_strength.choose_strength("reach", *arguments) == found  # nothing is lived twice
+    for task in ("stand", "wave"):
+        with pytest.raises(ValueError, match=f"calibrated, not for '{task}': take reach"):
+            forgetting_strength.choose_strength(task, *arguments)

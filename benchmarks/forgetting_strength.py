@@ -1,0 +1,86 @@
+"""EWC's strength, chosen on lives through the regimes that count, with seeds that are not reported.
+
+A life is nominal, then each regime that counts. The score, fixed before any of them was lived: mean success of frozen
+copies at the ends of the stages in trouble, half of it on nominal, half in the stage's own regime. The best is chosen,
+of equal ones the strongest. What was chosen is written into `OnlineEWCConfig` by hand.
+"""
+
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from forgetting_arms import STRENGTHS, preset_of
+from forgetting_job import ShardJob
+from forgetting_life import live_shard
+from forgetting_looks import look_at_all
+from forgetting_merge import matrix_of
+from forgetting_settings import prepare
+from forgetting_tasks import subject_of
+from report import table, write_report
+
+from neon_sim.eval.regimes import NOMINAL, regimes_of
+from neon_sim.training.protection import OnlineEWCConfig
+from neon_sim.training.workers import parallel_map
+
+SEEDS: Final = (100, 101, 102)
+Shards = Mapping[str, Sequence[Mapping[str, Any]]]  # by candidate, one for each seed
+
+
+def choose_strength(task: str, policy: Path, own: bool, out: Path, workers: int, name: str) -> dict[str, Any]:
+    """Live what is missing, and print the table and what is chosen; the preset `benchmark` goes into RESULTS.md.
+
+    Args: those of `forgetting_choose.choose`.
+
+    Raises:
+        ValueError: a task of the legs, whose springs have a strength of their own, or one that was not calibrated.
+    """
+    regimes = tuple(one for one in regimes_of(task) if one.name == NOMINAL or one.counts)
+    if subject_of(task).legs or len(regimes) < 2:
+        raise ValueError(f"--choose strength is for arms whose regimes are calibrated, not for '{task}': take reach.")
+    preset = replace(preset_of(name, task), arms=tuple(STRENGTHS), seeds=SEEDS, written=False)
+    lives = [(arm, seed) for seed in SEEDS for arm in STRENGTHS]
+    jobs = [ShardJob(arm, seed, task, regimes, preset, str(policy), out) for arm, seed in lives]
+    prepare(jobs)
+    missing = [job for job in jobs if not job.path.exists()]
+    if missing:
+        look_at_all(jobs[0], workers)
+        list(parallel_map(live_shard, missing, min(workers, len(missing)), "lives"))
+    shards = [json.loads(job.path.read_text()) for job in jobs]
+    figures = figures_of({arm: [shard for shard in shards if shard["arm"] == arm] for arm in STRENGTHS})
+    header, rows = header_of(figures["regimes"]), rows_of(figures)
+    print(f"\n{table(header, rows)}\n\nChosen: {figures['chosen']:g}.")
+    if own and task == "reach" and name == "benchmark":
+        figures |= {"seeds": len(SEEDS), "judged_per_cell": preset.judged * len(SEEDS)}
+        notes = f"Chosen: {figures['chosen']:g}."
+        write_report("forgetting_strength", figures, header, rows, datetime.date.today().isoformat(), notes=notes)
+    return figures
+
+
+def figures_of(shards: Shards) -> dict[str, Any]:
+    """Cells after each stage in trouble, scores, and the strength that is chosen; pure."""
+    names = next(iter(shards.values()))[0]["regimes"]
+    after = {arm: matrix_of(own)[1:] for arm, own in shards.items()}  # (troubles, regimes): stage i is of regime i + 1
+    cells = {arm: [[row[0], row[i + 1]] for i, row in enumerate(matrix.tolist())] for arm, matrix in after.items()}
+    scores = {arm: float(np.mean(pairs)) for arm, pairs in cells.items()}
+    tried = {arm: STRENGTHS[arm].protection for arm in shards}
+    strengths = {arm: kind.strength for arm, kind in tried.items() if isinstance(kind, OnlineEWCConfig)}
+    best = max(strengths, key=lambda arm: (scores[arm], strengths[arm]))
+    return {"regimes": names, "cells": cells, "scores": scores, "chosen": strengths[best]}
+
+
+def header_of(regimes: Sequence[str]) -> tuple[str, ...]:
+    """Two columns for each trouble: nominal and the trouble itself, when its stage has ended."""
+    ends = [(f"nominal after {name}", f"{name} after it") for name in regimes[1:]]
+    return ("candidate", "score", *(column for pair in ends for column in pair))
+
+
+def rows_of(figures: Mapping[str, Any]) -> list[list[str]]:
+    """A row for each candidate, in %."""
+    return [
+        [arm.replace("_", " "), *(f"{100 * value:.1f}" for value in (score, *np.ravel(figures["cells"][arm])))]
+        for arm, score in figures["scores"].items()
+    ]
