@@ -54,7 +54,7 @@ import numpy as np
 import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.data.lerobot import LeRobotReader, merge
 from neon_sim.data.lerobot.episodes import EPISODES_V2
-from neon_sim.data.lerobot.info import VERSIONS
+from neon_sim.data.lerobot.info import INFO, VERSIONS, read_info
 from neon_sim.data.lerobot.whole_file import whole_lines, write_text
 from neon_sim.env_config import ALL_SENSORS, NeonG1Config
 from neon_sim.eval.evaluate import EVALUATION_SEED
@@ -125,10 +125,43 @@ def check_seeds(seed: int, episodes: int) -> None:
 def check_recorded(shards: list[Shard], folder: Path) -> None:
     """Raise ValueError if more was recorded in a folder than is asked for: nothing that is there is thrown away."""
     wanted = {shard.folder: shard.count for shard in shards}
-    counts = {str(path): len(whole_lines(path / EPISODES_V2)) for path in folder.glob("shard_*")}
+    counts = recorded_counts(folder)
     if any(count > wanted.get(path, 0) for path, count in counts.items()):
         there, asked = sum(counts.values()), sum(wanted.values())
         raise ValueError(f"{folder.parent} holds {there} episodes, --episodes asks for {asked}. Choose another --out.")
+
+
+def recorded_counts(folder: Path) -> dict[str, int]:
+    """Episodes of each shard in a folder, told by their metadata."""
+    return {str(path): len(whole_lines(path / EPISODES_V2)) for path in folder.glob("shard_*")}
+
+
+def is_all_there(out: Path, episodes: int, version: str) -> bool:
+    """Whether the data set that is asked for is there, and the shards that made it are gone: nothing is left to do.
+
+    Raises ValueError where other episodes are there without their shards: a merge of new ones would replace them.
+    """
+    dataset = out.resolve() / "dataset"
+    if not (dataset / INFO).exists():
+        return False
+    info = read_info(dataset)
+    if info.total_episodes <= sum(recorded_counts(out.resolve() / "shards").values()):
+        return False
+    if (info.total_episodes, info.version) == (episodes, version):
+        return True
+    raise ValueError(
+        f"{dataset} holds {info.total_episodes} episodes ({info.version}) and the shards that made them are gone, so "
+        f"{episodes} ({version}) would be recorded anew and replace them. Choose another --out."
+    )
+
+
+def discard(folder: Path) -> None:
+    """Remove the shards. They lose their name first: half of them, after a kill, would pass for all that there was."""
+    gone = folder.with_name(f".{folder.name}.discarded")
+    shutil.rmtree(gone, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, gone)
+        shutil.rmtree(gone)
 
 
 def missing(shards: list[Shard]) -> list[Shard]:
@@ -324,7 +357,7 @@ def record_task(config: Collecting, episodes: int, out: Path, args: argparse.Nam
     """Record, merge and report one task.
 
     Raises:
-        ValueError: the folder belongs to other settings.
+        ValueError: the folder belongs to other settings, or holds episodes that this would replace.
     """
     chosen = asdict(config)
     for name in ("full_lidar", "microphones", "stand_share"):
@@ -333,11 +366,17 @@ def record_task(config: Collecting, episodes: int, out: Path, args: argparse.Nam
     if config.policy in PLANNERS:
         chosen["world_model"] = fingerprint(world_model_of(config.task))
     claim_folder(out, chosen)
+    if is_all_there(out, episodes, args.version):
+        print(f"{config.task}: {success_line(out / 'dataset')}")
+        print(f"All of it is in {out / 'dataset'} already: nothing was recorded.")
+        if args.discard_shards:  # what a kill left of them
+            discard(out / "shards")
+        return
     with timed(out / "collected.json"):
         dataset = collect(config, episodes, out, args, driver)
     print(f"{config.task}: {success_line(dataset)}")
     if args.discard_shards:
-        shutil.rmtree(out / "shards")
+        discard(out / "shards")
     print(f"Wrote {os.fspath(dataset)}")
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 import neon_sim  # noqa: F401  registers NeonG1-v0
+from neon_sim.data.soup_file import add_relative_flag, read_options
 from neon_sim.eval import neonbench
 from neon_sim.eval.evaluate import EVALUATION_SEED, EpisodeResult, EvaluationJob, evaluate
 from neon_sim.eval.neonbench_play import VERSION, find_player
@@ -120,14 +121,15 @@ def offline(args: argparse.Namespace, report: Report) -> None:
 
     Raises ValueError or OSError for a checkpoint or data set that cannot be read.
     """
-    from neon_sim.data.soup_file import read_options
     from neon_sim.eval.offline import evaluate_offline, open_dataset, plot_trajectory
     from neon_sim.model.neon_vla import NeonVLA
     from neon_sim.training.flags import skipped_line
 
     model = NeonVLA.from_pretrained(args.policy)
     options = read_options(args.source_options)
-    soup = open_dataset(args.dataset, args.dataset_type, model, options, args.skip_bad)
+    soup = open_dataset(
+        args.dataset, args.dataset_type, model, options, args.skip_bad, args.relative_actions, args.trajs
+    )
     result = evaluate_offline(model, soup, args.trajs, args.seed)
     lines = ["| group | MSE | zero | random | improvement over zero |", "|---|---|---|---|---|"]
     for name, value in result.mse.items():
@@ -172,6 +174,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dataset", help="folder of recorded episodes")
     parser.add_argument("--dataset-type", default="lerobot", help="its format, see neon_sim.data.sources")
     parser.add_argument("--source-options", metavar="JSON", default="{}", help="what its format asks for")
+    add_relative_flag(parser)
     parser.add_argument("--skip-bad", action="store_true", help="leave out and count episodes that cannot be read")
     parser.add_argument("--trajs", type=int, default=10, help="recorded episodes")
     parser.add_argument("--plot", action="store_true", help=f"draw the chunks over the first {PLOTTED} of them")

@@ -14,6 +14,8 @@
     python agents/pretrain.py --preset compact_tasks --soup mixture.json --skip-bad   # other data than the preset's
     python agents/pretrain.py --preset compact_reach --teacher runs/large/best        # distillation
 
+A preset's data set that is no folder here, and whose name is OWNER/NAME, is fetched from the hub.
+
 Writes OUT/policy (a checkpoint for NeonVLA.from_pretrained), OUT/history.json and OUT/loss.png; a preset writes what
 `neon_sim.training.train.NeonTrainer` says.
 """
@@ -41,7 +43,7 @@ from neon_sim.sim.faults import ActuatorFault
 from neon_sim.training.config import MULTITASK
 from neon_sim.training.config import PRESETS as TRAINING_PRESETS
 from neon_sim.training.demos import DemoConfig, Demos, record_demo, save_rows
-from neon_sim.training.flags import add_data_flags, add_teacher_flags, put_in, told_lines
+from neon_sim.training.flags import add_data_flags, add_teacher_flags, put_in, told_lines, with_data
 from neon_sim.training.forward_model import pretrain_forward_model
 from neon_sim.training.heads import HeadTrainer, HeadTraining
 from neon_sim.training.multitask import STANDING, share_of_steps
@@ -162,7 +164,7 @@ def preset_config(args: argparse.Namespace) -> TrainConfig:
         config = TRAINING_PRESETS[args.preset]()
     put_in(config, args)
     config.output_dir = str(args.out or config.output_dir)
-    config.epochs = args.epochs or config.epochs
+    config.epochs = config.epochs if args.epochs is None else args.epochs
     if args.tasks and not args.soup:
         whole = MULTITASK[args.preset](**{name: value for name, value in chosen.items() if name != "tasks"})
         put_in(whole, args)
@@ -175,7 +177,7 @@ def preset_config(args: argparse.Namespace) -> TrainConfig:
 def train_preset(args: argparse.Namespace) -> None:
     """Train one of the 24, or a multi-task one."""
     try:
-        config = preset_config(args)
+        config = with_data(preset_config(args))
         trainer = NeonTrainer(config)
         stats = trainer.train()
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
@@ -214,7 +216,9 @@ def main() -> None:
         raise SystemExit(f"{' and '.join(given)} go with the presets of --list, not with {args.preset}.")
     preset = PRESETS[args.preset]
     args.out = args.out or Path("runs/pretrain")
-    training = replace(preset.training, epochs=args.epochs or preset.training.epochs)
+    if args.epochs is not None and args.epochs < 1:
+        raise SystemExit(f"--epochs wants at least 1, got {args.epochs}.")
+    training = preset.training if args.epochs is None else replace(preset.training, epochs=args.epochs)
     weights = args.backbone_weights or asset_path("g1/compact_backbone")
     backbone_hash = hashlib.sha256((Path(weights) / "backbone.safetensors").read_bytes()).hexdigest()
     try:

@@ -5,7 +5,8 @@
     python agents/view.py data/bridge --type oxe --source-options '{"fps": 5.0}'   # as the G1 would learn from it
 
 Without --type, a LeRobot folder of anybody's is shown as it was recorded, and so are the .npz files of
-`NeonEpisode.save`. With --type, any data source of `neon_sim.data.sources`, as episodes of the G1 at 50 Hz.
+`NeonEpisode.save`. With --type, any data source of `neon_sim.data.sources`, as episodes of the G1 at 50 Hz, and it is
+said which of its columns became which joint of the G1, and which have no place there.
 
 Writes OUT/episode_000000.png and so on, and prints what each episode is.
 """
@@ -20,13 +21,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
+from neon_sim.data.action_mapper import MappingReport
 from neon_sim.data.lerobot import LeRobotReader
 from neon_sim.data.lerobot.info import INFO
-from neon_sim.data.soup_file import read_options
+from neon_sim.data.soup_file import add_relative_flag, read_options
 from neon_sim.data.source import DataSourceConfig, EpisodeSource
 from neon_sim.data.sources import SOURCES, open_source
 from neon_sim.episode import NeonEpisode
 from neon_sim.g1 import joints
+from neon_sim.sensors.proprio import PROPRIO_DIM
 
 FRAMES = 6  # in the film strip
 LOOKS = ("lidar", "audio")
@@ -44,9 +47,9 @@ def film_strip(episode: NeonEpisode, key: str = "camera") -> np.ndarray:
 
 
 def draw_arms(axes: Axes, episode: NeonEpisode) -> None:
-    """Arm joints over time where the robot is a G1, else the actions."""
+    """Arm joints over time where the state is laid out as the env's, else the actions: no other order is known."""
     proprio = episode.observations.get("proprio")
-    is_g1 = proprio is not None and proprio.shape[1] >= joints.NUM_JOINTS
+    is_g1 = proprio is not None and proprio.shape[1:] == (PROPRIO_DIM,)
     shown = proprio[:, joints.GROUPS["arms"]] if is_g1 and proprio is not None else episode.actions
     axes.plot(np.arange(len(episode)) / episode.rate_hz, shown, linewidth=0.8)
     axes.set(xlabel="time (s)", ylabel="arm joints (rad)" if is_g1 else "action")
@@ -85,18 +88,25 @@ def draw(episode: NeonEpisode, title: str, path: Path) -> None:
     plt.close(figure)
 
 
-def open_episodes(path: Path, kind: str | None, options: str | None) -> EpisodeSource:
+def open_episodes(path: Path, kind: str | None, options: str | None, relative: bool = False) -> EpisodeSource:
     """The episodes at a path: as recorded where `kind` is None, else through a data source of that type.
 
-    Raises what the source raises, and ValueError for options without a type.
+    Raises what the source raises, and ValueError for options or relative actions without a type.
     """
     if kind is not None:
-        return open_source(DataSourceConfig("dataset", kind, str(path), options=read_options(options or "{}")))
-    if options is not None:
-        raise ValueError("--source-options belong to a --type.")
+        told = read_options(options or "{}")
+        return open_source(DataSourceConfig("dataset", kind, str(path), use_relative_actions=relative, options=told))
+    if options is not None or relative:
+        raise ValueError("--source-options and --relative-actions belong to a --type.")
     if not (path / INFO).exists() and next(path.glob("**/*.npz"), None) is not None:
         return open_source(DataSourceConfig("dataset", "neon_sim", str(path)))
     return LeRobotReader(path)
+
+
+def mapping_lines(report: MappingReport) -> str:
+    """For a person: the counts, and each column with the joint of the G1 that it became, where the names differ."""
+    renamed = [f"  {name} -> {joint}" for name, joint in report.mapped.items() if name != joint]
+    return "\n".join([f"{report}", *renamed])
 
 
 def main() -> None:
@@ -105,11 +115,14 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--type", help=f"read it as one of {', '.join(SOURCES)}")
     parser.add_argument("--source-options", metavar="JSON", help="what this type asks for")
+    add_relative_flag(parser)
     parser.add_argument("--episodes", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, default=Path("runs/view"))
     args = parser.parse_args()
     try:
-        source = open_episodes(args.dataset, args.type, args.source_options)
+        source = open_episodes(args.dataset, args.type, args.source_options, args.relative_actions)
+        report = getattr(source, "report", None)
+        print("" if report is None else mapping_lines(report), end="" if report is None else "\n")
         args.out.mkdir(parents=True, exist_ok=True)
         for number in args.episodes:
             if not 0 <= number < len(source):

@@ -8,20 +8,19 @@
 """Measure a policy on recorded episodes with the documents' command line.
 
     python scripts/eval_neon.py --model YOUR_USERNAME/neon-g1-v1 --dataset lerobot/xvla-agibot-world --trajs 10
-    hf jobs uv run --flavor l4x1 --secrets HF_TOKEN --timeout 2h scripts/eval_neon.py --model ME/neon --trajs 500
     python scripts/eval_neon.py --model runs/compact_reach/best --dataset runs/data/reach/dataset \\
         --dataset-type neon_sim --trajs 500 --baselines --plot
 
 Prints the total and each joint group's mean squared error, with --baselines beside a zero and a random action, and
 writes OUT/offline.json (and OUT/trajectory_*.png with --plot). A data set that is no folder here comes
-from the hub.
+from the hub. A job of `hf jobs uv run` gets this file alone: docs/training.md says what its header must name there.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from neon_sim.data.soup_file import read_options
+from neon_sim.data.soup_file import add_relative_flag, read_options
 from neon_sim.eval.offline import OfflineResult, evaluate_offline, open_dataset, plot_trajectory
 from neon_sim.model.hub import dataset_folder
 from neon_sim.model.neon_vla import NeonVLA
@@ -38,6 +37,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dataset", default=DATASET, help="folder, or OWNER/NAME on the hub (default: %(default)s)")
     parser.add_argument("--dataset-type", default="lerobot", help="its format, see neon_sim.data.sources")
     parser.add_argument("--source-options", metavar="JSON", default="{}", help="what its format asks for")
+    add_relative_flag(parser)
     parser.add_argument("--skip-bad", action="store_true", help="leave out and count episodes that cannot be read")
     parser.add_argument("--trajs", type=int, default=10, help="episodes")
     parser.add_argument("--baselines", action="store_true", help="a zero and a random action beside it")
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         model = NeonVLA.from_pretrained(args.model)
         folder, options = dataset_folder(args.dataset), read_options(args.source_options)
-        soup = open_dataset(folder, args.dataset_type, model, options, args.skip_bad)
+        soup = open_dataset(folder, args.dataset_type, model, options, args.skip_bad, args.relative_actions, args.trajs)
         result = evaluate_offline(model, soup, args.trajs, args.seed)
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(str(error)) from None

@@ -12,22 +12,21 @@
     torchrun --nproc-per-node 2 scripts/train_neon.py --preset compact_reach --dataset runs/data/reach/dataset
     torchrun --nproc-per-node 4 scripts/train_neon.py --backbone Qwen/Qwen2.5-VL-7B-Instruct --lora --shard-backbone \\
         --dataset lerobot/xvla-agibot-world --output runs/lora
-    hf jobs uv run --flavor a100-large --secrets HF_TOKEN --timeout 8h scripts/train_neon.py --audio --output ME/neon
 
 --output OWNER/NAME is a repository of the hub, pushed to privately when the training ends; a path with more or fewer
 slashes, or one that begins with a dot, is a local folder. The same line goes on with a run that was interrupted.
-A data set that is no folder here, and whose name is OWNER/NAME, is fetched from the hub.
+A data set that is no folder here, and whose name is OWNER/NAME, is fetched from the hub. A job of `hf jobs uv run`
+gets this file alone: docs/training.md says what its header must name there.
 """
 
 import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from neon_sim.model.hub import dataset_folder
 from neon_sim.model.video_backbone import BackboneConfig
 from neon_sim.names import nearest
 from neon_sim.training.config import PRESETS, TrainConfig
-from neon_sim.training.flags import add_data_flags, add_teacher_flags, put_in, told_lines
+from neon_sim.training.flags import add_data_flags, add_teacher_flags, put_in, told_lines, with_data
 from neon_sim.training.train import NeonTrainer
 
 MODES = ("arms_only", "upper_body", "whole_body")
@@ -71,27 +70,16 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
         config.optim, config.feature_cache = "adamw", None
     config.model = replace(model, control_mode=args.mode or model.control_mode, use_audio=args.audio or model.use_audio)
     put_in(config, args)
-    for name, value in (("epochs", args.epochs), ("max_steps", args.max_steps), ("batch_size", args.batch_size)):
+    told = {"epochs": args.epochs, "max_steps": args.max_steps, "batch_size": args.batch_size, "learning_rate": args.lr}
+    for name, value in told.items():
         if value is not None:
             setattr(config, name, value)
-    config.learning_rate = args.lr or config.learning_rate
     config.shard_backbone = args.shard_backbone
     if args.output and is_hub_id(args.output):
         config.hub_model_id, config.hub_private = args.output, not args.public
         config.output_dir = f"runs/{args.output.rpartition('/')[2]}"
     elif args.output:
         config.output_dir = args.output
-    return config
-
-
-def with_data(config: TrainConfig) -> TrainConfig:
-    """The config with the folders of its data sets; those that are not here come from the hub, each once.
-
-    Raises FileNotFoundError for one that cannot be fetched.
-    """
-    if config.data is not None:
-        sources = [replace(source, path=dataset_folder(source.path)) for source in config.data.sources]
-        config.data = replace(config.data, sources=sources)
     return config
 
 

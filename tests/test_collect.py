@@ -6,6 +6,7 @@ import json
 import math
 import os
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,38 @@ def test_a_run_writes_what_it_says(
     assert len(LeRobotReader(out / "dataset")) == 6 and not (out / "shards").exists()
     with pytest.raises(SystemExit, match="begun with other settings"):
         run(monkeypatch, *SHORT, "--seed", "1", "--out", str(out))
+
+
+def test_what_was_recorded_outlives_its_shards(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    line = (*SHORT, "--workers", "1", "--out", str(out), "--discard-shards")
+    run(monkeypatch, *line, "--episodes", "3")
+    before = {path: (out / path).read_bytes() for path in files(out)}
+    for other in (("--episodes", "1"), ("--episodes", "5"), ("--episodes", "3", "--version", "v2.1")):
+        with pytest.raises(SystemExit, match="holds 3 episodes .v3.0. and the shards that made them are gone.*another"):
+            run(monkeypatch, *line, *other)
+    capsys.readouterr()
+    run(monkeypatch, *line, "--episodes", "3")
+    printed = capsys.readouterr().out
+    assert "3 episodes, 60 frames" in printed and "already: nothing was recorded" in printed
+    assert {path: (out / path).read_bytes() for path in files(out)} == before
+
+
+def test_a_kill_while_shards_are_discarded_loses_no_episode(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    line = (*SHORT, "--workers", "1", "--out", str(out), "--episodes", "6")
+    run(monkeypatch, *line)
+    shutil.rmtree(out / "shards" / "shard_0000004")  # an older version was killed here
+    run(monkeypatch, *line)
+    assert "already: nothing was recorded" in capsys.readouterr().out and len(LeRobotReader(out / "dataset")) == 6
+    with pytest.raises(SystemExit, match="holds 6 episodes"):
+        run(monkeypatch, *line[:-1], "4")
+    load().discard(out / "shards")
+    assert sorted(path.name for path in out.iterdir()) == ["collected.json", "dataset", "settings.json"]
 
 
 @pytest.mark.slow

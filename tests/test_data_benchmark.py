@@ -4,6 +4,7 @@ import importlib.util
 import math
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -12,13 +13,18 @@ from neon_sim.training.recording import Collecting
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
-def test_the_figures_hang_together(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     spec = importlib.util.spec_from_file_location("data_benchmark", BENCHMARKS / "data.py")
     assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    loaded = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, loaded)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def test_the_figures_hang_together(module: ModuleType) -> None:
     config = Collecting(task="stand", sensors=("proprio", "camera"), seconds=0.2)
     found = module.figures_of(config, episodes=1, rounds=1)
     assert all(math.isfinite(value) and value > 0.0 for value in found.values())
@@ -30,3 +36,21 @@ def test_the_figures_hang_together(monkeypatch: pytest.MonkeyPatch) -> None:
     judged = [module.cells(name, found) for name in ("stand, proprio", "reach, proprio + camera", "reach, all senses")]
     assert [row[:2] for row in judged] == [["100", "150: missed"], ["100", "20: met"], ["100", "-"]]
     assert {len(row) for row in judged} == {7}
+
+
+@pytest.mark.parametrize(("flags", "writes"), [((), True), (("--episodes", "3"), False), (("--rounds", "2"), False)])
+def test_a_smaller_measurement_leaves_the_results_alone(
+    module: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: tuple[str, ...],
+    writes: bool,
+) -> None:
+    names = ("episodes_per_minute", "of_bare_stepping", "writing_share", "samples_per_s", "of_bare_decoding")
+    figures = dict.fromkeys((*names, "megabytes_per_episode"), 1.0)
+    written: list[object] = []
+    monkeypatch.setattr(module, "figures_of", lambda *_: dict(figures))
+    monkeypatch.setattr(module, "write_report", lambda *told: written.append(told))
+    monkeypatch.setattr(sys, "argv", ["data.py", *flags])
+    module.main()
+    assert len(written) == writes and ("RESULTS.md is as it was" in capsys.readouterr().out) != writes

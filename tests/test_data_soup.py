@@ -206,6 +206,57 @@ def test_where_nobody_succeeded_there_is_nothing_to_learn(tmp_path):
         DataSoup(DataSoupConfig([source]))
 
 
+def test_a_source_that_is_empty_is_named(tmp_path):
+    with LeRobotWriter(tmp_path / "b") as writer:
+        writer.add(tiny_episode(0))
+    (tmp_path / "b" / "meta" / "episodes.jsonl").write_text("")
+    info = tmp_path / "b" / "meta" / "info.json"
+    info.write_text(info.read_text().replace('"total_episodes": 1', '"total_episodes": 0'))
+    with pytest.raises(ValueError, match="Data source 'b' has no episode: .*b is empty. Record or copy some"):
+        DataSoup(soup_of(write_episodes(tmp_path / "a", 2), tmp_path / "b"))
+
+
+def test_what_is_left_out_as_a_failure_is_no_reason_to_give_up(tmp_path):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for seed in range(5):
+        replace(tiny_episode(seed), success=True).save(folder / f"episode_{seed:04d}.npz")
+    for seed in (0, 1):
+        (folder / f"episode_{seed:04d}.npz").write_bytes(b"half a file")  # no success can be read there
+    nan_in(folder / "episode_0002.npz", "actions")
+    source = DataSourceConfig("a", "neon_sim", str(folder), successes_only=True)
+    with pytest.warns(UserWarning, match="Left out"):
+        soup = DataSoup(DataSoupConfig([source], 0.0, skip_bad=True))
+        assert soup.episodes["a"].tolist() == [2, 3, 4] and len(soup.bad) == 2
+        assert {soup[k].instruction for k in range(40)} == {"hold 3", "hold 4"}
+        for seed in (3, 4):
+            nan_in(folder / f"episode_{seed:04d}.npz", "actions")
+        with pytest.raises(ValueError, match="Not one episode could be read"):
+            DataSoup(DataSoupConfig([source], 0.0, skip_bad=True))[0]
+
+
+def test_an_episode_of_another_layout_is_named(tmp_path):
+    soup = DataSoup(soup_of(write_episodes(tmp_path / "a", 2)), G1ActionSpace("upper_body"))
+    with pytest.raises(ValueError, match=r"Episode \d of 'a' \(.*a\): A upper_body policy wants waist_yaw_joint"):
+        soup[0]
+
+
+def test_an_episode_larger_than_the_memory_is_said_once(tmp_path, recwarn):
+    soup = DataSoup(soup_of(write_episodes(tmp_path / "a", 4), memory_mb=1.0))
+    for k in range(8):
+        soup[k]
+    told = [str(warning.message) for warning in recwarn if "MB" in str(warning.message)]
+    assert len(told) == 1 and len(soup._kept) == 1  # 40 pictures of 48 kB: 1.9 MB
+    assert "of 'a'" in told[0] and "takes 2 MB, and memory_mb is 1" in told[0] and "Split such recordings" in told[0]
+
+
+def test_a_mixture_says_what_became_of_columns(tmp_path):
+    foreign = source_config("lerobot", tmp_path / "foreign")
+    own = DataSourceConfig("own", "neon_sim", str(write_episodes(tmp_path / "own", 2)))
+    reports = DataSoup(DataSoupConfig([foreign, own])).reports()
+    assert reports.keys() == {foreign.name} and len(reports[foreign.name].mapped) > 0
+
+
 def test_memory_is_bounded(tmp_path):
     size = 40 * SIDE * SIDE * 3 / 2**20  # MB of one episode's pictures
     soup = DataSoup(soup_of(write_episodes(tmp_path / "a", 6), memory_mb=2.5 * size, visit=1))

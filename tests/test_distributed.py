@@ -43,9 +43,7 @@ from neon_sim.training.train import NeonTrainer
 torch.set_num_threads(1)
 
 def trainer_of(out):
-    trainer = NeonTrainer(unfrozen_training(Path({folder!r}), out, **{changes!r}), progress=False)
-    trainer.model.backbone.eval()  # batch norm as it was: its means would be those of each process's samples
-    return trainer
+    return NeonTrainer(unfrozen_training(Path({folder!r}), out, **{changes!r}), progress=False)
 
 def weights(trainer):
     return torch.cat([p.reshape(-1) for p in gathered([p.detach() for p in trainer.params])])

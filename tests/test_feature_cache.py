@@ -1,6 +1,8 @@
 """The feature cache: what it returns, when it asks the backbone, what it keeps, what a second pass is worth."""
 
+import shutil
 import sys
+from collections import namedtuple
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,27 @@ def test_memory_is_bounded_and_the_disk_keeps_the_rest(backbone, tmp_path):
     assert len(cache._recent) == 2 and cache._size == 2 * sample_bytes
     cache(clips[:1], ["press"])
     assert (cache.hits, cache.misses) == (1, 5)
+
+
+def test_the_disk_is_bounded_and_what_does_not_fit_is_encoded_each_time(backbone, tmp_path, monkeypatch):
+    sample_bytes = (16 * 40 + 40 + 40) * 4
+    limit_gb = 2.5 * (sample_bytes + 300) / 2**30  # a file has a header of some 250 bytes
+    clips, seen = _clips(5), _count(backbone)
+    cache = FeatureCache(tmp_path, backbone, memory_mb=0.0, limit_gb=limit_gb)
+    with pytest.warns(UserWarning, match="has no room for more features.*raise TrainConfig.feature_cache_gb"):
+        first = cache(clips, ["press"] * 5)
+    assert cache.full and len(list(tmp_path.rglob("*.safetensors"))) == 2
+    torch.testing.assert_close(cache(clips, ["press"] * 5).tokens, first.tokens)
+    assert seen == [5, 3]  # the two that fit are read
+    full = FeatureCache(tmp_path, backbone, limit_gb=limit_gb)  # another run finds them, and that there is no room
+    with pytest.warns(UserWarning, match="no room"):
+        full(clips[2:], ["press"] * 3)
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 10**12 - 2**31, 2**31))
+    with pytest.warns(UserWarning, match="the disk has 2 GB left"):
+        FeatureCache(tmp_path, backbone)(clips[:1], ["press"])
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
 
 
 def test_half_precision_is_rounded_from_the_first_pass_on(backbone, tmp_path):

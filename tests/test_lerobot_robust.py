@@ -251,6 +251,94 @@ def test_metadata_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         LeRobotReader(folder)
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_metadata_that_are_cut_short_are_no_smaller_set(tmp_path: Path, version: str) -> None:
+    folder = record(tmp_path / "set", version, 3)
+    if version == "v2.1":
+        path = folder / "meta/episodes.jsonl"
+        whole = path.read_text()
+        path.write_text(whole.rstrip("\n"))  # as some tools write it: the last line counts
+        assert len(LeRobotReader(folder)) == 3
+        path.write_text(whole[:-20])  # as a copy that broke off does
+    else:
+        next((folder / "meta/episodes").rglob("file-002.parquet")).unlink()
+    with pytest.raises(ValueError, match="info.json counts 3 episodes, .*meta.episodes.* lists 2. Copy the data set"):
+        LeRobotReader(folder)
+
+
+def test_a_writer_goes_on_after_a_line_without_an_end(tmp_path: Path) -> None:
+    folder = record(tmp_path / "set", "v2.1", 2)
+    path = folder / "meta/episodes.jsonl"
+    path.write_text(path.read_text().rstrip("\n"))
+    with LeRobotWriter(folder) as writer:
+        assert len(writer) == 2
+        writer.add(full_episode(5, 2))
+    assert len(LeRobotReader(folder)) == 3 and path.read_text().count("\n") == 3
+
+
+def test_an_entry_that_is_missing_is_named(tmp_path: Path) -> None:
+    old = record(tmp_path / "old", "v2.1", 1)
+    for name, field in (("episodes", "length"), ("tasks", "task_index")):
+        path = old / f"meta/{name}.jsonl"
+        whole = path.read_text()
+        path.write_text(whole.replace(f'"{field}"', '"other"'))
+        with pytest.raises(ValueError, match=f"{name}.jsonl has an entry without '{field}'. It is not what LeRobot"):
+            LeRobotReader(old)
+        path.write_text(whole)
+    (old / "meta/episodes.jsonl").write_text("[1]\n")
+    with pytest.raises(ValueError, match="episodes.jsonl has an entry that is not what LeRobot writes: list indices"):
+        LeRobotReader(old)
+    new = record(tmp_path / "new", "v3.0", 1)
+    path = new / "meta/tasks.parquet"
+    pq.write_table(pq.read_table(path).rename_columns(["number", "task"]), path)
+    with pytest.raises(ValueError, match="tasks.parquet has an entry without .*task_index"):
+        LeRobotReader(new)
+    path.write_bytes(b"half a file")
+    with pytest.raises(ValueError, match="tasks.parquet is not a readable parquet file"):
+        LeRobotReader(new)
+
+
+def with_images(folder: Path, shape: tuple[int, ...], names: list[str] | None) -> Path:
+    """Two episodes with pictures in the parquet file, of which info.json says this shape and these names."""
+    with LeRobotWriter(folder, use_videos=False) as writer:
+        for seed in range(2):
+            writer.add(full_episode(5, seed))
+    info = json.loads((folder / "meta/info.json").read_text())
+    info["features"]["observation.images.camera"] |= {"shape": shape, "names": names}
+    (folder / "meta/info.json").write_text(json.dumps(info))
+    return folder
+
+
+@pytest.mark.parametrize("names", [["channels", "height", "width"], None])
+def test_pictures_with_channels_first_come_as_they_were_taken(tmp_path: Path, names: list[str] | None) -> None:
+    folder = with_images(tmp_path / "set", (3, 32, 48), names)
+    for index, episode in enumerate(LeRobotReader(folder).episodes()):
+        camera = full_episode(5, index).observations["camera"]
+        assert camera.shape == (5, 32, 48, 3) and np.array_equal(episode.observations["camera"], camera)
+
+
+def test_pictures_of_another_size_are_one_bad_episode_each(tmp_path: Path) -> None:
+    folder = with_images(tmp_path / "set", (48, 32, 3), ["height", "width", "channel"])
+    with pytest.raises(BadEpisodeError, match=r"a picture has \(32, 48\) pixels, \(48, 32\) are said"):
+        LeRobotReader(folder).episode(0)
+
+
+@pytest.mark.parametrize("spoil", [lambda png: png[:60] + b"????" + png[64:], lambda png: png[:70], lambda png: None])
+def test_a_broken_picture_is_one_bad_episode(tmp_path: Path, spoil: Callable[[bytes], bytes | None]) -> None:
+    folder = with_images(tmp_path / "set", (32, 48, 3), ["height", "width", "channel"])
+    table = pq.read_table(folder / DATA)
+    rows = table["observation.images.camera"].to_pylist()
+    rows[2]["bytes"] = spoil(rows[2]["bytes"])
+    index = table.column_names.index("observation.images.camera")
+    field = table.schema.field(index)
+    pq.write_table(table.set_column(index, field, pa.array(rows, field.type)), folder / DATA)
+    reader = LeRobotReader(folder)
+    with pytest.raises(BadEpisodeError, match="episode 1: bad column observation.images.camera: a picture cannot be"):
+        reader.episode(1)
+    with pytest.warns(UserWarning, match="skipped 1 of 2 episodes"):
+        assert len(list(reader.episodes(skip_bad=True))) == 1
+
+
 STREAM = """
 import sys
 from neon_sim.data.lerobot import LeRobotReader

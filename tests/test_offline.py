@@ -11,11 +11,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from foreign_folders import G1_ARMS, angles, foreign_lerobot
+from foreign_folders import G1_ARMS, angles, foreign_lerobot, gripper_path
 from local_hub import call, running_hub
 from tiny_data import write_episodes
 from tiny_neon import tiny_config, tiny_model
 
+from neon_sim.data.relative_actions import states_to_relative_actions
 from neon_sim.eval.offline import OfflineResult, evaluate_offline, open_dataset
 from neon_sim.training.config import PRESETS
 from neon_sim.training.preset_table import preset_table
@@ -71,6 +72,24 @@ def test_a_policy_that_does_nothing_has_the_zero_baselines_error(tmp_path):
     assert (result.trajectories, result.chunks) == (2, 6)
 
 
+def test_only_the_asked_episodes_are_opened(tmp_path):
+    data = write_episodes(tmp_path / "data", 3)
+    (data / "episode_0001.npz").write_bytes(b"half a file")
+    soup = open_dataset(str(data), "neon_sim", small_model(tmp_path), max_episodes=1)
+    assert evaluate_offline(small_model(tmp_path), soup, trajectories=1).chunks == 3
+
+
+def test_relative_steps_can_be_evaluated(tmp_path):
+    steps = states_to_relative_actions(gripper_path(12), 20.0).astype(np.float32)
+    data = foreign_lerobot(tmp_path / "arm", steps, fps=5.0)
+    small_model(tmp_path).save_pretrained(tmp_path / "policy")
+    line = ["--model", str(tmp_path / "policy"), "--dataset", str(data), "--out", str(tmp_path / "out")]
+    load("eval_neon").main([*line, "--relative-actions"])
+    assert json.loads((tmp_path / "out" / "offline.json").read_text())["trajectories"] == 1
+    with pytest.raises(SystemExit, match="None of the columns of 'action'"):
+        load("eval_neon").main(line)
+
+
 def test_improvement_is_the_share_of_the_error_that_is_gone():
     result = OfflineResult({"total": 0.25}, {"total": 1.0}, {"total": 2.0}, 1, 1)
     assert result.improvement() == 0.75 and result.as_dict()["improvement_over_zero"] == {"total": 0.75}
@@ -104,6 +123,9 @@ def test_the_scripts_carry_what_a_fresh_machine_has_to_install():
     for name in ("train_neon", "eval_neon"):
         head = (SCRIPTS / f"{name}.py").read_text().partition("# ///\n")[0].splitlines()
         assert head[0] == "# /// script"  # PEP 723
+        assert f"scripts/{name}.py" not in "".join(
+            line for line in (SCRIPTS / f"{name}.py").read_text().splitlines() if "hf jobs uv run --" in line
+        )  # a job gets the script alone: docs/training.md
         told = tomllib.loads("\n".join(line.removeprefix("# ") for line in head[1:]))
         assert told["dependencies"] == ["neon-sim[train,vla,data]"]  # heads, backbones, and what reads data sets
 
@@ -142,6 +164,9 @@ def test_flags_change_the_preset():
     assert config.learning_rate == 1e-4 and config.data.sources[0].path == "some/folder"
     assert config.hub_model_id == "ME/neon-g1" and config.hub_private and config.output_dir == "runs/neon-g1"
     assert script.config_from(script.parse(["--output", "./here"])).hub_model_id is None
+    for flag, name in (("--lr", "learning_rate"), ("--epochs", "epochs"), ("--batch-size", "batch_size")):
+        with pytest.raises(ValueError, match=f"TrainConfig.{name} must be positive, got 0"):
+            script.config_from(script.parse([flag, "0"])).check()
     with pytest.raises(SystemExit, match="Did you mean 'large_arms'"):
         script.config_from(script.parse(["--preset", "larg_arms"]))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from foreign_folders import G1_ARMS, angles, foreign_lerobot
 from PIL import Image
 from tiny_data import soup_of, tiny_episode, write_episodes
 from tiny_neon import tiny_config
 
 from neon_sim.data.data_soup import DataSoup
+from neon_sim.data.source import DataSourceConfig
 from neon_sim.data.windows import Window
 from neon_sim.episode import NeonEpisode
 from neon_sim.model.neon_vla import NeonVLA
@@ -24,9 +27,10 @@ from neon_sim.training.averaging import WeightAverage
 from neon_sim.training.batches import batches, group_windows
 from neon_sim.training.chunk_loss import teacher_chunk
 from neon_sim.training.interrupt import deferred_interrupt
-from neon_sim.training.optim import rate_at
+from neon_sim.training.optim import make_optimizer, rate_at
 from neon_sim.training.train import NeonTrainer
 from neon_sim.training.train_config import TrainConfig
+from neon_sim.training.train_parts import open_tensorboard
 
 TESTS = Path(__file__).parent
 
@@ -329,6 +333,131 @@ def test_a_bad_episode_is_named_or_left_out_of_training_and_judging(tmp_path):
     assert set(log[-1]) == {"step", "train_loss", "seconds"}  # nothing that was held back could be read
 
 
+def test_doing_what_an_error_says_goes_on_in_the_same_folder(tmp_path):
+    config = tiny_training(tmp_path, max_steps=2, gradient_accumulation=1)
+    path = tmp_path / "data" / "episode_0003.npz"
+    episode = NeonEpisode.load(path)
+    episode.actions[1] = np.nan
+    episode.save(path)
+    with pytest.raises(ValueError, match="not finite at step 1.*leave it out with --skip-bad"):
+        NeonTrainer(config, progress=False).train()
+    assert (tmp_path / "run" / "settings.json").exists()
+    config.data = replace(config.data, skip_bad=True, memory_mb=64.0)
+    with pytest.warns(UserWarning, match="Left out"):
+        stats = NeonTrainer(config, progress=False).train()
+    assert stats["steps"] == 2 and stats["skipped"] == {"data": 1}
+    told = json.loads((tmp_path / "run" / "data.json").read_text())["data"]
+    assert told["skipped"] == 1 and told["episodes"] == 7
+
+
+def test_a_typo_takes_no_folder(tmp_path):
+    config = tiny_training(tmp_path, max_steps=1)
+    right = config.data
+    config.data = soup_of(tmp_path / "dtaa")
+    with pytest.raises(FileNotFoundError, match="dtaa"):
+        NeonTrainer(config, progress=False)
+    config.data, config.teacher = right, str(tmp_path / "tacher")
+    with pytest.raises(FileNotFoundError, match="tacher"):
+        NeonTrainer(config, progress=False)
+    assert not (tmp_path / "run").exists()
+    config.teacher = None
+    assert NeonTrainer(config, progress=False).step == 0
+
+
+def test_how_data_are_read_is_no_setting_of_a_run(tmp_path):
+    usual = tiny_training(tmp_path)
+    other = tiny_training(tmp_path, feature_cache_gb=1.0)
+    other.data = replace(other.data, skip_bad=True, memory_mb=64.0)
+    assert str(other.decides()) == str(usual.decides())
+    assert usual.decides()["data"] == usual.data and "feature_cache_gb" not in usual.decides()  # as runs began before
+    other.data = replace(other.data, visit=2)
+    assert str(other.decides()) != str(usual.decides())
+
+
+def test_a_backbone_that_learns_goes_on_to_the_bit_and_keeps_its_statistics(tmp_path):
+    config = tiny_training(tmp_path, feature_cache=None, max_steps=4, gradient_accumulation=1, learning_rate=1e-3)
+    config.model = replace(config.model, backbone=replace(config.model.backbone, freeze_backbone=False))
+    whole = NeonTrainer(config, progress=False)
+    before = {name: value.clone() for name, value in whole.model.backbone.state_dict().items()}
+    whole.train()
+    parted = replace(config, output_dir=str(tmp_path / "parted"))
+    first = NeonTrainer(parted, progress=False)
+    for _, micro_batches in zip(range(2), first._micro_batches(), strict=False):
+        first.update(micro_batches)
+    first.save()
+    second = NeonTrainer(parted, progress=False)
+    assert second.step == 2
+    second.train()
+    assert torch.equal(weights_of(whole), weights_of(second))
+    found, again = (one.model.backbone.state_dict() for one in (whole, second))
+    statistics = {name for name, _ in whole.model.backbone.named_buffers()}
+    assert any("running_var" in name for name in statistics)
+    for name, value in found.items():
+        assert torch.equal(value, again[name]), name
+        assert torch.equal(value, before[name]) or name not in statistics, name
+    assert not all(torch.equal(value, before[name]) for name, value in found.items())
+
+
+def test_a_backbone_has_the_mode_of_the_model_if_it_learns(tmp_path):
+    config = tiny_training(tmp_path).model
+    frozen = NeonVLA(config).train()
+    assert frozen.training and not any(module.training for module in frozen.backbone.modules())
+    model = NeonVLA(replace(config, backbone=replace(config.backbone, freeze_backbone=False)))
+    for learns in (model, model.eval().train()):
+        modes = {type(module).__name__: module.training for module in learns.backbone.modules()}
+        assert not modes.pop("BatchNorm2d") and all(modes.values())
+    assert not any(module.training for module in model.eval().backbone.modules())
+
+
+def test_a_kill_between_two_checkpoints_leaves_the_older_one(tmp_path):
+    config = tiny_training(tmp_path, max_steps=2, evaluate_every=1, gradient_accumulation=1)
+    NeonTrainer(config, progress=False).train()
+    run = tmp_path / "run"
+    (run / "best").rename(run / ".best.old")  # where `whole_folder` would have been killed
+    shutil.copytree(run / "last", run / ".best.new")
+    NeonTrainer(config, progress=False)
+    assert NeonVLA.from_pretrained(run / "best").config == config.model
+    assert not list(run.glob(".*")) and "# best" in (run / "best" / "README.md").read_text()
+
+
+def test_tensorboard_shows_every_step_once_after_a_stop(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = tiny_training(tmp_path, max_steps=4, evaluate_every=1, gradient_accumulation=1)
+    first = NeonTrainer(config, progress=False)
+    first.total_steps = 2
+    first.train()
+    killed = open_tensorboard(tmp_path / "run", 2)  # it had come farther than what it saved
+    killed.add_scalar("train_loss", 99.0, 3)
+    killed.close()
+    NeonTrainer(config, progress=False).train()
+    shown = EventAccumulator(str(tmp_path / "run")).Reload().Scalars("train_loss")
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [event.step for event in shown] == [line["step"] for line in log] == [1, 2, 3, 4]
+    np.testing.assert_allclose([event.value for event in shown], [line["train_loss"] for line in log], rtol=1e-6)
+
+
+def test_columns_without_a_place_are_said_when_a_training_begins(tmp_path, capsys):
+    names = [*G1_ARMS, "left_gripper"]
+    arm = foreign_lerobot(tmp_path / "arm", angles(40, 15), angles(40, 15, 1), {"action": names, "proprio": names})
+    config = tiny_training(tmp_path, max_steps=1, gradient_accumulation=1)
+    config.data = replace(config.data, sources=[*config.data.sources, DataSourceConfig("arm", "lerobot", str(arm))])
+    NeonTrainer(config).train()
+    line = "Not learned from 'arm', because the G1 has no place for it: left_gripper."
+    assert capsys.readouterr().out.count(line) == 1
+    told = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert told["arm"]["mapping"]["dropped"] == ["left_gripper"] and "mapping" not in told["data"]
+
+
+def test_an_optimiser_that_is_not_there_is_replaced_aloud(monkeypatch):
+    for name in ("bitsandbytes", "bitsandbytes.optim"):
+        monkeypatch.setitem(sys.modules, name, None)
+    params = [torch.nn.Parameter(torch.zeros(2))]
+    with pytest.warns(UserWarning, match="bitsandbytes is not installed: AdamW with 32-bit states"):
+        found = make_optimizer(params, TrainConfig(optim="paged_adamw_8bit"))
+    assert type(found) is torch.optim.AdamW and found.defaults["betas"] == (0.85, 0.99)
+
+
 def test_a_hub_that_cannot_be_reached_is_said_and_stops_no_training(tmp_path, monkeypatch):
     from huggingface_hub import constants
 
@@ -455,6 +584,7 @@ def test_a_wrong_setting_is_named(tmp_path):
         TrainConfig(batch_size=0).check()
     with pytest.raises(ValueError, match="Did you mean 'adamw'"):
         TrainConfig(optim="adam").check()
-    with pytest.raises(ValueError, match="sample_cache_gb must not be negative, got 0 and -1.0"):
-        TrainConfig(sample_cache_gb=-1.0).check()
+    for name in ("num_workers", "sample_cache_gb", "feature_cache_gb"):
+        with pytest.raises(ValueError, match=f"TrainConfig.{name} must not be negative, got -1"):
+            TrainConfig(**{name: -1}).check()
     assert tiny_episode(0).actions.shape == (40, 17)

@@ -32,6 +32,13 @@ def test_the_figures_hang_together(module: ModuleType, tmp_path: Path) -> None:
     assert len(module.cells(found)) == 7
 
 
+def test_a_smaller_measurement_leaves_the_results_alone(module: ModuleType) -> None:
+    assert module.too_small(list(module.COMPACT), module.STEPS, module.EPISODES) == ""
+    assert module.too_small(list(module.COMPACT), 200, 48) == ""
+    for presets, steps, episodes in ((module.COMPACT[:1], 20, 24), (module.COMPACT, 19, 24), (module.COMPACT, 20, 23)):
+        assert "RESULTS.md is as it was" in module.too_small(presets, steps, episodes)
+
+
 def test_what_is_wrong_is_answered_before_anything_is_measured(
     module: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

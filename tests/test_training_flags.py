@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import runpy
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +14,19 @@ from tiny_data import write_episodes
 from neon_sim.data.data_soup import DataSoup
 from neon_sim.data.soup_file import read_options, read_soup
 from neon_sim.g1.action_space import G1ActionSpace
+from neon_sim.training import flags
 from neon_sim.training.config import MULTITASK, PRESETS
-from neon_sim.training.flags import add_data_flags, add_teacher_flags, put_in, skipped_line, soup_from, told_lines
+from neon_sim.training.flags import (
+    add_data_flags,
+    add_teacher_flags,
+    put_in,
+    skipped_line,
+    soup_from,
+    told_lines,
+    with_data,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def parsed(*flags: str) -> argparse.Namespace:
@@ -65,6 +78,9 @@ def test_one_source_may_have_options(tmp_path: Path) -> None:
     assert soup_from(parsed(), None) is None
     preset = PRESETS["compact_reach"]().data
     assert soup_from(parsed(), preset) is preset
+    relative = soup_from(parsed("--dataset", "arm", "--relative-actions"), None)
+    assert relative is not None and relative.sources[0].use_relative_actions
+    assert not soup.sources[0].use_relative_actions
 
 
 @pytest.mark.parametrize(
@@ -94,9 +110,39 @@ def test_flags_that_do_not_go_together_are_answered(tmp_path: Path) -> None:
         soup_from(parsed("--soup", "a.json", "--dataset", "b"), None)
     with pytest.raises(ValueError, match="--source-options belong to a --dataset"):
         soup_from(parsed("--source-options", "{}"), None)
+    with pytest.raises(ValueError, match='--relative-actions belong to a --dataset; .*"use_relative_actions": true'):
+        soup_from(parsed("--relative-actions"), None)
     for text in ("fps=5", "[5]"):
         with pytest.raises(ValueError, match="should be a JSON object"):
             read_options(text)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--epochs", "0"), "--epochs wants at least 1, got 0"),
+        (("--preset", "compact_reach", "--epochs", "0"), "TrainConfig.epochs must be positive, got 0"),
+        (("--preset", "compact_reach"), "reach.dataset"),  # is not there, and no id of the hub
+    ],
+)
+def test_pretrain_answers_before_it_takes_a_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pretrain.py", *flags, "--out", "out"])
+    with pytest.raises(SystemExit, match=message):
+        runpy.run_path(str(ROOT / "agents" / "pretrain.py"), run_name="__main__")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_presets_data_are_fetched_once_and_folders_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = PRESETS["edge_3b"]()
+    assert config.data is not None
+    fetched = {one.path: str(tmp_path / one.name) for one in config.data.sources}
+    monkeypatch.setattr(flags, "dataset_folder", fetched.__getitem__)
+    found = with_data(config).data
+    assert found is not None and [one.path for one in found.sources] == list(fetched.values())
+    assert [one.weight for one in found.sources] == [one.weight for one in config.data.sources]
 
 
 def test_what_was_left_out_is_said() -> None:

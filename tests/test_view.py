@@ -4,13 +4,16 @@ import runpy
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from foreign_folders import UNITREE_ARMS, angles, foreign_lerobot, gripper_path
 from lerobot_episodes import full_episode
 from PIL import Image
 from source_files import voice_folder
 
 from neon_sim.data.lerobot import LeRobotWriter
+from neon_sim.data.relative_actions import states_to_relative_actions
 from neon_sim.episode import NeonEpisode
 
 SCRIPT = Path(__file__).resolve().parents[1] / "agents" / "view.py"
@@ -56,8 +59,42 @@ def test_anybodys_cameras_and_our_files_are_shown(
     assert "'walk forward', 1.0 s" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="Unknown option of data source type 'voice_commands' 'fps'"):
         run(monkeypatch, str(go), "--type", "voice_commands", "--source-options", '{"fps": 5}', "--out", str(tmp_path))
-    with pytest.raises(SystemExit, match="belong to a --type"):
-        run(monkeypatch, str(go), "--source-options", "{}", "--out", str(tmp_path))
+    for flags in (("--source-options", "{}"), ("--relative-actions",)):
+        with pytest.raises(SystemExit, match="belong to a --type"):
+            run(monkeypatch, str(go), *flags, "--out", str(tmp_path))
+
+
+def test_what_became_of_columns_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [*UNITREE_ARMS, "kLeftGripper"]
+    arm = foreign_lerobot(tmp_path / "arm", angles(20, 15), names={"action": names})
+    run(monkeypatch, str(arm), "--type", "lerobot", "--out", str(tmp_path / "out"))
+    printed = capsys.readouterr().out
+    assert "14 columns mapped, 18 of the G1's padded; dropped: kLeftGripper" in printed
+    assert "  kLeftElbow -> left_elbow_joint\n" in printed
+    run(monkeypatch, str(arm), "--out", str(tmp_path / "out"))  # as it was recorded: nothing is mapped
+    assert "mapped" not in capsys.readouterr().out
+
+
+def test_relative_steps_are_shown_as_what_an_arm_makes_of_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = states_to_relative_actions(gripper_path(12), 20.0).astype(np.float32)
+    arm = foreign_lerobot(tmp_path / "arm", steps, fps=5.0)
+    run(monkeypatch, str(arm), "--type", "lerobot", "--relative-actions", "--out", str(tmp_path / "out"))
+    assert "dropped: gripper" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="None of the columns of 'action'"):
+        run(monkeypatch, str(arm), "--type", "lerobot", "--out", str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(("width", "label"), [(125, "arm joints (rad)"), (43, "action"), (29, "action")])
+def test_only_our_own_layout_has_arm_joints(width: int, label: str) -> None:
+    axes = plt.figure().add_subplot()
+    seen = {"proprio": np.zeros((5, width), np.float32)}
+    runpy.run_path(str(SCRIPT))["draw_arms"](axes, NeonEpisode(seen, np.zeros((5, 17), np.float32)))
+    assert axes.get_ylabel() == label and len(axes.lines) == (14 if width == 125 else 17)
+    plt.close(axes.figure)
 
 
 def test_the_film_strip_shows_first_and_last_frame() -> None:

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from neon_sim.data.action_mapper import ActionMapper
+from neon_sim.data.action_mapper import ActionMapper, MappingReport
 from neon_sim.data.sample_cache import SampleCache
 from neon_sim.data.source import BadEpisodeError, DataSourceConfig, EpisodeSource
 from neon_sim.data.sources import open_source
@@ -36,7 +36,7 @@ class DataSoupConfig:
     sources: list[DataSourceConfig] = field(default_factory=list)
     validation_share: float = 0.05  # of every source's episodes; at least one is held back if it has two or more
     visit: int = 4  # consecutive samples of one episode: reading an episode costs more than cutting samples from it
-    memory_mb: float = 512.0  # episodes kept in memory, per worker
+    memory_mb: float = 512.0  # episodes kept in memory, per worker; one is kept whatever its size
     skip_bad: bool = False  # leave out what cannot be read and count it, instead of stopping there
 
     def __post_init__(self) -> None:
@@ -63,7 +63,8 @@ class DataSoup:
     `samples` keeps what was cut, where somebody puts a cache: the samples are the same ones.
 
     Raises:
-        ValueError: no episode to learn from, or a policy whose actions mean something else than the data's.
+        ValueError: a source without episodes, none to learn from, or a policy whose actions mean something else than
+            the data's.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class DataSoup:
         self.samples: SampleCache | None = None
         self._kept: OrderedDict[tuple[str, int], NeonEpisode] = OrderedDict()
         self._bytes = 0
+        self._told_of_size = False
         self.failures: dict[str, int] = {}  # episodes of a source that were left out because it has `successes_only`
         parts = {one.name: self._split(one) for one in config.sources}
         self.episodes = {name: both[validation] for name, both in parts.items()}
@@ -117,7 +119,7 @@ class DataSoup:
                 places = self._places(name, index)
             except BadEpisodeError as error:
                 self._leave_out(name, index, error)
-                if len(self.bad) >= sum(len(indices) for indices in self.episodes.values()):
+                if all((name, int(i)) in self.bad for name in self.names for i in self.episodes[name]):
                     raise ValueError("Not one episode could be read.") from error
                 attempt += 1
                 continue
@@ -151,7 +153,7 @@ class DataSoup:
         if found is not None:
             return found
         episode = self.episode(name, index)
-        columns = action_columns(self.action_space, episode.control_mode)
+        columns = action_columns(self.action_space, episode.control_mode, self._where(name, index))
         if kept is None or kept.full:
             return cut_window(episode, step, self.windows, columns, name)
         steps = range(0, len(episode), self.windows.stride)
@@ -182,7 +184,10 @@ class DataSoup:
             raise BadEpisodeError(self.bad[key])
         episode = check_episode(self.sources[name].episode(index), f"Episode {index} of {name!r}")
         self._kept[key] = episode
-        self._bytes += _size(episode)
+        size = _size(episode)
+        self._bytes += size
+        if size > self.config.memory_mb * 2**20:
+            self._tell_of_size(name, index, size / 2**20)
         while self._bytes > self.config.memory_mb * 2**20 and len(self._kept) > 1:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= _size(oldest)
@@ -199,6 +204,14 @@ class DataSoup:
             }
             for name, share in zip(self.names, self.shares, strict=True)
         }
+
+    def reports(self) -> dict[str, MappingReport]:
+        """What became of a source's columns and of the G1's places, by source.
+
+        Sources that map nothing, and those of which each episode has its own, are missing.
+        """
+        found = {name: getattr(self.sources[name], "report", None) for name in self.names}
+        return {name: report for name, report in found.items() if report is not None}
 
     @property
     def skipped(self) -> Counter[str]:
@@ -219,6 +232,11 @@ class DataSoup:
     def _split(self, config: DataSourceConfig) -> tuple[np.ndarray, np.ndarray]:
         """Episodes to learn from and those held back, each in ascending order."""
         count = len(self.sources[config.name])
+        if not count:
+            raise ValueError(
+                f"Data source {config.name!r} has no episode: {config.path} is empty. Record or copy some, or leave "
+                "the source out."
+            )
         count = count if config.max_episodes is None else min(count, config.max_episodes)
         wanted = np.arange(count)
         if config.successes_only:
@@ -233,6 +251,21 @@ class DataSoup:
         if self.config.validation_share > 0.0 and count > 1:
             held = min(max(held, 1), count - 1)
         return np.sort(order[held:]), np.sort(order[:held])
+
+    def _where(self, name: str, index: int) -> str:
+        (path,) = (one.path for one in self.config.sources if one.name == name)
+        return f"Episode {index} of {name!r} ({path})"
+
+    def _tell_of_size(self, name: str, index: int, size_mb: float) -> None:
+        """Once: every sample of such an episode may read it anew, and every worker holds one."""
+        if not self._told_of_size:
+            self._told_of_size = True
+            warnings.warn(
+                f"{self._where(name, index)} takes {size_mb:.0f} MB, and memory_mb is {self.config.memory_mb:g}: no "
+                "other episode is kept beside it. Split such recordings into shorter episodes, or raise "
+                "DataSoupConfig.memory_mb.",
+                stacklevel=4,
+            )
 
     def _succeeded(self, name: str, index: int) -> bool:
         try:

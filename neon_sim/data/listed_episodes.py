@@ -28,6 +28,7 @@ _DAMAGE: Final = (
     ArithmeticError,
     IndexError,
     RuntimeError,
+    SyntaxError,  # Pillow's, for a broken PNG
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
@@ -63,8 +64,14 @@ class ListedEpisodes(Generic[Place]):
 
     @property
     def report(self) -> MappingReport | None:
-        """What was mapped, padded and dropped; None where each episode has its own, or nothing is mapped."""
-        return None if self._make_report is None else self._make_report()
+        """What was mapped, padded and dropped; None where each episode has its own, or nothing is mapped.
+
+        None as well where the file that it follows from is damaged, which is said when that episode is read.
+        """
+        try:
+            return None if self._make_report is None else self._make_report()
+        except _DAMAGE:
+            return None
 
     def steps(self, index: int) -> int:
         """Length at 50 Hz. Raises BadEpisodeError for a place that cannot be measured."""
@@ -107,6 +114,12 @@ class JoinedEpisodes:
 
     def __len__(self) -> int:
         return len(self._places)
+
+    @property
+    def report(self) -> MappingReport | None:
+        """What was mapped, padded and dropped; None where they differ, or nothing is mapped."""
+        reports = [getattr(source, "report", None) for source in self.sources]
+        return reports[0] if all(report == reports[0] for report in reports) else None
 
     def steps(self, index: int) -> int:
         """Length at 50 Hz."""

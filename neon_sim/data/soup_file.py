@@ -8,6 +8,7 @@
 The keys are the fields of `DataSoupConfig` and, in "sources", of `DataSourceConfig`.
 """
 
+import argparse
 import json
 import os
 from collections.abc import Mapping
@@ -48,6 +49,12 @@ def read_options(text: str) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise ValueError(f"Source options should be a JSON object, such as '{{\"fps\": 5.0}}', got {text!r}.")
     return given
+
+
+def add_relative_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --relative-actions, which whatever reads a data set of another robot's understands alike."""
+    told = "its actions are seven relative steps of a gripper (DataSourceConfig.use_relative_actions)"
+    parser.add_argument("--relative-actions", action="store_true", help=told)
 
 
 def _source(given: Mapping[str, Any], where: str) -> DataSourceConfig:

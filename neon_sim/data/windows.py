@@ -144,17 +144,17 @@ def fit_picture(picture: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(square.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def action_columns(wanted: G1ActionSpace, control_mode: str) -> np.ndarray:
+def action_columns(wanted: G1ActionSpace, control_mode: str, where: str = "") -> np.ndarray:
     """Columns (A,) of an action in `control_mode`'s layout that make an action of `wanted`.
 
-    Raises ValueError when the episode does not say what some entry should be.
+    where: what the error calls the episode. Raises ValueError when it does not say what some entry should be.
     """
     has = list(G1ActionSpace(control_mode).names)
     missing = [name for name in wanted.names if name not in has]
     if missing:
         raise ValueError(
-            f"A {wanted.control_mode} policy wants {', '.join(missing)}, which {control_mode} episodes do not say. "
-            f"Record some with that control mode, or train a {control_mode} policy."
+            f"{where}{where and ': '}A {wanted.control_mode} policy wants {', '.join(missing)}, which {control_mode} "
+            f"episodes do not say. Record some with that control mode, or train a {control_mode} policy."
         )
     return np.array([has.index(name) for name in wanted.names])
 

@@ -40,11 +40,18 @@ class OfflineResult:
 
 
 def open_dataset(
-    path: str, kind: str, model: NeonVLA, options: Mapping[str, Any] | None = None, skip_bad: bool = False
+    path: str,
+    kind: str,
+    model: NeonVLA,
+    options: Mapping[str, Any] | None = None,
+    skip_bad: bool = False,
+    relative_actions: bool = False,
+    max_episodes: int | None = None,
 ) -> DataSoup:
-    """All episodes of one data set, cut as the policy would see them.
+    """The first `max_episodes` episodes of one data set, or all, cut as the policy would see them.
 
     options: what this kind of data source asks for. skip_bad: leave out and count episodes that cannot be read.
+    relative_actions: `DataSourceConfig.use_relative_actions`.
     """
     backbone = model.config.backbone
     windows = WindowConfig(
@@ -56,7 +63,14 @@ def open_dataset(
         model.config.sound_memory_s,
         model.config.microphones,
     )
-    source = DataSourceConfig("dataset", kind, path, options=options or {})
+    source = DataSourceConfig(
+        "dataset",
+        kind,
+        path,
+        max_episodes=max_episodes,
+        use_relative_actions=relative_actions,
+        options=options or {},
+    )
     config = DataSoupConfig([source], validation_share=0.0, skip_bad=skip_bad)
     return DataSoup(config, model.action_space, windows)
 

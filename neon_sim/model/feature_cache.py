@@ -1,9 +1,11 @@
 """Features on disk: a frozen backbone says the same about the same clip, so training asks it once."""
 
 import hashlib
+import shutil
 import warnings
 from collections import OrderedDict
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
 
 import torch
@@ -12,6 +14,8 @@ from torch import Tensor
 from neon_sim.model.video_backbone import BackboneFeatures, VideoBackbone, check_clips
 
 _NAMES = ("tokens", "pooled", "text")
+_SPARE: Final = 2 * 2**30  # bytes of the disk that are left to others
+_RECOUNT: Final = 64  # looks at what all processes wrote, on the way from an empty folder to a full one
 Sample = dict[str, Tensor]  # one clip's features, without the batch axis
 
 
@@ -40,10 +44,17 @@ class FeatureCache:
         dtype: how features are stored. float32 returns the backbone's bits; float16 and bfloat16 halve the files, and
             then the first pass is rounded too, so that every pass gives the same bits.
         memory_mb: megabytes of the most recent features that are kept in memory.
+        limit_gb: nothing is added to this backbone's folder beyond it (within a few percent of it for each process that
+            writes), nor to a disk with less than 2 GB left: clips that do not fit are encoded each time.
     """
 
     def __init__(
-        self, folder: str | Path, backbone: VideoBackbone, dtype: torch.dtype = torch.float32, memory_mb: float = 256.0
+        self,
+        folder: str | Path,
+        backbone: VideoBackbone,
+        dtype: torch.dtype = torch.float32,
+        memory_mb: float = 256.0,
+        limit_gb: float = 64.0,
     ) -> None:
         """Raises ValueError for a backbone that learns: what it says today is wrong tomorrow."""
         if any(parameter.requires_grad for parameter in backbone.parameters()) or backbone.training:
@@ -52,7 +63,11 @@ class FeatureCache:
         label = f"{backbone.fingerprint()} {dtype}"
         self.folder = Path(folder) / hashlib.sha256(label.encode()).hexdigest()[:24]
         self.hits, self.misses = 0, 0  # clips
+        self.full = False  # something did not fit: nothing more is added by this process
         self._limit = int(memory_mb * 2**20)
+        self._disk_limit = int(limit_gb * 2**30)
+        self._counted = self._added = 0  # bytes of all files when they were counted last, and of those written since
+        self._counts = False  # whether they were counted at all
         self._recent: OrderedDict[str, Sample] = OrderedDict()
         self._size = 0  # bytes in _recent
 
@@ -116,11 +131,30 @@ class FeatureCache:
     def _write(self, key: str, sample: Sample) -> None:
         from safetensors.torch import save
 
+        if self.full or not self._has_room(_bytes(sample)):
+            return
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{key}.{uuid4().hex}.partial")  # another process may write the same clip
         partial.write_bytes(save(sample))
         partial.replace(path)
+
+    def _has_room(self, size: int) -> bool:
+        if not self._counts or self._added > self._disk_limit / _RECOUNT:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._counted = sum(path.stat().st_size for path in self.folder.glob("*/*.safetensors"))
+            self._counts, self._added = True, 0
+        self._added += size
+        free = shutil.disk_usage(self.folder).free
+        self.full = self._counted + self._added > self._disk_limit or free - size < _SPARE
+        if self.full:
+            warnings.warn(
+                f"{self.folder} has no room for more features (its limit is {self._disk_limit / 2**30:g} GB, the disk "
+                f"has {free / 2**30:.0f} GB left): clips that are not there are encoded each time. Remove what older "
+                "runs left there, or raise TrainConfig.feature_cache_gb.",
+                stacklevel=5,
+            )
+        return not self.full
 
     def _remember(self, key: str, sample: Sample) -> None:
         self._recent[key] = sample

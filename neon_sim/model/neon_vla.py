@@ -95,6 +95,7 @@ class NeonVLA(nn.Module):
         )
         if config.speech_vocabulary:
             self.speech_head = SpeechResponseHead(self.fused_dim, config.speech_vocabulary, config.speech_words)
+        self.train()
 
     @property
     def senses(self) -> tuple[str, ...]:
@@ -110,7 +111,23 @@ class NeonVLA(nn.Module):
         """Read the frozen weights now, a frozen ear's as well: else it happens at the first clip and sound."""
         if self.config.use_audio:
             self.audio_encoder.load()
-        return self.backbone.load()
+        self.backbone.load()
+        self.train(self.training)  # what was just read has no mode yet
+        return self.backbone
+
+    def train(self, mode: bool = True) -> "NeonVLA":
+        """Training or eval mode, for a backbone that learns as well; a frozen one stays in eval mode.
+
+        A backbone that learns keeps the statistics of its batch normalisations: those of a handful of clips are worse,
+        they would differ between processes, and what is judged, saved and gone on from would not be what was trained.
+        """
+        super().train(mode)
+        if not self.config.backbone.freeze_backbone:
+            self.backbone.train(mode)
+            for module in self.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def encode(self, frames: Tensor, instructions: list[str], audio: Tensor | None = None) -> BackboneFeatures:
         """Clips (B, T, H, W, 3) uint8, words, and sound (B, S) at 16 kHz for a backbone that hears -> features.

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from neon_sim.data.data_soup import DataSoupConfig
-from neon_sim.data.soup_file import read_options, read_soup
+from neon_sim.data.soup_file import add_relative_flag, read_options, read_soup
 from neon_sim.data.source import DataSourceConfig
+from neon_sim.model.hub import dataset_folder
 from neon_sim.training.train_config import TrainConfig
 
 
@@ -22,6 +23,7 @@ def add_data_flags(parser: argparse.ArgumentParser, dataset: bool = True) -> Non
         parser.add_argument("--dataset", help="one source, a folder or hub id, in place of the preset's mixture")
         parser.add_argument("--dataset-type", default="lerobot", help="its format, see neon_sim.data.sources")
         parser.add_argument("--source-options", metavar="JSON", help="""what its format asks for: '{"fps": 5.0}'""")
+        add_relative_flag(parser)
 
 
 def add_teacher_flags(parser: argparse.ArgumentParser) -> None:
@@ -38,13 +40,17 @@ def soup_from(args: argparse.Namespace, soup: DataSoupConfig | None) -> DataSoup
     dataset, options = getattr(args, "dataset", None), getattr(args, "source_options", None)
     if args.soup and dataset:
         raise ValueError("--soup names its sources itself: leave out --dataset, or put it into the file.")
+    relative = getattr(args, "relative_actions", False)
     if options and not dataset:
         raise ValueError("--source-options belong to a --dataset; in a --soup they stand beside each source.")
+    if relative and not dataset:
+        raise ValueError('--relative-actions belong to a --dataset; in a --soup say "use_relative_actions": true.')
     if args.soup:
         soup = read_soup(args.soup)
     elif dataset:
         told = read_options(options) if options else {}
-        soup = DataSoupConfig([DataSourceConfig("dataset", args.dataset_type, dataset, options=told)])
+        source = DataSourceConfig("dataset", args.dataset_type, dataset, use_relative_actions=relative, options=told)
+        soup = DataSoupConfig([source])
     if soup is not None and args.successes_only:
         soup = replace(soup, sources=[replace(source, successes_only=True) for source in soup.sources])
     return replace(soup, skip_bad=True) if soup is not None and args.skip_bad else soup
@@ -58,6 +64,17 @@ def put_in(config: TrainConfig, args: argparse.Namespace) -> None:
         config.num_workers = args.num_workers
     if args.teacher_weight is not None:
         config.teacher_weight = args.teacher_weight
+
+
+def with_data(config: TrainConfig) -> TrainConfig:
+    """The config with the folders of its data sets; those that are not here come from the hub, each once.
+
+    Raises FileNotFoundError for one that cannot be fetched.
+    """
+    if config.data is not None:
+        sources = [replace(source, path=dataset_folder(source.path)) for source in config.data.sources]
+        config.data = replace(config.data, sources=sources)
+    return config
 
 
 def told_lines(stats: Mapping[str, Any], best: Path) -> str:

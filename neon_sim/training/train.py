@@ -9,7 +9,6 @@ import json
 import math
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -26,6 +25,7 @@ from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.averaging import WeightAverage
 from neon_sim.training.batches import Group, batches
 from neon_sim.training.chunk_loss import encode_group, group_losses, teacher_chunk
+from neon_sim.training.data_report import all_bad, by_source, dropped_lines, write_data
 from neon_sim.training.distributed import gathered, is_spread, join_team, keep_shares, share_of, spread_optimizer_state
 from neon_sim.training.held_back import chunk_errors, held_back_soup
 from neon_sim.training.input_statistics import set_statistics
@@ -33,7 +33,7 @@ from neon_sim.training.interrupt import deferred_interrupt
 from neon_sim.training.optim import make_optimizer, rate_at
 from neon_sim.training.precision import mixed_precision
 from neon_sim.training.push import Pusher
-from neon_sim.training.run_folder import claim_folder
+from neon_sim.training.run_folder import check_folder, claim_folder
 from neon_sim.training.train_config import TrainConfig
 from neon_sim.training.train_parts import (
     SAMPLES,
@@ -50,7 +50,9 @@ from neon_sim.training.train_parts import (
     window_config,
     write_spread,
 )
+from neon_sim.training.whole_folder import put_right, whole_folder
 
+_CHECKPOINTS = ("last", "best")
 _SAVE, _STOP = 1, 2  # what a process asks of all of them after a step
 
 
@@ -58,8 +60,8 @@ class NeonTrainer:
     """One training.
 
     Writes below `config.output_dir`: `last` and `best` (checkpoints for `NeonVLA.from_pretrained`), state.pt to go on
-    from, log.jsonl, data.json (what was mixed), TensorBoard's files, and when it ends loss.png. The same config on a
-    folder that is there goes on with it.
+    from, log.jsonl, data.json (what was mixed, mapped and left out), TensorBoard's files, and when it ends loss.png.
+    The same config on a folder that is there goes on with it; what only says how data are read may be another.
 
     Args:
         config: what to do.
@@ -78,8 +80,7 @@ class NeonTrainer:
         self._begun = time.perf_counter()
         self.team = join_team(config.device)
         if self.team.leads:
-            claim_folder(config.folder, {**config.decides(), "processes": self.team.size})
-        self.team.wait()
+            check_folder(config.folder, self._settings())
         torch.manual_seed(config.seed)
         self.model = NeonVLA(model_config(config), backbone)
         eyes = self.model.load_backbone()
@@ -109,11 +110,24 @@ class NeonTrainer:
         self.total_steps = config.max_steps or self._steps_in(config.epochs)
         self.step, self.best_loss = 0, float("inf")
         self.losses: list[float] = []  # since the last report
+        self._claim()
         if (config.folder / "state.pt").exists():
             self._load()
         else:
             set_statistics(self.model, self.soup)
         self._count_time()
+
+    def _settings(self) -> dict[str, Any]:
+        """What a run that goes on must have been begun with."""
+        return {**self.config.decides(), "processes": self.team.size}
+
+    def _claim(self) -> None:
+        """Take the folder, when all that a typo can name was found: the corrected line is no other run's then."""
+        if self.team.leads:
+            claim_folder(self.config.folder, self._settings())
+            for name in _CHECKPOINTS:
+                put_right(self.config.folder / name)
+        self.team.wait()
 
     def train(self) -> dict[str, Any]:
         """Train what remains. Ctrl-C or SIGTERM, to any of the processes, saves and stops; calling again goes on.
@@ -128,15 +142,19 @@ class NeonTrainer:
         """
         config = self.config
         self._begun = time.perf_counter()
-        writer = open_tensorboard(config.folder) if self.team.leads else None
+        writer = open_tensorboard(config.folder, self.step) if self.team.leads else None
         shown = self.progress and self.team.leads
+        if shown and (dropped := dropped_lines(self.soup.reports())):
+            print(dropped, flush=True)
         try:
             with tqdm(total=self.total_steps, initial=self.step, unit="step", disable=not shown) as bar:
                 last_loss = self._train(writer, bar)
         finally:
             if writer is not None:
                 writer.close()
+        skipped = by_source(all_bad(self.team, self._bad()))
         if self.team.leads:
+            write_data(config.folder, self.counts, self.soup.reports(), skipped)
             shutil.rmtree(config.folder / SAMPLES, ignore_errors=True)
             plot_losses(config.folder / "log.jsonl", config.folder / "loss.png")
             self.pusher.push()
@@ -146,7 +164,7 @@ class NeonTrainer:
             "steps": self.step,
             "seconds": self.seconds,
             "sources": self.counts,
-            "skipped": self._skipped(),
+            "skipped": skipped,
         }
 
     def _train(self, writer: Any, bar: Any) -> float:
@@ -271,11 +289,10 @@ class NeonTrainer:
         return gathered([p.detach() for p in self.model.backbone.parameters() if p.requires_grad])
 
     def _write(self, name: str, adapter: list[torch.Tensor]) -> None:
-        """A checkpoint with the averaged weights, and with what was trained of the backbone below it."""
-        folder = self.config.folder / name
-        with self.average.in_place():
-            write_spread(self.model.backbone, adapter, folder)
-            self.model.save_pretrained(folder, training=story(self.config, self.step, self.seconds))
+        """A checkpoint of the averaged weights, and of what was trained of the backbone, replaced as a whole."""
+        with self.average.in_place(), whole_folder(self.config.folder / name) as fresh:
+            write_spread(self.model.backbone, adapter, fresh)
+            self.model.save_pretrained(fresh, training=story(self.config, self.step, self.seconds), name=name)
 
     def _load(self) -> None:
         state = torch.load(self.config.folder / "state.pt", weights_only=True, map_location=self.team.device)
@@ -330,7 +347,7 @@ class NeonTrainer:
             file.write(json.dumps({"step": self.step, **figures, "seconds": round(self.seconds, 1)}) + "\n")
         for name, value in figures.items():
             writer.add_scalar(name, value, self.step)
-        (self.config.folder / "data.json").write_text(json.dumps(self.counts, indent=2) + "\n")
+        write_data(self.config.folder, self.counts, self.soup.reports(), by_source(self._bad()))
         return judged
 
     def _due(self, saved: float) -> bool:
@@ -339,6 +356,6 @@ class NeonTrainer:
     def _precision(self) -> AbstractContextManager[Any]:
         return mixed_precision(self.team.device, self.config.bf16)
 
-    def _skipped(self) -> dict[str, int]:
-        held_back = {} if self.held_back is None else self.held_back.bad
-        return dict(Counter(name for name, _ in {*self.soup.bad, *held_back}))
+    def _bad(self) -> set[tuple[str, int]]:
+        """(source, episode) of what this process has left out."""
+        return {*self.soup.bad, *({} if self.held_back is None else self.held_back.bad)}

@@ -1,6 +1,6 @@
 """TrainConfig: one training of the action layer, from data to checkpoint."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +36,7 @@ class TrainConfig:
     goal_weight: float = 0.05  # of reading the goal, in samples that say what it was
     group_weights: dict[str, float] = field(default_factory=dict)  # loss weight of a joint group; 1 where not named
     feature_cache: str | None = None  # folder; what a frozen backbone says about a clip is kept there
+    feature_cache_gb: float = 64.0  # disk that this folder may take for one backbone; beyond it nothing is added
     stride: int = 16  # control steps between two samples of an episode
     num_workers: int = 0  # processes that read data; 0 = in this one
     sample_cache_gb: float = 32.0  # disk that a run may take for samples that were cut and decoded, until it ends
@@ -63,9 +64,9 @@ class TrainConfig:
         for name in ("warmup_ratio", "ema_decay", "teacher_weight"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"TrainConfig.{name} wants a number in [0, 1), got {getattr(self, name)}.")
-        if self.num_workers < 0 or self.sample_cache_gb < 0.0:
-            wrong = f"{self.num_workers} and {self.sample_cache_gb}"
-            raise ValueError(f"TrainConfig.num_workers and sample_cache_gb must not be negative, got {wrong}.")
+        for name in ("num_workers", "sample_cache_gb", "feature_cache_gb"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"TrainConfig.{name} must not be negative, got {getattr(self, name)}.")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"TrainConfig.max_steps wants at least 1, got {self.max_steps}.")
         if self.shard_backbone:
@@ -86,12 +87,19 @@ class TrainConfig:
             )
 
     def decides(self) -> dict[str, Any]:
-        """The fields that change the weights: a run that goes on must have the same ones."""
-        free = {"output_dir", "num_workers", "sample_cache_gb", "save_every_s"}
+        """The fields that change the weights: a run that goes on must have the same ones.
+
+        Of the data, whether what cannot be read is left out and how much is kept in memory are none of them: nothing
+        that was learned so far would have been other.
+        """
+        free = {"output_dir", "num_workers", "sample_cache_gb", "feature_cache_gb", "save_every_s"}
         free |= {"push_to_hub", "hub_model_id", "hub_private", "push_every_s"}
         if not self.shard_backbone:  # runs that began before there was a choice
             free.add("shard_backbone")
-        return {name: value for name, value in vars(self).items() if name not in {*free, "feature_cache", "device"}}
+        decisive = {name: value for name, value in vars(self).items() if name not in {*free, "feature_cache", "device"}}
+        if self.data is not None:  # the defaults stand for any value, so that runs that began with them go on
+            decisive["data"] = replace(self.data, skip_bad=False, memory_mb=DataSoupConfig.memory_mb)
+        return decisive
 
     @property
     def folder(self) -> Path:

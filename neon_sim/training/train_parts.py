@@ -92,7 +92,7 @@ def build_encoder(model: NeonVLA, config: TrainConfig) -> Encoder:
     """The model's eyes, behind a cache if there is to be one."""
     if config.feature_cache is None:
         return model.encode
-    cache = FeatureCache(config.feature_cache, model.backbone)
+    cache = FeatureCache(config.feature_cache, model.backbone, limit_gb=config.feature_cache_gb)
     if model.config.microphones == 1:
         return cache
     return lambda frames, words, *sound: cache(frames, words, *(to_one_ear(heard) for heard in sound))
@@ -176,8 +176,8 @@ def plot_losses(log: Path, path: Path) -> None:
     line_plot(path, [line["step"] for line in lines], curves, "step", "loss, MSE in action units squared", log_y=True)
 
 
-def open_tensorboard(folder: Path) -> Any:
-    """TensorBoard's writer."""
+def open_tensorboard(folder: Path, step: int) -> Any:
+    """TensorBoard's writer of a run that goes on after a step: what was shown of later ones, it hides."""
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(folder)
+    return SummaryWriter(folder, purge_step=step + 1)

@@ -1,7 +1,8 @@
 """Which episodes there are, and where in which file each of them lies."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from neon_sim.data.lerobot.info import FILES_PER_CHUNK, DatasetInfo
+from neon_sim.data.lerobot.info import FILES_PER_CHUNK, INFO, DatasetInfo
 from neon_sim.data.lerobot.parquet import DAMAGE
 from neon_sim.data.lerobot.stats import Stats, stats_from_json
-from neon_sim.data.lerobot.whole_file import whole_lines
+from neon_sim.data.lerobot.whole_file import unended_line, whole_lines
 
 EPISODES_V2 = "meta/episodes.jsonl"
 EPISODE_STATS_V2 = "meta/episodes_stats.jsonl"
@@ -44,13 +45,29 @@ class EpisodeRow:
     clips: Mapping[str, Clip]
 
 
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Name the file of metadata in which an entry is missing, or is something else than it should be."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"{path} has an entry without {error}. It is not what LeRobot writes.") from None
+    except TypeError as error:
+        raise ValueError(f"{path} has an entry that is not what LeRobot writes: {error}.") from error
+
+
 def read_episode_rows(folder: Path, info: DatasetInfo) -> list[EpisodeRow]:
     """Every episode that was written to its end, in order of their numbers.
 
     Raises:
-        ValueError: metadata that cannot be read, naming the file.
+        ValueError: metadata that cannot be read, or of fewer episodes than info.json counts, naming the file.
     """
-    rows = _rows_v3(folder, info) if info.is_v3 else _rows_v2(folder, info)
+    listed = folder / (EPISODES_V3 if info.is_v3 else EPISODES_V2)
+    with _whole(listed):
+        rows = _rows_v3(folder, info) if info.is_v3 else _rows_v2(folder, info)
+    if len(rows) < info.total_episodes:
+        counted = f"{folder / INFO} counts {info.total_episodes} episodes, {listed} lists {len(rows)}"
+        raise ValueError(f"{counted}. Copy the data set again, whole.")
     return sorted(rows, key=lambda row: row.index)
 
 
@@ -66,18 +83,27 @@ def _rows_v2(folder: Path, info: DatasetInfo) -> list[EpisodeRow]:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """One dict per whole line.
+    """One dict per line. A last line without an end counts where it is whole: a killed writer's is not.
 
     Raises:
         ValueError: a line that is not JSON, named by its number.
     """
     found = []
-    for number, line in enumerate(whole_lines(path), start=1):
+    for number, line in enumerate([*whole_lines(path), *_last_line(path)], start=1):
         try:
             found.append(json.loads(line))
         except ValueError as error:
             raise ValueError(f"{path}, line {number} is not JSON: {error}") from error
     return found
+
+
+def _last_line(path: Path) -> list[str]:
+    line = unended_line(path)
+    try:
+        json.loads(line)
+    except ValueError:
+        return []
+    return [line]
 
 
 def _rows_v3(folder: Path, info: DatasetInfo) -> list[EpisodeRow]:
@@ -120,23 +146,33 @@ def _clip_v3(row: Mapping[str, Any], key: str, info: DatasetInfo) -> Clip:
 
 
 def read_tasks(folder: Path, info: DatasetInfo) -> list[str]:
-    """The tasks in the order of their numbers."""
-    if not info.is_v3:
-        given = {int(row["task_index"]): str(row["task"]) for row in read_json_lines(folder / TASKS_V2)}
-    elif (folder / TASKS_V3).exists():
-        table = pq.read_table(folder / TASKS_V3)
-        words = "task" if "task" in table.column_names else "__index_level_0__"
-        numbers = table["task_index"].to_pylist()
-        given = dict(zip(numbers, table[words].to_pylist(), strict=True))
-    else:
-        given = {}
-    return [given[number] for number in sorted(given)]
+    """The tasks in the order of their numbers; none where the data set has no list of them.
+
+    Raises:
+        ValueError: a list that cannot be read, naming the file.
+    """
+    path = folder / (TASKS_V3 if info.is_v3 else TASKS_V2)
+    with _whole(path):
+        given = _tasks_v3(path) if info.is_v3 else {int(r["task_index"]): str(r["task"]) for r in read_json_lines(path)}
+        return [given[number] for number in sorted(given)]
+
+
+def _tasks_v3(path: Path) -> dict[int, str]:
+    if not path.exists():
+        return {}
+    try:
+        table = pq.read_table(path)
+    except DAMAGE as error:
+        raise ValueError(f"{path} is not a readable parquet file: {error}") from error
+    words = "task" if "task" in table.column_names else "__index_level_0__"
+    return dict(zip(table["task_index"].to_pylist(), table[words].to_pylist(), strict=True))
 
 
 def read_episode_stats(folder: Path, info: DatasetInfo) -> list[Stats]:
-    """Statistics per episode, where the data set has them."""
+    """Statistics per episode, where the data set has them. Raises ValueError for some that cannot be read."""
     if not info.is_v3:
-        return [stats_from_json(row["stats"]) for row in read_json_lines(folder / EPISODE_STATS_V2)]
+        with _whole(folder / EPISODE_STATS_V2):
+            return [stats_from_json(row["stats"]) for row in read_json_lines(folder / EPISODE_STATS_V2)]
     found: list[Stats] = []
     for path in meta_files(folder):
         names = [name for name in pq.read_schema(path).names if name.startswith("stats/")]

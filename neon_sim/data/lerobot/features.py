@@ -10,6 +10,7 @@ from neon_sim.g1 import joints
 from neon_sim.g1.action_space import ControlMode, G1ActionSpace
 
 VISUAL = ("video", "image")
+_CHANNELS = (1, 3, 4)  # that a picture may have
 # Columns that the format itself adds to every data set.
 BOOKKEEPING = {
     "timestamp": "float32",
@@ -54,6 +55,14 @@ class Feature:
     def is_depth(self) -> bool:
         """Pictures of 16-bit distances."""
         return bool((self.info or {}).get("is_depth_map", False))
+
+
+def video_size(feature: Feature) -> tuple[int, int]:
+    """Height and width of a "video" or "image"; data sets write the channels first or last, and mostly say so."""
+    first, last = feature.shape[0], feature.shape[-1]
+    said = feature.names[0] if feature.names else None
+    channels_first = first in _CHANNELS and last not in _CHANNELS if said is None else said.startswith("channel")
+    return (feature.shape[1], feature.shape[2]) if channels_first else (feature.shape[0], feature.shape[1])
 
 
 def bookkeeping_features() -> dict[str, Feature]:

@@ -2,6 +2,8 @@
 
 import io
 import json
+import struct
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from neon_sim.data.lerobot.features import Feature
+from neon_sim.data.lerobot.features import Feature, video_size
 
 try:
     import pyarrow as pa
@@ -20,6 +22,8 @@ except ImportError as error:
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _MM_PER_M = 1000.0
 _FARTHEST_MM = 65535
+# What Pillow raises for bytes that are no picture; a broken PNG is a SyntaxError to it.
+_NO_PICTURE = (OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 DAMAGE = (pa.ArrowException, OSError)  # what pyarrow raises for bytes that are no parquet file
 
 
@@ -41,10 +45,10 @@ def column_array(values: np.ndarray, feature: Feature) -> pa.Array:
 
 
 def column_values(column: pa.ChunkedArray, feature: Feature) -> np.ndarray:
-    """Inverse of `column_array`: (T, *shape), a depth map in metres.
+    """Inverse of `column_array`: (T, *shape), pictures (T, H, W, C) however the shape counts, a depth map in metres.
 
     Raises:
-        ValueError: a row is missing or has another size than the feature says.
+        ValueError: a row is missing, is no picture, or has another size than the feature says.
     """
     if column.null_count:
         raise ValueError(f"{column.null_count} of {len(column)} rows have no value")
@@ -71,8 +75,18 @@ def _to_png(pixels: np.ndarray) -> bytes:
 
 
 def _from_png(raw: bytes, feature: Feature) -> np.ndarray:
-    pixels = np.array(Image.open(io.BytesIO(raw)))
-    return (pixels / _MM_PER_M).astype(np.float32) if feature.is_depth else pixels.reshape(feature.shape)
+    """(H, W, C) uint8 as the colours or grey levels that the feature says, or a depth map (H, W) float32 m."""
+    colours = not feature.is_depth and 3 in (feature.shape[0], feature.shape[-1])
+    try:
+        with Image.open(io.BytesIO(raw or b"")) as picture:
+            pixels = np.array(picture.convert("RGB") if colours else picture)
+    except _NO_PICTURE as error:
+        raise ValueError(f"a picture cannot be decoded: {error}") from error
+    if pixels.shape[:2] != video_size(feature):
+        raise ValueError(f"a picture has {pixels.shape[:2]} pixels, {video_size(feature)} are said")
+    if feature.is_depth:
+        return (pixels / _MM_PER_M).astype(np.float32)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
 def make_table(columns: Mapping[str, np.ndarray], features: Mapping[str, Feature]) -> pa.Table:

@@ -11,7 +11,7 @@ import numpy as np
 from neon_sim.data.lerobot.columns import from_columns
 from neon_sim.data.lerobot.episodes import EpisodeRow, read_episode_rows, read_tasks
 from neon_sim.data.lerobot.errors import BadEpisodeError
-from neon_sim.data.lerobot.features import BOOKKEEPING, Feature
+from neon_sim.data.lerobot.features import BOOKKEEPING, video_size
 from neon_sim.data.lerobot.info import read_info
 from neon_sim.data.lerobot.parquet import column_values, read_rows
 from neon_sim.data.resample import resample, resampled_steps
@@ -167,10 +167,3 @@ class LeRobotReader:
             return row.tasks[0]
         index = int(columns["task_index"].reshape(-1)[0]) if "task_index" in columns else 0
         return self.tasks[index] if index < len(self.tasks) else ""
-
-
-def video_size(feature: Feature) -> tuple[int, int]:
-    """Height and width; data sets write the channels first or last and say so in the names."""
-    if feature.names is not None and feature.names[0].startswith("channel"):
-        return feature.shape[1], feature.shape[2]
-    return feature.shape[0], feature.shape[1]

@@ -43,6 +43,11 @@ def whole_lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").split("\n")[:-1]
 
 
+def unended_line(path: Path) -> str:
+    """What stands after the last line's end, as a killed writer leaves it, or a tool that ends no line."""
+    return path.read_text(encoding="utf-8").split("\n")[-1] if path.exists() else ""
+
+
 def sync_file(path: Path) -> None:
     """Wait until the file is on the disk, or a power cut could leave its name on nothing."""
     with open(path, "r+b" if os.name == "nt" else "rb") as file:  # Windows flushes what may be written to only
