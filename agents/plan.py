@@ -12,15 +12,18 @@ box should be, seen from the start; where the robot is since then it has to know
 and the simulator tells the robot's pose at every replan; image: a picture; observation: a picture and the
 proprioception there; instruction: the episode's own words, which name another target than the recorded behaviour went
 to. There is who is near the goal and stands for 0.3 s (neon_sim/world_model/trial.py says it exactly).
-Planners: cem, icem, mppi, gradient; amortised and cloned answer at once; oracle, expert and random are references.
+Planners: cem, icem, mppi, gradient; amortised and cloned answer at once, and take pictures for goals (observation, if
+something else is asked for); oracle, expert and random are references.
 --adapt takes a gradient step on the newest transitions before each plan, held by the named springs, and tells what the
 model learned about this world and what it forgot about the one that it was trained in.
 
-Writes OUT/plan.json and, with --film, OUT/film.mp4: seen, imagined for that moment, imagined for the end of the plan,
-goal. A LeWM has no decoder, so what it imagines is shown as the nearest recorded picture (from --data).
+Writes OUT/plan.json (the figures, what they were made with, and how many episodes had no problem to pose) and, with
+--film, OUT/film.mp4: seen, imagined for that moment, imagined for the end of the plan, goal. A LeWM has no decoder, so
+what it imagines is shown as the nearest recorded picture (from --data).
 """
 
 import argparse
+import datetime
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,7 +31,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from neon_sim.eval.regimes import REGIMES
+from neon_sim.eval.regimes import regimes_by_name
 from neon_sim.names import nearest
 from neon_sim.sim import faults
 from neon_sim.world_model.adapting import SPRINGS, Life, LifeConfig
@@ -37,13 +40,14 @@ from neon_sim.world_model.command_space import COMMAND_SPACES
 from neon_sim.world_model.controllers import PLANNERS, Controller, LatentController, PlanningConfig
 from neon_sim.world_model.dataset import Rollouts
 from neon_sim.world_model.film import Memory, film_of, write_film
-from neon_sim.world_model.judging import model_folder, problem_of, summary_of_trials
+from neon_sim.world_model.judging import NO_PROBLEM, each_problem, fingerprint, model_folder, row_of, summary
 from neon_sim.world_model.problems import GOALS, Problem
 from neon_sim.world_model.references import CONTROLLERS, make_controller
+from neon_sim.world_model.report import commit
 from neon_sim.world_model.trial import Trial, run_trial
 from neon_sim.world_model.worlds import WORLDS, open_world
 
-TROUBLES = {regime.name: regime for regime in REGIMES["reach"]}
+LEAST = {"samples": 2} | dict.fromkeys(("iterations", "horizon", "hold", "execute", "goal_steps", "budget_steps"), 1)
 PRESETS = {
     "default": (PlanningConfig(), 10),
     "tiny": (PlanningConfig(samples=16, iterations=2, budget_steps=20, execute=2), 2),
@@ -60,17 +64,33 @@ def settings(args: argparse.Namespace) -> tuple[PlanningConfig, int]:
         ("preset", args.preset, PRESETS),
         ("task", args.task, COMMAND_SPACES),
         ("world", args.world, WORLDS),
-        ("regime", args.regime, TROUBLES),
         ("planner", args.planner, PLANNERS if args.adapt else CONTROLLERS),
     ):
         if value not in valid:
             raise nearest(kind, value, valid)
+    if args.regime not in regimes_by_name(args.task):
+        raise nearest(f"regime of {args.task}", args.regime, regimes_by_name(args.task))
     config, episodes = PRESETS[args.preset]
     given = {name: value for name, value in vars(args).items() if name in asdict(config) and value is not None}
+    if args.goal_steps is not None and args.budget_steps is None:
+        given["budget_steps"] = 2 * args.goal_steps  # as the benchmark's rows have it
+    check_numbers(asdict(config) | given)
     episodes = episodes if args.episodes is None else args.episodes
     if episodes < 1:
         raise ValueError(f"--episodes must be at least 1, got {episodes}.")
     return replace(config, **given), episodes
+
+
+def check_numbers(given: dict[str, Any]) -> None:
+    """Raise ValueError for a number of `PlanningConfig`'s that makes no sense, by the name of its flag."""
+    for name, least in LEAST.items():
+        if given[name] < least:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least {least}, got {given[name]}.")
+    steps = given["horizon"] * given["hold"]
+    if given["execute"] > steps:
+        raise ValueError(
+            f"--execute must be at most the plan's {steps} model steps (--horizon x --hold), got {given['execute']}."
+        )
 
 
 def pictures_of(args: argparse.Namespace) -> Rollouts | None:
@@ -105,7 +125,7 @@ def main() -> None:
     parser.add_argument("--goal", help=f"one of {', '.join(GOALS)}")
     parser.add_argument("--planner", default="cem", help=f"one of {', '.join(CONTROLLERS)}")
     parser.add_argument("--world", default="nominal", help=f"one of {', '.join(WORLDS)}")
-    parser.add_argument("--regime", default="nominal", help=f"what is broken: one of {', '.join(TROUBLES)}")
+    parser.add_argument("--regime", default="nominal", help="what is broken, of neon_sim/eval/regimes.py: payload ...")
     parser.add_argument("--adapt", metavar="SPRINGS", help=f"learn while planning, held by {', '.join(SPRINGS)}")
     parser.add_argument("--strength", type=float, help="of the springs")
     parser.add_argument("--model", type=Path, help="a world model's folder")
@@ -113,10 +133,10 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--prefix", action="store_true", default=None, help="imagine in one pass, if the model can")
     parser.add_argument("--goal-steps", type=int, help="of 0.1 s from start to goal; 25, or 50 for the far ones")
-    parser.add_argument("--budget-steps", type=int, help="of 0.1 s in which it has to be reached")
+    parser.add_argument("--budget-steps", type=int, help="of 0.1 s in which it has to be reached; twice --goal-steps")
     parser.add_argument("--episodes", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--film", action="store_true", help="film the first episode")
+    parser.add_argument("--film", action="store_true", help="film the first episode that has a problem")
     parser.add_argument("--data", type=Path, help="recorded rollouts for the film; runs/world_model_TASK/data")
     parser.add_argument("--out", type=Path, default=Path("runs/plan"))
     args = parser.parse_args()
@@ -135,7 +155,7 @@ def ready(env: Any, bundle: Bundle, config: PlanningConfig, args: argparse.Names
         home = open_world(args.task, bundle.model.config.image_size)
         life = Life(home, bundle, LifeConfig(args.adapt, args.strength, episodes=episodes))
         home.close()
-    regime = TROUBLES[args.regime]
+    regime = regimes_by_name(args.task)[args.regime]
     env.world.apply_fault([getattr(faults, regime.fault)(**fields) for fields in regime.faults] or None)
     if life is not None:
         life.arrive(env)
@@ -145,37 +165,66 @@ def ready(env: Any, bundle: Bundle, config: PlanningConfig, args: argparse.Names
 
 def play(config: PlanningConfig, episodes: int, args: argparse.Namespace) -> None:
     """All episodes, then the numbers."""
-    bundle = load_bundle(model_folder(args.task, args.model))
+    folder = model_folder(args.task, args.model)
+    bundle = load_bundle(folder)
     if bundle.task != args.task:
         raise ValueError(f"This world model is of {bundle.task}, wanted {args.task}. Give --model or --task.")
-    recorded = pictures_of(args)
+    recorded, made = pictures_of(args), made_with(folder, args)
     env = open_world(args.task, bundle.model.config.image_size, args.world, room=args.seed)
-    trials: list[Trial] = []
+    rows: list[dict[str, Any]] = []
     try:
         controller, life = ready(env, bundle, config, args)
-        for i in tqdm(range(episodes), desc=f"{args.planner}, {config.goal}"):
-            problem = problem_of(env, bundle, config, args.seed, i)
-            film = recorded is not None and i == 0
-            trials.append(run_trial(env, bundle.space, problem, controller, config, film))
+        config = own_config(controller, config)
+
+        def tried(problem: Problem) -> dict[str, Any]:
+            film = recorded is not None and all(NO_PROBLEM in row for row in rows)
+            trial = run_trial(env, bundle.space, problem, controller, config, film)
             if recorded is not None and film:
-                save_film(bundle, problem, trials[0], recorded, args.out / "film.mp4")
+                save_film(bundle, problem, trial, recorded, args.out / "film.mp4")
+            return row_of(trial)
+
+        for i in tqdm(range(episodes), desc=f"{args.planner}, {config.goal}"):
+            rows += each_problem(env, bundle, config, args.seed, range(i, i + 1), tried)
     except KeyboardInterrupt:
         print("\nStopped; what was played is counted.")
     finally:
         env.close()
-    if not trials:
-        return
-    made = {"task": args.task, "planner": args.planner, "world": args.world, "config": asdict(config)}
-    found = made | summary_of_trials(trials) | {"regime": args.regime}
-    if life is not None and isinstance(controller, LatentController):
-        learned = life.learned(controller)
-        found |= {"adapted": asdict(life.config), "learned": learned.as_figures()}
-        print(f"{learned.updates} updates: error {100 * learned.gain:.1f} % smaller here, "
-              f"{100 * learned.forgetting:+.1f} % at home")  # fmt: skip
+    if rows:
+        tell(made | {"config": asdict(config)} | summary(rows) | learned_by(life, controller), args)
+
+
+def own_config(controller: Controller, config: PlanningConfig) -> PlanningConfig:
+    """What the controller plans by: a head takes pictures for goals, whatever was asked for."""
+    own: PlanningConfig = getattr(controller, "config", config)
+    if own.goal != config.goal:
+        print(f"This planner takes a picture for a goal: the goal is {own.goal} in place of {config.goal}.")
+    return own
+
+
+def made_with(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """What the figures follow from besides the planning's config, and when and at which commit they were made."""
+    asked = {name: getattr(args, name) for name in ("task", "planner", "world", "regime", "seed")}
+    day, code = datetime.date.today().isoformat(), commit(Path(__file__).resolve().parent)
+    return asked | {"model": str(folder), "weights": fingerprint(folder), "date": day, "commit": code}
+
+
+def learned_by(life: Life | None, controller: Controller) -> dict[str, Any]:
+    """What the model of one that adapts learned, said and as plain numbers; nothing of another."""
+    if life is None or not isinstance(controller, LatentController):
+        return {}
+    learned = life.learned(controller)
+    print(f"{learned.updates} updates: error {100 * learned.gain:.1f} % smaller here, "
+          f"{100 * learned.forgetting:+.1f} % at home")  # fmt: skip
+    return {"adapted": asdict(life.config), "learned": learned.as_figures()}
+
+
+def tell(found: dict[str, Any], args: argparse.Namespace) -> None:
+    """Write the figures, and say the main ones."""
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "plan.json").write_text(json.dumps(found, indent=2) + "\n")
-    print(f"{args.task}: {found['success']}, {found['final_cm_median']:.1f} cm from the goal at the end (median), "
-          f"{found['decide_ms_p50']:.0f} ms a decision")  # fmt: skip
+    without = f", {found['without_a_problem']} more without a problem" if found["without_a_problem"] else ""
+    print(f"{args.task}: {found['success']}{without}, {found['final_cm_median']:.1f} cm from the goal at the end "
+          f"(median), {found['decide_ms_p50']:.0f} ms a decision")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ is the published class token. After 150 updates of 32 windows (2026-11-27, seed 
 the class token 0.13, 0.10 and 0.35.
 
 Stop with Ctrl-C, or lose the machine: the same line goes on. Needs pymunk: pip install 'neon-sim[pusht]'.
-The data are our own: a noisy script and a wanderer (neon_sim/world_model/push_t_data.py), a twentieth of the published
-amount. Goals are pictures of where recorded behaviour, of episodes that are not in the data, was 2.5 s later.
+The data are our own: a noisy script and a wanderer (neon_sim/world_model/push_t_data.py), a fifteenth of the published
+amount (240,000 of 3,662,260 control steps). Goals are pictures of where recorded behaviour, of episodes that are not in
+the data, was 2.5 s later.
 
 Writes OUT/data, OUT/state.pt and OUT/log.jsonl (the training), OUT/world_model, OUT/episodes (how each one went) and
 OUT/report.json. Settings are chosen on --seeds 100 101 102 103 104.
@@ -28,6 +29,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from neon_sim.model.backbones.loading import pick_device
 from neon_sim.names import nearest
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import cpu_count
@@ -179,6 +181,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/push_t"))
     args = parser.parse_args()
     try:
+        args.device = str(pick_device(args.device))  # said before anything is recorded
         run = settings(args)
         claim_folder(args.out, asdict(run))
         report = make(run, args.out, tuple(args.seeds), args.workers, args.device)

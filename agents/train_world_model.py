@@ -33,6 +33,7 @@ from typing import Any
 
 import torch
 
+from neon_sim.model.backbones.loading import pick_device
 from neon_sim.names import nearest
 from neon_sim.shipped import walker_fingerprint
 from neon_sim.training.atomic_file import replace_bytes
@@ -43,7 +44,7 @@ from neon_sim.world_model.command_space import COMMAND_SPACES
 from neon_sim.world_model.config import SIZES, lewm_config
 from neon_sim.world_model.dataset import Rollouts
 from neon_sim.world_model.expectation import expectation_report
-from neon_sim.world_model.judging import RankJob, fingerprint, run_rank_job
+from neon_sim.world_model.judging import NO_PROBLEM, RankJob, fingerprint, run_rank_job
 from neon_sim.world_model.objects import reset_probe
 from neon_sim.world_model.parts import PartsConfig, fit_parts
 from neon_sim.world_model.recording import check_recorded, collect
@@ -54,6 +55,7 @@ from neon_sim.world_model.training_config import WorldModelTraining, model_confi
 
 TRAINING_FLAGS = ("size", "updates", "minutes", "batch", "learning_rate", "prefix", "seed", "probe_every")
 TRAINING_FLAGS += ("patch_size", "grid", "proprio_dropout", "felt_dim", "place_weight")
+OUR_GRID = 4  # places along a side that a picture is read off; the class token hardly says how far left a thing is
 RANK_SEED = 100  # of problems whose plans are put in order; 0 to 9 are for the benchmark
 
 
@@ -131,9 +133,7 @@ def settings(args: argparse.Namespace) -> Run:
             raise nearest(kind, value, valid)
     run = PRESETS[args.preset]
     if args.size is not None:
-        size = lewm_config(args.size).image_size
-        own = replace(run.training, patch_size=None, grid=0)  # the preset's are for its own size
-        run = replace(run, rollouts=replace(run.rollouts, image_size=size), training=own)
+        run = of_size(run, args.size)
     given = vars(args)
 
     def with_flags(config: Any, *names: str) -> Any:
@@ -152,12 +152,30 @@ def settings(args: argparse.Namespace) -> Run:
     return found
 
 
+def of_size(run: Run, size: str) -> Run:
+    """The run with a model of a named size. Another size than the run's brings its own pictures and patches, and is
+    read off a grid as well; `paper` is the published one, class token and all.
+
+    Raises ValueError for a size that does not exist.
+    """
+    image_size = lewm_config(size).image_size
+    if size == run.training.size:  # what the run says of patches and grid is meant for it
+        return run
+    grid = 0 if size == "paper" else OUR_GRID
+    training = replace(run.training, size=size, patch_size=None, grid=grid)
+    return replace(run, rollouts=replace(run.rollouts, image_size=image_size), training=training)
+
+
 def main() -> None:
     """Record, train, fit, report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", default="default", help=f"one of {', '.join(PRESETS)}")
     parser.add_argument("--task", default="reach", help=f"one of {', '.join(COMMAND_SPACES)}")
-    parser.add_argument("--size", help=f"of the model: {', '.join(SIZES)}")
+    parser.add_argument(
+        "--size",
+        help=f"of the model: {', '.join(SIZES)}; another than the preset's comes with its own --patch-size and "
+        f"--grid {OUR_GRID} (paper: --grid 0, as published)",
+    )
     parser.add_argument("--episodes", type=int, help="to record")
     parser.add_argument("--updates", type=int, help="of the training")
     parser.add_argument("--minutes", type=float, help="of training, instead of so many updates")
@@ -183,6 +201,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="runs/world_model_TASK by default")
     args = parser.parse_args()
     try:
+        args.device = str(pick_device(args.device))  # said before an hour of recording, not after it
         run = settings(args)
         out = args.out or Path("runs") / f"world_model_{args.task}"
         claimed = asdict(run) | {"walker": walker_fingerprint()}  # another walker, other recordings
@@ -240,7 +259,9 @@ def tell(bundle: Bundle, trainer: WorldModelTrainer, run: Run, out: Path, args: 
             for i in range(run.ranks)
         ]
         played = parallel_map(run_rank_job, jobs, min(args.workers, len(jobs)), "order of plans")
-        report["ranks"] = rank_summary([row.get("rho") for rows in played for row in rows], RankJob.plans)
+        rows = [row for part in played for row in part]
+        posed = [row["rho"] for row in rows if NO_PROBLEM not in row]
+        report["ranks"] = rank_summary(posed, RankJob.plans) | {"without_a_problem": len(rows) - len(posed)}
     return report
 
 
@@ -271,7 +292,9 @@ def say(report: dict[str, Any], out: Path) -> None:
     print(f"R² of objects' places from z at the start of held-out episodes: {json.dumps(report['reset_probe'])}")
     print(f"read off a latent, median cm: {json.dumps({k: round(v, 1) for k, v in report['readout_cm'].items()})}")
     if "ranks" in report:
-        print(f"rank correlation of plans, median of {report['ranks']['problems']}: {report['ranks']['median']}")
+        ranks = report["ranks"]
+        print(f"rank correlation of plans, median of {ranks['problems']}: {ranks['median']}; {ranks['undefined']} more "
+              "problems where all plans cost the same")  # fmt: skip
     print(f"Wrote {out}/world_model and {out}/report.png")
 
 

@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,9 +21,9 @@ from torch import Tensor
 
 from neon_sim.world_model.amortised import AmortisedConfig, AmortisedHead
 from neon_sim.world_model.bundle import Bundle
-from neon_sim.world_model.config import LeWMConfig, lewm_config
+from neon_sim.world_model.config import SIZES, LeWMConfig, lewm_config
 from neon_sim.world_model.controllers import LatentController, PlanningConfig
-from neon_sim.world_model.lewm import distance_to, latent_cost
+from neon_sim.world_model.lewm import LeWM, distance_to, latent_cost
 from neon_sim.world_model.plan import Box
 from neon_sim.world_model.planner import CEM
 from neon_sim.world_model.problems import Problem
@@ -31,6 +31,8 @@ from neon_sim.world_model.readout import Readout
 from neon_sim.world_model.worlds import Moment
 
 RATE_HZ: Final = 10.0  # of agents/plan.py
+# What a training of a named size may choose otherwise: agents/train_world_model.py, and the task's commands.
+CHOSEN: Final = ("patch_size", "grid", "action_dim", "proprio_dropout", "felt_dim", "prefix")
 Rows = list[list[str]]
 
 
@@ -131,19 +133,63 @@ def cpu_share(threads: int, seconds: float = 0.5) -> float:
     return (time.process_time() - used) / (time.perf_counter() - began) / threads
 
 
+def size_of(config: LeWMConfig) -> str | None:
+    """The name of a model's size, whatever patches and grid it sees by; None for one that has none."""
+    names = [f.name for f in fields(LeWMConfig) if f.name not in CHOSEN]
+    same = (size for size, named in SIZES.items() if all(getattr(named, n) == getattr(config, n) for n in names))
+    return next(same, None)
+
+
+def described(model: LeWM, size: str) -> dict[str, Any]:
+    """Which model of a size the times are of: plain numbers."""
+    config = model.config
+    return {
+        "size": size,
+        "parameters": model.parameter_table()["total"],
+        "patch_size": config.patch_size,
+        "grid": config.grid,
+        "image_size": config.image_size,
+    }
+
+
+def label_of(told: dict[str, Any]) -> str:
+    """For people: "xs (1.71 M parameters, patches of 16 px, grid 4)"."""
+    read = f"grid {told['grid']}" if told["grid"] else "class token"
+    return f"{told['size']} ({told['parameters'] / 1e6:.2f} M parameters, patches of {told['patch_size']} px, {read})"
+
+
+def model_of(size: str, trained: Bundle | None) -> LeWM:
+    """The bundle's model, or one of the size with random weights. Raises ValueError for a bundle of another size."""
+    if trained is None:
+        return untrained(lewm_config(size))
+    found = size_of(trained.model.config)
+    if found != size:
+        raise ValueError(
+            f"Times are told of the size {size}, and the world model of {trained.task} is of size {found}. Give "
+            f"--models with one of that size (agents/train_world_model.py --size {size}), or a folder without any: "
+            "then weights are random."
+        )
+    return trained.model
+
+
 def measure_speed(preset: SpeedPreset, threads: int, trained: Bundle | None = None) -> tuple[dict[str, Any], Rows]:
     """All figures, and the rows of the table: what, measured, wanted.
 
     trained: a world model of the size `xs`, whose order of plans bf16 has to keep; None: random weights, and no order.
+    Raises ValueError for one of another size: rows and figures are named after it.
     """
     torch.set_num_threads(threads)
-    many = one_against_many(preset)
     small, other = ("tiny", "tiny") if preset == SPEED_PRESETS["tiny"] else ("xs", "s")
-    model = untrained(lewm_config(small)) if trained is None else trained.model
-    exact = {small: exact_against_eager(preset, model, trained)}
-    if other != small:
-        exact[other] = exact_against_eager(preset, untrained(lewm_config(other)))
+    models = {small: model_of(small, trained)}
+    model = models[small]
+    models.setdefault(other, untrained(lewm_config(other)))
+    many = one_against_many(preset)
+    exact = {
+        size: exact_against_eager(preset, one, trained if one is model else None) | {"model": described(one, size)}
+        for size, one in models.items()
+    }
     exact[small]["weights"] = "random" if trained is None else "trained"
+    label = label_of(exact[small]["model"])
     one = alone(replan, preset, model.config, threads)
     figures: dict[str, Any] = {**many, "exact": exact, "threads": threads}
     for which in ("amortised", "amortised_seen"):
@@ -159,8 +205,8 @@ def measure_speed(preset: SpeedPreset, threads: int, trained: Bundle | None = No
             "48x",
         ],
         ["the same over its FLOP ratio", f"{many['share_of_flop_ratio']:.2f} of {many['flop_ratio']:.0f}x", "0.6"],
-        [f"replan {small}, 5 model steps, p50", f"{one['replan_p50_ms']:.1f} ms", "50 ms"],
-        [f"replan {small} as agents/plan.py makes it, 10 model steps, p50", f"{one['live_p50_ms']:.1f} ms", "100 ms"],
+        [f"replan {label}, 5 model steps, p50", f"{one['replan_p50_ms']:.1f} ms", "50 ms"],
+        [f"replan {label} as agents/plan.py makes it, 10 model steps, p50", f"{one['live_p50_ms']:.1f} ms", "100 ms"],
         [
             f"processor time of both, {threads} threads",
             f"{one['replan_cpu_ms']:.0f} and {one['live_cpu_ms']:.0f} ms",
@@ -174,10 +220,11 @@ def measure_speed(preset: SpeedPreset, threads: int, trained: Bundle | None = No
         ["amortised head alone, p50", f"{one['amortised_p50_ms']:.2f} ms", "1 ms"],
         ["amortised head with the look before it, p50", f"{one['amortised_seen_p50_ms']:.2f} ms", ""],
     ]
-    return figures, rows + [row for size, found in exact.items() for row in _exact_rows(size, found)]
+    return figures, rows + [row for found in exact.values() for row in _exact_rows(found)]
 
 
-def _exact_rows(size: str, found: dict[str, Any]) -> Rows:
+def _exact_rows(found: dict[str, Any]) -> Rows:
+    size = label_of(found["model"])
     weights, passes, order = found.get("weights", "random"), found["token_passes"], found["rank_correlation_bf16"]
     bf16 = found["speed_up_bf16"] if isinstance(found["speed_up_bf16"], str) else f"{found['speed_up_bf16']:.1f}x"
     if not isinstance(order, str):

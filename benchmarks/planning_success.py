@@ -219,23 +219,38 @@ def budgets(plan: Plan, corrected: Sequence[str] = ()) -> list[list[str]]:
         f"oracle: MuJoCo as the model, a plan each {STEP_S * plan.oracle_execute:.1f} s; CEM's share of it is of the "
         "row at the same pace, on the episodes that both played",
     ]
+    labels += [episodes_told(plan)]
     labels += [
         f"{task}: where the box is now is read off patch tokens, the way of it off latents" for task in corrected
     ]
     return [[label, "", "", "", ""] for label in labels]
 
 
-def over_cloned(played: Played, what: str = "success") -> dict[str, Gap]:
-    """By task: success of CEM less that of the cloned head, both with the goal "observation" 2.5 s away.
+def episodes_told(plan: Plan) -> str:
+    """Which rows have how many episodes, for people; each row has its own count beside its rate as well."""
+    if plan.main_only:
+        return f"episodes: {plan.episodes} in every row"
+    far, extra = (min(count, plan.episodes) for count in (plan.far_oracle_episodes, plan.extra_episodes))
+    return (
+        f"episodes: {plan.episodes} in the nominal world with goal state (true pose or not) and observation, of cem, "
+        f"cloned, amortised, oracle, expert and random; of these {far} for the oracle, and cem at its pace, with goals "
+        f"{STEP_S * FAR:.0f} s away; {extra} in all other rows (goals image and instruction; icem, mppi and gradient; "
+        "the other worlds), whose intervals are wider"
+    )
+
+
+def over_cloned(played: Played, what: str = "success") -> dict[tuple[str, int], Gap]:
+    """By task and model steps to the goal (NEAR, FAR): success of CEM less that of the cloned head, both with the goal
+    "observation".
 
     what: "success", or "passed" for who only came near.
     """
     found = {}
     for cell, rows in played.items():
-        if (cell.controller, cell.goal, cell.goal_steps, cell.world) == ("cem", "observation", NEAR, "nominal"):
+        if (cell.controller, cell.goal, cell.world) == ("cem", "observation", "nominal"):
             gap = difference(rows, played.get(replace(cell, controller="cloned"), ()), what)
             if gap is not None:
-                found[cell.task] = gap
+                found[cell.task, cell.goal_steps] = gap
     return found
 
 
@@ -258,8 +273,9 @@ def table_rows(played: Played) -> list[list[str]]:
         success = f"{row['success']}, passed {row['passed']}"
         rows.append([cell.label, success, share, distance, f"{row['decide_ms_p50']:.0f} ms"])
     for what, name in (("success", "success"), ("passed", "passed, standing or not")):
-        for task, gap in over_cloned(played, what).items():
-            label = f"{task}, cem less cloned (behaviour cloning), both with goal observation 2.5 s away: {name}"
+        for (task, steps), gap in over_cloned(played, what).items():
+            away = f"goal observation {STEP_S * steps:.1f} s away"
+            label = f"{task}, cem less cloned (behaviour cloning), both with {away}: {name}"
             rows.append([label, f"{worth(gap, 100.0, '+.1f')} points", "above 0", "", ""])
     return rows
 
@@ -268,7 +284,8 @@ def success_figures(played: Played) -> dict[str, Any]:
     """Plain numbers for the JSON file, the main ones under the names that others look for.
 
     `success_TASK` is CEM's at its own pace, `oracle_TASK` the oracle's, `share_of_oracle_TASK` that of CEM at the
-    oracle's pace; `episodes` the fewest that one of the first two was played for, and each cell has its own.
+    oracle's pace; `cem_over_cloned_TASK` and `cem_over_cloned_passed_TASK` are of goals 2.5 s away, with `_far` at the
+    end of those 5 s away; `episodes` the fewest that one of the first two was played for, and each cell has its own.
     """
     found, shares = sums(played), shares_of_oracle(played)
     figures: dict[str, Any] = {"cells": {cell.name: row for cell, row in found.items()}}
@@ -285,7 +302,8 @@ def success_figures(played: Played) -> dict[str, Any]:
             counts += [row["episodes"]] if row is not None else []
         share = next((shares[cell] for cell in mine if cell in shares), None)
         figures[f"share_of_oracle_{task}"] = None if share is None else share._asdict()
-        for name, by_task in gaps.items():
-            gap = by_task.get(task)
-            figures[f"cem_over_cloned{name}_{task}"] = None if gap is None else gap._asdict()
+        for name, found_gaps in gaps.items():
+            for steps, end in ((NEAR, ""), (FAR, "_far")):
+                gap = found_gaps.get((task, steps))
+                figures[f"cem_over_cloned{name}_{task}{end}"] = None if gap is None else gap._asdict()
     return figures | {"episodes": min(counts, default=0)}

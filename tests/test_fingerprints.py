@@ -41,6 +41,11 @@ def test_a_bundle_of_another_walker_is_told(tmp_path: Path) -> None:
         assert other_walker(tmp_path) == differs
     with pytest.warns(UserWarning, match=r"recordings of another walker \(code, body\)"):
         load_bundle(tmp_path)
+    (tmp_path / "provenance.json").write_text(json.dumps({key: told[key] for key in told if key != "walker"}))
+    assert other_walker(tmp_path) == []
+    with pytest.warns(UserWarning, match="does not tell the walker.*train anew.*--task reach") as warned:
+        load_bundle(tmp_path)
+    assert len(warned) == 1
     (tmp_path / "provenance.json").unlink()
     with warnings.catch_warnings():
         warnings.simplefilter("error")

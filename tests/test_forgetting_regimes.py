@@ -15,6 +15,7 @@ from neon_sim.eval.regimes import (
     Regime,
     life_order,
     raise_severity,
+    regimes_by_name,
     regimes_of,
 )
 from neon_sim.sim.faults import ActuatorFault, AddedLatency, LowFriction, Payload
@@ -83,3 +84,6 @@ def test_every_regime_is_a_fault_with_a_source(task: str) -> None:
 def test_an_unknown_task_names_the_nearest() -> None:
     with pytest.raises(ValueError, match="Unknown task with regimes 'reech'. Did you mean 'reach'"):
         regimes_of("reech")
+    rucksack = regimes_by_name("navigate")["payload"]
+    assert rucksack is regimes_by_name("walk")["payload"] and dict(rucksack.fixed) == {"body": "torso"}
+    assert list(regimes_by_name("reach")) == [regime.name for regime in regimes_of("reach")]

@@ -51,6 +51,14 @@ def test_parameter_counts(size: str, total: int, published: float | None) -> Non
         assert total / 1e6 == pytest.approx(published, abs=0.05)
 
 
+def test_parameters_of_what_is_trained_by_default() -> None:
+    with torch.device("meta"):
+        reach = LeWM(lewm_config("xs", patch_size=16, grid=4, action_dim=6)).parameter_table()
+        plain = LeWM(lewm_config("xs", action_dim=6)).parameter_table()
+    assert reach["total"] == 1_711_680
+    assert {name for name, count in plain.items() if reach[name] != count} == {"encoder", "total"}
+
+
 def test_the_published_parts_have_the_published_sizes() -> None:
     with torch.device("meta"):
         table = LeWM(lewm_config("paper")).parameter_table()

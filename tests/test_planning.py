@@ -38,7 +38,7 @@ from neon_sim.world_model.judging import (
 from neon_sim.world_model.lewm import LeWM
 from neon_sim.world_model.plan import Box, Plan
 from neon_sim.world_model.problems import TRUE_POSE, Problem, find_problem, seen_from_base, worded
-from neon_sim.world_model.readout import Readout
+from neon_sim.world_model.readout import GoalReader, ReaderConfig, Readout, embed_words
 from neon_sim.world_model.references import OracleController, make_controller
 from neon_sim.world_model.rollouts import JUDGED_FROM, RolloutConfig
 from neon_sim.world_model.sight import Sight
@@ -173,11 +173,42 @@ def test_a_plan_is_imagined_in_one_pass_by_a_model_that_learned_to(env: Any, bun
         torch.testing.assert_close(controller.imagined, model.predictor.rollout(*seen, plan, prefix=True)[0, 0])
         step_by_step = model.predictor.rollout(*seen, plan)[0, 0]
     assert not torch.allclose(controller.imagined[1:], step_by_step[1:], atol=1e-3)
-    blind = LatentController(bundle, config)
-    blind.begin(problem)
-    blind.see(problem.start, None)
-    with pytest.raises(ValueError, match="did not learn prefixes"):
-        blind.decide()
+    with pytest.raises(ValueError, match=r"did not learn prefixes.*train_world_model.py --task TASK --prefix"):
+        LatentController(bundle, config)
+
+
+@pytest.mark.parametrize("goal", ["state", "observation"])
+def test_weights_of_16_bits_plan_as_well(problem: Problem, goal: str) -> None:
+    model = _listening().to(torch.bfloat16)
+    controller = LatentController(Bundle("reach", model, Readout.empty(32).eval()), replace(QUICK, goal=goal))
+    controller.begin(problem)
+    controller.see(problem.start, None)
+    for command in controller.decide():
+        controller.see(problem.start, command)
+    assert controller.decide().shape == (2, 6) and controller.imagined is not None
+    assert controller.imagined.dtype == torch.float32 and bool(controller.imagined.isfinite().all())
+
+
+def test_what_the_words_name_is_planned_for(bundle: Bundle, problem: Problem) -> None:
+    torch.manual_seed(0)
+    reader = GoalReader(ReaderConfig(dim=32, text_dim=embed_words([problem.instruction]).shape[1])).eval()
+    last = reader.net[-1]
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([0.3, 0.0, 0.2, -5.0]))  # whatever is said: the left palm to (0.3, 0.0, 0.2)
+    readout = Readout.empty(32).requires_grad_(False)
+    readout.place.output_std.zero_()  # it says the same of every latent, so only the correction by what is felt counts
+    told = replace(bundle, reader=reader.requires_grad_(False), readout=readout.eval())
+    controller = LatentController(told, replace(QUICK, goal="instruction"))
+    controller.begin(problem)
+    controller.see(problem.start, None)
+    with torch.no_grad():
+        cost = float(controller.cost()(torch.zeros(1, 1, 2, 6)))
+    wanted = np.array([0.3, 0.0, 0.2, 0.14, -0.20, -0.02])  # the right palm waits where `goal` lets it
+    assert cost == pytest.approx(np.square(problem.start.palms - wanted).sum() * (1.0 + QUICK.running), rel=1e-4)
+    plan = controller.decide()
+    assert plan.shape == (2, 6) and np.abs(plan).max() <= 1.0
 
 
 def test_a_problem_is_far_enough_the_same_again_and_left_at_its_start(env: Any, problem: Problem) -> None:

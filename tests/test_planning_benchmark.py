@@ -98,7 +98,21 @@ def test_speed_rows_name_the_figures() -> None:
     assert figures["replan_xs_live_p50_ms"] > 0.0 and figures["replan_xs_live_cpu_ms"] > 0.0
     assert 50.0 < figures["replan_xs_rss_mb"] < 5000.0  # a process with torch in it
     assert figures["exact"]["tiny"]["weights"] == "random"
+    assert any(row[0].startswith("replan tiny (0.07 M parameters, patches of 8 px, class token), 5") for row in rows)
     assert 0.0 < speed.cpu_share(1, 0.05) < 1.2
+
+
+def test_times_are_of_the_model_that_they_name() -> None:
+    with torch.device("meta"):
+        trained = LeWM(lewm_config("xs", patch_size=16, grid=4, action_dim=6))
+        small = LeWM(lewm_config("s", action_dim=6))
+    told = speed.described(trained, "xs")
+    assert told == {"size": "xs", "parameters": 1_711_680, "patch_size": 16, "grid": 4, "image_size": 64}
+    assert speed.label_of(told) == "xs (1.71 M parameters, patches of 16 px, grid 4)"
+    assert speed.model_of("xs", Bundle("reach", trained, Readout.empty(128))) is trained
+    with pytest.raises(ValueError, match="the world model of reach is of size s. Give --models"):
+        speed.model_of("xs", Bundle("reach", small, Readout.empty(192)))
+    assert speed.size_of(lewm_config("xs", dim=64)) is None
 
 
 def test_a_cells_episodes_are_shared_out_over_the_seeds() -> None:
@@ -132,7 +146,12 @@ def test_the_oracle_has_an_equal() -> None:
         assert success.oracle_of(success.replace(equal, every=1), dict.fromkeys(rows, ())) is None
     assert success.planning_of(success.Cell("push_box"), success.replace(plan, hold=3)).hold == 3
     assert "a plan each 0.4 s" in success.budgets(plan)[1][0]
-    assert success.budgets(plan, ["push_box"])[2][0].startswith("push_box: where the box is now is read off patch")
+    told = success.budgets(plan)[2][0]
+    for part in ("200 in the nominal world", "of these 60 for the oracle", "50 in all other rows"):
+        assert part in told
+    assert {success.count_of(cell, plan) for cell in rows} == {200, 60, 50}
+    assert success.budgets(success.PLANS["brief"])[2][0] == "episodes: 60 in every row"
+    assert success.budgets(plan, ["push_box"])[3][0].startswith("push_box: where the box is now is read off patch")
     paced = success.replace(success.PLANS["brief"], planning=success.PlanningConfig(execute=4))
     assert [c.controller for c in success.cells(("reach",), paced)].count("cem") == 2  # the main row is the equal
 
@@ -321,7 +340,16 @@ def test_figures_have_the_names_that_others_look_for() -> None:
         success.Cell("reach", "cloned", "observation"): [row | {"passed": False} for row in _rows([0, 1, 0, 0])],
         success.Cell("reach", "random"): [{"seed": 0, "episode": 0, "no_problem": "nothing moved"}],
     }
-    figures = success.success_figures(played)
+    far = {
+        success.replace(success.Cell("reach", name, "observation"), goal_steps=50): _rows(rows)
+        for name, rows in (("cem", [1, 0, 1, 1]), ("cloned", [1, 1, 1, 1]))
+    }
+    figures = success.success_figures(played | far)
+    assert figures["cem_over_cloned_reach_far"]["value"] == -0.25
+    assert figures["cem_over_cloned_passed_reach_far"]["value"] == 0.0
+    labels = [row[0] for row in success.table_rows(played | far)]
+    assert sum("cem less cloned" in label and "5.0 s away" in label for label in labels) == 2
+    assert success.success_figures(played)["cem_over_cloned_reach_far"] is None
     assert figures["success_reach"] == 0.75 and figures["oracle_reach"] == 0.8
     assert figures["episodes"] == 4 and figures["episodes_oracle_reach"] == 5
     assert figures["share_of_oracle_reach"]["value"] == 0.75 and figures["share_of_oracle_reach"]["episodes"] == 5

@@ -51,6 +51,18 @@ def test_a_cached_rollout_is_the_uncached_one(seen: int, horizon: int, positions
     torch.testing.assert_close(single.rollout(*problem), rollout_plain(single, *problem), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("prefix", [False, True])
+@torch.no_grad()
+def test_a_rollout_runs_in_the_dtype_of_the_weights(prefix: bool) -> None:
+    latents, past, actions = _problem(3, 9, torch.float32)  # nine steps: it begins anew on the way
+    whole = _predictor(dtype=torch.float32).rollout(latents, past, actions, prefix)
+    half = _predictor(dtype=torch.float32).to(torch.bfloat16)
+    found = half.rollout(latents, past, actions, prefix)
+    assert found.dtype == torch.bfloat16 and bool(found.isfinite().all())
+    assert torch.equal(half.rollout(latents.bfloat16(), past, actions.bfloat16(), prefix), found)
+    assert torch.corrcoef(torch.stack([found.float().flatten(), whole.flatten()]))[0, 1] > 0.95
+
+
 def test_its_gradient_is_the_uncached_one_too() -> None:
     predictor = _predictor()
     latents, past, actions = _problem(2, 7)
@@ -159,5 +171,5 @@ def test_what_does_not_fit_is_refused() -> None:
         predictor.rollout(latents, past[:, 1:], actions)
     with pytest.raises(ValueError, match=r"got latents \(2, 4, 32\)"):
         predictor.rollout(torch.cat([latents, latents[:, :1]], 1), past, actions)
-    with pytest.raises(ValueError, match="prefix=True"):
+    with pytest.raises(ValueError, match="did not learn prefixes"):
         _predictor(replace(CONFIG, prefix=False)).rollout(latents, past, actions, prefix=True)

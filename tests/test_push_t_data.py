@@ -197,16 +197,30 @@ def test_the_table_says_where_the_rate_lies_beside_the_published_ones() -> None:
         "control_steps_recorded": 240_000,
         "parameters": 1_315_776,
     }
-    table = benchmark.rows_of(report)
+    table = benchmark.rows_of([report])
     assert all(len(row) == len(benchmark.HEADER) for row in table)
     assert (
         table[0][0] == "LeWM, 1.3 M, pictures read off 4 x 4 places (ours), 240k control steps of our data"
         and table[0][3] == "50 px, 30 degrees"
     )
     assert len(table) == 2 + len(script.PUBLISHED) + 1 and table[-1][3] == "published 0.974"
-    figures = benchmark.figures_of(report)
+    figures = benchmark.figures_of([report])
     assert figures["success_push_t"] == 0.3 and figures["reaches_replications_on_weak_data"]
     assert not figures["reaches_replications_on_expert_data"]
+    token = report | {"players": {"lewm": summary(rows[20:])}, "run": {"training": {"grid": 0}}}
+    table = benchmark.rows_of([report, token])
+    assert [row[0].split(", ")[2] for row in table[:2]] == ["pictures read off 4 x 4 places (ours)", "class token"]
+    assert table[1][1] == token["players"]["lewm"]["success"] and table[2][0] == "random"  # once, of the first run
+    assert len(table) == 3 + len(script.PUBLISHED) + 2 and "class token" in table[-1][0]
+    both = benchmark.figures_of([report, token])
+    assert both["success_push_t"] == both["grids"]["4"]["success_push_t"] == 0.3
+    assert both["grids"]["0"]["success_push_t"] == 0.125
+
+
+def test_each_grid_has_a_folder_of_its_own() -> None:
+    names = [benchmark.folder_of(Path("runs/push_t"), grid).as_posix() for grid in (4, 0, 2)]
+    assert names == ["runs/push_t", "runs/push_t_token", "runs/push_t_grid2"]
+    assert script.PRESETS["default"].training.grid == benchmark.GRID
 
 
 @pytest.mark.slow

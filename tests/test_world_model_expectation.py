@@ -77,6 +77,43 @@ def test_violations_do_what_they_are_called_and_are_taken_back(env: Any) -> None
     assert things_to(env, SPACE, "vanished") == balls
 
 
+@pytest.mark.parametrize(("task", "moved_m"), [("navigate", 0.8), ("push_box", 0.4)])
+def test_what_walking_robots_see_is_violated_as_well(task: str, moved_m: float) -> None:
+    world, space = open_world(task, 32), command_space(task)
+    try:
+        world.reset(seed=4)
+        state, color = world.get_state(), world.privileged()["color"]
+        named = f"{'marker' if task == 'navigate' else 'zone'}_{color}"
+        things = things_to(world, space, "teleported")
+        assert things[0] == (named if task == "navigate" else world.task.box.name)
+        before, height = _seen_from(world, things[0]), world.world.position(things[0])[2]
+        violate(world, space, "teleported", things[0])
+        after = _seen_from(world, things[0])
+        # Across the view, to where it was not: as far ahead as before, and as high.
+        assert after[0] == pytest.approx(before[0]) and abs(after[1] - before[1]) == pytest.approx(moved_m)
+        assert np.sign(after[1] - before[1]) == -np.copysign(1.0, before[1])
+        assert world.world.position(things[0])[2] == pytest.approx(height)
+        world.set_state(state)
+
+        gone = things_to(world, space, "vanished")
+        standing = [f"obstacle_{i}" for i in world.task.get_state()["standing"]] if task == "navigate" else things
+        assert gone == standing and gone
+        violate(world, space, "vanished", gone[0])
+        assert _seen_from(world, gone[0]) == pytest.approx([-6.0, 0.0], abs=1e-6)
+        world.set_state(state)
+
+        painted = things_to(world, space, "recoloured")
+        assert painted[0] == named and set(painted) < set(NAMED[task])
+        place = _seen_from(world, named)
+        violate(world, space, "recoloured", named)
+        there = [body for body in NAMED[task] if np.allclose(_seen_from(world, body), place, atol=1e-6)]
+        assert len(there) == 1 and there[0] not in painted  # another colour lies where the named one lay
+        world.set_state(state)
+        assert things_to(world, space, "recoloured") == painted
+    finally:
+        world.close()
+
+
 def test_both_worlds_are_one_up_to_the_violation_and_it_shows(env: Any) -> None:
     played = violated_ends(env, SPACE, 0, 3)
     assert played is not None

@@ -1,12 +1,15 @@
 """Training: a killed run ends with the weights of one that was not; readout, words and bundle on data known by hand."""
 
 import argparse
+import importlib
 import json
 import os
 import signal
 import sys
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -17,17 +20,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "agents"))
 
 import train_world_model as script
 
+from neon_sim.sensors.proprio import PROPRIO_SLICES
 from neon_sim.shipped import walker_fingerprint
 from neon_sim.training.run_folder import claim_folder
-from neon_sim.world_model.amortised import AmortisedConfig, hindsight_pairs
+from neon_sim.world_model.amortised import AmortisedConfig, Pairs, hindsight_pairs
 from neon_sim.world_model.bundle import Bundle, load_bundle, save_bundle
 from neon_sim.world_model.config import lewm_config
 from neon_sim.world_model.dataset import ResidentRollouts, Rollouts, encode_rollouts, moments_of, whole_episodes
 from neon_sim.world_model.lewm import LeWM
-from neon_sim.world_model.parts import PartsConfig, fit_parts
+from neon_sim.world_model.parts import PartsConfig, fit_parts, planned_pairs
 from neon_sim.world_model.probe import Probe, fit_linear_probe, score_probe
 from neon_sim.world_model.readout import GoalReader, ReaderConfig, Readout, state_distance, step_labels
-from neon_sim.world_model.report import commit, draw_report, held_out_report, machine, rank_summary
+from neon_sim.world_model.report import commit, draw_report, felt_labels, held_out_report, machine, rank_summary
 from neon_sim.world_model.rollouts import RolloutConfig, mixed_for, save_shard, shards_of
 from neon_sim.world_model.training import STATE_FILE, WorldModelTrainer, read_log
 from neon_sim.world_model.training_config import WorldModelTraining, model_config, schedule, timed_schedule
@@ -304,7 +308,9 @@ def test_parts_bundle_and_report(data: Path, tmp_path: Path) -> None:
     told = report["objects"]["with proprio"]["mlp"]
     assert set(told) == {"marker_red"} and set(told["marker_red"]) == {"ahead", "left", "up"}
     assert report["probes"]["with proprio"]["mlp"]["marker_left"]["r2"] == told["marker_red"]["left"]
-    report["ranks"] = rank_summary([0.3, 0.5], 64)
+    tilt = report["probes"]["with proprio"]["linear"]["tilt"]
+    assert set(tilt) == {"r2", "pearson", "rmse"} and "x, y, yaw" in report["base_pose"]
+    report["ranks"] = rank_summary([0.3, None, 0.5], 64)
     report["expectation"] = {
         "vanished": {"pairs": 2, "normal": 2.0, "violated": 3.0, "effect_size": 1.0, "p_value": 0.5},
         "recoloured": {"pairs": 0, "normal": None, "violated": None, "effect_size": None, "p_value": None},
@@ -337,7 +343,8 @@ def test_ranks_are_summed_up_and_drawn_from_what_there_is() -> None:
     found = rank_summary([0.2, None, 0.8, 0.4], 64)
     assert (found["problems"], found["median"], found["plans"]) == (3, pytest.approx(0.4), 64)
     assert found["quartiles"] == pytest.approx([0.3, 0.6])
-    assert rank_summary([None], 64)["median"] is None
+    assert found["undefined"] == 1
+    assert rank_summary([None], 64)["median"] is None and rank_summary([None], 64)["undefined"] == 1
 
 
 def test_a_report_says_where_it_was_made(tmp_path: Path) -> None:
@@ -404,6 +411,105 @@ def test_flags_go_to_the_part_that_they_name() -> None:
     assert run.training.place_weight == 0.1
     given.preset, given.minutes, given.updates, given.size = "gpu", None, 50, "xs"
     assert script.settings(given).training.minutes is None  # who names updates wants them
+
+
+def _flags(**given: object) -> argparse.Namespace:
+    names = (*script.TRAINING_FLAGS, "episodes", "record_minutes", "ranks")
+    return argparse.Namespace(**dict.fromkeys(names) | {"preset": "default", "task": "push_box"} | given)
+
+
+@pytest.mark.parametrize(
+    ("preset", "size", "patch_size", "grid", "image_size"),
+    [
+        ("default", None, 16, 4, 64),
+        ("default", "xs", 16, 4, 64),  # the preset's own size, said once more
+        ("default", "s", None, 4, 96),
+        ("default", "tiny", None, 4, 32),
+        ("default", "paper", None, 0, 224),  # as published
+        ("gpu", "xs", None, 4, 64),
+        ("tiny", "tiny", None, 4, 32),
+    ],
+)
+def test_another_size_sees_as_well(
+    preset: str, size: str | None, patch_size: int | None, grid: int, image_size: int
+) -> None:
+    run = script.settings(_flags(preset=preset, size=size))
+    assert (run.training.patch_size, run.training.grid, run.rollouts.image_size) == (patch_size, grid, image_size)
+    assert run.training.size == (size or "xs")
+    assert script.settings(_flags(preset=preset, size=size, grid=0)).training.grid == 0  # who names one gets it
+
+
+def test_tilt_is_where_gravity_points(data: Path) -> None:
+    rollouts = Rollouts(data)
+    labels = felt_labels(rollouts)
+    assert labels.shape == (8, STEPS + 1, 37)
+    assert np.array_equal(labels[..., 35:], rollouts["proprio"][..., PROPRIO_SLICES["gravity"]][..., :2])
+    assert np.array_equal(labels[..., 6:35], rollouts["proprio"][..., PROPRIO_SLICES["joint_vel"]])
+
+
+@pytest.mark.parametrize("name", ["train_world_model", "train_push_t"])
+@pytest.mark.parametrize(
+    ("device", "match"), [("gpu", "Unknown device 'gpu'"), ("cuda", "no cuda device that torch can use here")]
+)
+def test_a_device_that_is_not_there_is_said_before_anything_is_done(
+    name: str, device: str, match: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    pytest.importorskip("pymunk") if name == "train_push_t" else None
+    flags = ["--preset", "tiny", "--device", device, "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [name, *flags])
+    with pytest.raises(SystemExit, match=match):
+        importlib.import_module(name).main()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_rollouts_says_whose_to_record(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--task TASK --collect"):
+        Rollouts(tmp_path)
+    with pytest.raises(ValueError, match="train_world_model.py --task TASK"):
+        load_bundle(tmp_path)
+
+
+def test_plans_are_kept_with_the_start_and_the_goal_that_they_are_for() -> None:
+    """A world that goes where it is pushed: z_{t+1} = z_t + (a, 0). From 0 to 3 the push is ahead, from 3 to 0 back."""
+
+    class Pushed(nn.Module):
+        def rollout(self, latents: torch.Tensor, past: torch.Tensor, actions: torch.Tensor, prefix: bool = False):
+            steps = torch.cat([actions, torch.zeros_like(actions)], dim=-1)
+            return latents[:, -1:, None] + steps.cumsum(2)
+
+    world = nn.Module()
+    world.predictor = Pushed()
+    sizes = AmortisedConfig(dim=2, action_dim=1, plan_steps=3)
+    places = torch.tensor([[0.0, 0.0], [3.0, 0.0]])
+    drawn = Pairs(places, places.flip(0), torch.tensor([3, 4]), torch.zeros(2, 3, 1), torch.ones(2, 3))
+    config = PartsConfig(samples=64, iterations=8, horizon=3, hold=1)
+    found = planned_pairs(cast(LeWM, world), drawn, config, sizes, torch.Generator().manual_seed(0))
+    assert torch.equal(found.latents, places) and torch.equal(found.goals, places.flip(0))
+    assert found.steps.tolist() == [3, 4] and bool((found.weight == 1.0).all())
+    assert float(found.actions[0].min()) > 0.6 and float(found.actions[1].max()) < -0.6  # all the way is 1, 1, 1
+
+
+@pytest.mark.slow
+def test_the_script_records_trains_and_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = ["--preset", "tiny", "--updates", "4", "--episodes", "20", "--workers", "1", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["train_world_model.py", *flags, "--ranks", "1", "--out", str(tmp_path)])
+    script.main()
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["task"] == "reach" and report["updates"] == 4 and report["run"]["training"]["grid"] == 4
+    assert report["ranks"]["problems"] + report["ranks"]["undefined"] + report["ranks"]["without_a_problem"] == 1
+    assert report["probes"]["picture alone"]["linear"]["tilt"] is not None
+    assert (tmp_path / "report.png").stat().st_size > 10_000
+    told = json.loads((tmp_path / "world_model" / "provenance.json").read_text())
+    assert told["walker"] == walker_fingerprint() and told == report["provenance"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it knows its walker
+        loaded = load_bundle(tmp_path / "world_model")
+    assert loaded.task == "reach" and loaded.reader is not None and loaded.amortised is not None
+    weights = (tmp_path / "world_model" / "world_model.safetensors").read_bytes()
+    script.main()  # everything is there
+    assert (tmp_path / "world_model" / "world_model.safetensors").read_bytes() == weights
 
 
 def test_a_model_without_proprioception_encodes_pictures(data: Path) -> None:

@@ -110,8 +110,8 @@ _HIP_TWIST: Final = replace(_HIP_BIAS, name="twisted_hip", joints=("left_hip_yaw
 _SLOW: Final = replace(_LATENCY, fixed=(("sensing_s", 0.06),), source="s, and as much again for what is sensed: 60 ms. "
     + _LATENCY.source.removeprefix("s. "))  # fmt: skip
 
-# What `benchmarks/forgetting.py --calibrate` found for the shipped policy, which has 298 of 300 on nominal. `attainable`:
-# of 100 episodes.
+# What `benchmarks/forgetting.py --calibrate` found for the shipped policy, which has 298 of 300 on nominal.
+# `attainable` is of 100 episodes.
 _REACH: Final = (
     replace(_PAYLOAD, chosen=1.0, counts=True, losses=((1.0, 0.25),), episodes=300, attainable=1.0),
     replace(
@@ -138,6 +138,8 @@ REGIMES: Final[dict[str, tuple[Regime, ...]]] = {  # by task, in the order of a 
     "stand": (Regime(NOMINAL), *_STAND),
     "walk": (Regime(NOMINAL), *_WALK),
 }
+# Other tasks that walk: what is broken in them is what is broken in `walk`, and was not calibrated for them.
+_LIKE: Final = {"navigate": "walk", "push_box": "walk"}
 # Tasks whose severities were settled by `raise_severity`; those of the others are the mildest, or a first look.
 CALIBRATED: Final = tuple(task for task, found in REGIMES.items() if all(r.counts is not None for r in found[1:]))
 
@@ -151,6 +153,15 @@ def regimes_of(task: str) -> tuple[Regime, ...]:
     if task not in REGIMES:
         raise nearest("task with regimes", task, REGIMES)
     return REGIMES[task]
+
+
+def regimes_by_name(task: str) -> dict[str, Regime]:
+    """What may be wrong in a task, by name; in navigate and push_box, what may be in walk.
+
+    Raises:
+        ValueError: no such task.
+    """
+    return {regime.name: regime for regime in regimes_of(_LIKE.get(task, task))}
 
 
 def life_order(regimes: Sequence[Regime]) -> list[int]:

@@ -62,8 +62,8 @@ def save_bundle(bundle: Bundle, folder: Path, half: bool = False) -> None:
 def load_bundle(folder: Path) -> Bundle:
     """Load what `save_bundle` wrote, everything in eval mode.
 
-    Warns of one that learned from another walker than today's, as its provenance tells. Raises ValueError for a folder
-    that is not a whole bundle; nothing is half-loaded.
+    Warns of one that learned from another walker than today's, or whose provenance does not tell from which. Raises
+    ValueError for a folder that is not a whole bundle; nothing is half-loaded.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -87,12 +87,13 @@ def load_bundle(folder: Path) -> Bundle:
         task = command_space(described["task"]).task
     except (OSError, KeyError, TypeError, RuntimeError, json.JSONDecodeError, SafetensorError) as error:
         raise ValueError(
-            f"{folder} does not hold a whole world model with its parts ({error}). Train one: "
-            "python agents/train_world_model.py"
+            f"{folder} does not hold a whole world model with its parts ({error}). Train one of the task in question: "
+            "python agents/train_world_model.py --task TASK"
         ) from error
-    differs = other_walker(folder)
-    if differs:
-        warnings.warn(f"{folder} learned from recordings of another walker ({', '.join(differs)}).", stacklevel=2)
+    doubt = doubt_of_walker(folder)
+    if doubt is not None:
+        again = f"Where plans go astray, train anew: python agents/train_world_model.py --task {task}"
+        warnings.warn(f"{doubt} {again}", stacklevel=2)
     return Bundle(task, model, readout, reader, sight=sight, **heads)
 
 
@@ -100,9 +101,25 @@ def other_walker(folder: Path) -> list[str]:
     """What of the walker has changed since a bundle's recordings, by the names of `walker_fingerprint`; nothing for
     one whose provenance does not tell.
     """
-    path = folder / PROVENANCE_FILE
-    theirs = json.loads(path.read_text(encoding="utf-8")).get("walker") if path.exists() else None
+    theirs = (_provenance(folder) or {}).get("walker")
     return [name for name, value in walker_fingerprint().items() if theirs is not None and theirs.get(name) != value]
+
+
+def doubt_of_walker(folder: Path) -> str | None:
+    """Why a bundle may not know today's walker; None if it does, and for one that has no provenance yet: it is being
+    made.
+    """
+    differs, told = other_walker(folder), _provenance(folder)
+    if differs:
+        return f"{folder} learned from recordings of another walker ({', '.join(differs)})."
+    if told is not None and told.get("walker") is None:
+        return f"{folder / PROVENANCE_FILE} does not tell the walker that it learned from recordings of."
+    return None
+
+
+def _provenance(folder: Path) -> dict[str, Any] | None:
+    path = folder / PROVENANCE_FILE
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
 def _halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -11,8 +11,9 @@ from neon_sim.names import nearest
 class LeWMConfig:
     """Everything that the weights' shapes and the loss depend on. The defaults are the `xs` size.
 
-    One model step is 5 control ticks (0.1 s). An action is in command space, held or averaged over the step, in [-1, 1]
-    by its limits: vx, vy, yaw rate, body height, left and right hand target (3 each). Never 29 joints x 5 ticks.
+    One model step is 5 control ticks (0.1 s). An action is a task's command, in [-1, 1] by its limits, held over the
+    step (`command_space.COMMAND_SPACES`): vx, vy and yaw rate where the robot walks, both palms' places (3 each) where
+    it reaches. Never 29 joints x 5 ticks, and not the body's height: the walker keeps that, nobody plans it.
     """
 
     image_size: int = 64  # px, square
@@ -29,7 +30,7 @@ class LeWMConfig:
     head_dim: int = 64
     predictor_mlp: int = 384
     projector_hidden: int = 256
-    action_dim: int = 10
+    action_dim: int = 10  # Push-T's, five actions of two numbers; a task's own (3 or 6) comes from `model_config`
     action_hidden: int = 128
     action_width: int = 64  # of the embedding that modulates every layer; published: dim, a third of a small predictor
     proprio_dim: int = 125  # 0: pixels only, as published; a single frame carries no velocity

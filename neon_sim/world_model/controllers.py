@@ -15,6 +15,7 @@ from neon_sim.world_model.bundle import Bundle
 from neon_sim.world_model.lewm import Distance, distance_to, latent_cost
 from neon_sim.world_model.plan import Box, Cost, Plan, held, shifted, smoothed
 from neon_sim.world_model.planner import CEM, ICEM_DECAY, MPPI, GradientPlanner, Planner, icem
+from neon_sim.world_model.predictor import NO_PREFIX
 from neon_sim.world_model.problems import GOALS, TRUE_POSE, Problem, seen_from_base
 from neon_sim.world_model.readout import PLACES, embed_words, state_distance
 from neon_sim.world_model.sight import in_front
@@ -44,7 +45,7 @@ class PlanningConfig:
     sigma: float = 0.7  # first standard deviation of a search that begins with nothing, of half the box
     warm_sigma: float = 0.3  # of one that begins with what is left of the last plan
     noise_beta: float = 2.0  # of the noise that cem, icem and mppi search with: 0 white, 2 slow (`colored_noise`)
-    prefix: bool = False  # imagine a plan in one pass (Fast-LeWM); wants a model with LeWMConfig(prefix=True)
+    prefix: bool = False  # imagine a plan in one pass (Fast-LeWM); wants a model that was trained with --prefix
     goal_steps: int = 25  # to the goal when it was recorded
     budget_steps: int = 50  # in which it has to be reached
 
@@ -139,6 +140,9 @@ class LatentController:
     """
 
     def __init__(self, bundle: Bundle, config: PlanningConfig, planner: str = "cem", seed: int = 0) -> None:
+        """Raises ValueError for a planner that does not exist, and for prefixes that the model did not learn."""
+        if config.prefix and not bundle.model.config.prefix:
+            raise ValueError(NO_PREFIX)
         self.bundle, self.config, self._seed = bundle, config, seed
         self._planners = make_planners(planner, config)
         self.imagined: Tensor | None = None  # (H, D) latents that the last plan leads to, for pictures of it
@@ -175,7 +179,7 @@ class LatentController:
         found = self._search.find(self.cost()).repeat_interleave(self.config.hold, dim=1)
         with torch.no_grad():
             told = (*self._context(), found[:, None], self.config.prefix)
-            self.imagined = self.bundle.model.predictor.rollout(*told)[0, 0]
+            self.imagined = self.bundle.model.predictor.rollout(*told)[0, 0].float()
         return found[0, : self.config.execute].numpy().astype(np.float64)
 
     def _walk(self, before: Tensor, now: Tensor) -> None:
@@ -244,11 +248,13 @@ class HeadController:
 
 
 def encode_moment(bundle: Bundle, seen: Moment, proprio: bool = True) -> Tensor:
-    """Latent (1, D) of what is seen, with or without what is felt; without if the model has no input for it."""
+    """Latent (1, D) float32, whatever the weights' dtype, of what is seen, with or without what is felt; without if the
+    model has no input for it.
+    """
     feels = proprio and bundle.model.config.proprio_dim > 0
     felt = torch.from_numpy(np.asarray(seen.proprio, np.float32))[None, None] if feels else None
     with torch.no_grad():
-        return bundle.model.encode(torch.from_numpy(seen.frame.copy())[None, None], felt)[:, 0]
+        return bundle.model.encode(torch.from_numpy(seen.frame.copy())[None, None], felt)[:, 0].float()
 
 
 def goal_latent(bundle: Bundle, problem: Problem, goal: str) -> Tensor | None:

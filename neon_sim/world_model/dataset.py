@@ -22,7 +22,10 @@ class Rollouts:
     def __init__(self, folder: Path) -> None:
         paths = sorted(folder.glob("rest_*.npz"))
         if not paths:
-            raise ValueError(f"{folder} holds no rollouts. Record some: python agents/train_world_model.py --collect")
+            raise ValueError(
+                f"{folder} holds no rollouts. Record some of the task in question: "
+                "python agents/train_world_model.py --task TASK --collect"
+            )
         rest = [dict(np.load(path)) for path in paths]
         names = [path.name.replace("rest_", "frames_").replace(".npz", ".npy") for path in paths]
         self._frames = [np.load(folder / name, mmap_mode="r") for name in names]

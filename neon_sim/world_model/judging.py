@@ -262,7 +262,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
     played = [row for row in rows if NO_PROBLEM not in row]
     if not played:
-        raise ValueError(f"Of {len(rows)} episodes none had a problem: there is nothing to sum up.")
+        raise ValueError(" ".join([f"Of {len(rows)} episodes none had a problem.", *(r[NO_PROBLEM] for r in rows[:1])]))
 
     def centimetres(name: str) -> float:
         return 100.0 * float(np.median([row[name] for row in played]))
@@ -283,11 +283,6 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "decide_ms_p50": float(np.median(decide_ms)),
         "decide_ms_p99": float(np.quantile(decide_ms, 0.99)),
     }
-
-
-def summary_of_trials(trials: Sequence[Trial]) -> dict[str, Any]:
-    """`summary` of trials."""
-    return summary([row_of(trial) for trial in trials])
 
 
 def rank_of_plans(

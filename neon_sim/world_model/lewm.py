@@ -125,7 +125,7 @@ def latent_cost(
     """A planner's cost: candidates (B, N, H, A) -> the imagined distance to the goal at the end, (B, N) float32.
 
     Args:
-        model: in eval mode; its dtype is the one that the rollout runs in.
+        model: in eval mode; its dtype is the one that the rollout runs in, whatever that of the arguments.
         latents: (B, h, D) the newest latents seen, h up to the config's history.
         past: (B, h - 1, A) the actions between them.
         distance: `distance_to(goal)`, or one's own, a probe's reading against a wanted state for example.
@@ -180,7 +180,8 @@ def load_world_model(folder: str | Path) -> LeWM:
         weights = load_file(folder / WEIGHTS_FILE)
     except (OSError, TypeError, AttributeError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise ValueError(
-            f"{folder} does not hold a whole world model ({error}). Train one: python agents/train_world_model.py"
+            f"{folder} does not hold a whole world model ({error}). Train one of the task in question: "
+            "python agents/train_world_model.py --task TASK"
         ) from error
     model = LeWM(config)
     try:

@@ -5,6 +5,7 @@ slide while a rollout lasts. So keys and values stay valid, and a cached rollout
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,11 @@ from torch.nn import functional as F
 
 from neon_sim.world_model.config import LeWMConfig
 from neon_sim.world_model.encoder import Projector, start_small
+
+NO_PREFIX: Final = (
+    "This world model did not learn prefixes. Train one that does (python agents/train_world_model.py --task TASK "
+    "--prefix), or plan without --prefix."
+)
 
 
 @dataclass(frozen=True)
@@ -152,12 +158,13 @@ class Predictor(nn.Module):
         actions (B, N, H, A) -> (B, N, H, D), the latent after each action. `prefix`: one parallel pass over the actions
         (Fast-LeWM) instead of H passes that feed each prediction back.
 
-        A rollout longer than the positions begins anew with its newest `history` latents, as often as need be.
+        A rollout longer than the positions begins anew with its newest `history` latents, as often as need be. It runs
+        in the weights' dtype, and so is what it gives: commands are 32-bit floats, and the weights may be bfloat16.
         Raises ValueError for shapes that do not fit each other, and `prefix` on a model that did not learn it.
         """
         batch, count, horizon, _ = actions.shape
         self._check(latents, past, batch)
-        actions = actions.flatten(0, 1)
+        latents, past, actions = (given.to(self.places) for given in (latents, past, actions.flatten(0, 1)))
         cache = self._remember(latents[:, :-1], past).repeat(count)
         latents, past = latents.repeat_interleave(count, 0), past.repeat_interleave(count, 0)
         taken = torch.cat([past, actions], dim=1)
@@ -193,7 +200,7 @@ class Predictor(nn.Module):
 
     def _unknown(self) -> Tensor:
         if not self.config.prefix:
-            raise ValueError("This world model did not learn prefixes. Train one with LeWMConfig(prefix=True).")
+            raise ValueError(NO_PREFIX)
         return self.unknown
 
     def _check(self, latents: Tensor, past: Tensor, batch: int) -> None:

@@ -135,14 +135,15 @@ class RandomController:
 
 def make_controller(name: str, env: Any, bundle: Bundle, config: PlanningConfig, seed: int = 0) -> Controller:
     """A controller by name; see CONTROLLERS. Raises ValueError for an unknown one or a part that the bundle lacks."""
+    again = f"Train it again: python agents/train_world_model.py --task {bundle.task}"
     if name in PLANNERS:
         if config.goal == "instruction" and bundle.reader is None:
-            raise ValueError("This world model reads no words. Train it again with agents/train_world_model.py.")
+            raise ValueError(f"This world model reads no words. {again}")
         return LatentController(bundle, config, name, seed)
     if name in ("amortised", "cloned"):
         head = getattr(bundle, name)
         if head is None:
-            raise ValueError(f"This world model has no {name} head. Fit it with agents/train_world_model.py.")
+            raise ValueError(f"This world model has no {name} head. {again}")
         return HeadController(bundle, head, config)
     simple: dict[str, Callable[[], Controller]] = {
         "oracle": lambda: OracleController(env, bundle.space, config, seed=seed),

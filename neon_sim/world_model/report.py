@@ -28,6 +28,12 @@ from neon_sim.world_model.probe import (
 from neon_sim.world_model.readout import PLACES, embed_words, place_labels, step_pairs
 
 _JOINT_VEL: Final = slice(29, 58)  # of the proprio vector
+_TILT: Final = slice(119, 121)  # of the same: gravity's ahead and left, pelvis frame, the sines of pitch and roll
+POSE_NOTE: Final = (
+    "Of the base pose, the tilt of the pelvis is probed. Where in the world the robot stands and looks (x, y, yaw) is "
+    "not: one picture and one proprioception do not say it. What 0.1 s change of it is told by two neighbouring "
+    "latents, `step` and `turn_deg` of the readout. The pelvis' height is not in the recordings."
+)
 
 
 def held_out_report(
@@ -40,8 +46,11 @@ def held_out_report(
     device: str = "cpu",
 ) -> dict[str, Any]:
     """Plain numbers. Probes are fitted on training episodes and judged on held-out ones, with and without
-    proprioception in the latent: `objects` has R² of each object's place by axis, `probes` the mean over colours.
-    Errors in centimetres are medians.
+    proprioception in the latent: `objects` has R² of each object's place by axis, `probes` the mean over colours, and
+    palms, joint velocities and the pelvis' tilt. Errors in centimetres are medians.
+
+    Tilt is felt, so "with proprio" should know it; "picture alone" has to see it. Of the base pose it is the part that
+    one moment can carry and recordings have: `POSE_NOTE`, which goes along as `base_pose`, says what is left out.
 
     device: where pictures are encoded; the bundle is on the CPU before and after.
     Raises ValueError if no held-out episode is long enough for the rollout error.
@@ -49,6 +58,7 @@ def held_out_report(
     train, test = (part.part(np.arange(min(max_episodes, len(part)))) for part in (train, test))
     generator = torch.Generator().manual_seed(seed)
     report: dict[str, Any] = {"moments": {"train": train.moments, "test": test.moments}, "probes": {}, "objects": {}}
+    report["base_pose"] = POSE_NOTE
     latents = {}
     bundle.model.to(device)
     for name, felt in (("with proprio", True), ("picture alone", False)):
@@ -70,15 +80,21 @@ def held_out_report(
 def _probes(train: Rollouts, test: Rollouts, latents: list[Tensor], generator: torch.Generator) -> dict[str, Any]:
     """R squared, correlation and rmse of linear and MLP probes of what the robot feels: the mean over its parts."""
     (z, labels), (z_test, labels_test) = (
-        moments_of(part, found, torch.from_numpy(np.concatenate([part["palms"], part["proprio"][..., _JOINT_VEL]], -1)))
+        moments_of(part, found, torch.from_numpy(felt_labels(part)))
         for part, found in zip((train, test), latents, strict=True)
     )
-    names = {"palms": slice(0, 6), "joint_vel": slice(6, 35)}
+    names = {"palms": slice(0, 6), "joint_vel": slice(6, 35), "tilt": slice(35, 37)}
     scores = {
         "linear": score_probe(fit_linear_probe(z, labels), z_test, labels_test),
         "mlp": score_probe(fit_mlp_probe(z, labels, generator), z_test, labels_test),
     }
     return {kind: {name: _mean(score, at) for name, at in names.items()} for kind, score in scores.items()}
+
+
+def felt_labels(rollouts: Rollouts) -> np.ndarray:
+    """(N, T, 37): palms m, joint velocities rad/s, and the pelvis' tilt as the sines of pitch and roll."""
+    proprio = rollouts["proprio"]
+    return np.concatenate([rollouts["palms"], proprio[..., _JOINT_VEL], proprio[..., _TILT]], axis=-1)
 
 
 def _mean(score: ProbeScore, at: slice) -> dict[str, float | None]:
@@ -118,7 +134,9 @@ def _rollout(bundle: Bundle, test: Rollouts, latents: Tensor, horizon: int) -> d
     whole = whole_episodes(test)
     latents = latents[torch.from_numpy(test["length"] == latents.shape[1])]
     if len(whole) < 2:
-        raise ValueError(f"The rollout error wants two held-out episodes without a fall, got {len(whole)}.")
+        raise ValueError(
+            f"The rollout error wants two held-out episodes without a fall, got {len(whole)}. Record more episodes."
+        )
     commands = torch.from_numpy(whole["commands"])
     horizon = min(horizon, latents.shape[1] - bundle.model.config.history)
     found: RolloutError = rollout_error(bundle.model, latents, commands, horizon)
@@ -175,14 +193,16 @@ def _draw_log(log: list[dict[str, float]], axes: Any) -> None:
 
 
 def rank_summary(correlations: Sequence[float | None], plans: int) -> dict[str, Any]:
-    """Spearman's rho between imagined and real costs of `plans` random plans, one for each problem: all of them, and
-    their median and quartiles (None without a single one). None: it had no problem, or all plans cost the same.
+    """Spearman's rho between imagined and real costs of `plans` random plans, one for each problem that was posed: all
+    of them, and their median and quartiles (None without a single one). None: all plans cost the same there, as of a
+    box that none of them touches. Those are `undefined`, and no part of `problems`.
     """
     found = [value for value in correlations if value is not None]
     low, middle, high = np.quantile(found, (0.25, 0.5, 0.75)).tolist() if found else (None, None, None)
     return {
         "plans": plans,
         "problems": len(found),
+        "undefined": len(correlations) - len(found),
         "rho": found,
         "median": middle,
         "quartiles": [low, high],
@@ -195,9 +215,15 @@ def _draw_ranks(ranks: dict[str, Any] | None, axes: Any) -> None:
     if not ranks or not ranks["rho"]:
         return
     axes.plot(sorted(ranks["rho"]), "o", color="#4477aa", markersize=4)
-    axes.axhline(ranks["median"], color="#cc6677", label=f"median {ranks['median']:.2f}, n {ranks['problems']}")
+    axes.axhline(ranks["median"], color="#cc6677", label=_rank_label(ranks))
     axes.axhline(0.0, color="#999999", linestyle=":", label="chance")
     axes.set(xlabel="problem, by its correlation")
+
+
+def _rank_label(ranks: dict[str, Any]) -> str:
+    """For the picture's legend: the median of how many problems, and of how many more there is no order."""
+    undefined = ranks.get("undefined", 0)  # reports of before have no count of them
+    return f"median {ranks['median']:.2f}, n {ranks['problems']}" + (f", {undefined} undefined" if undefined else "")
 
 
 def machine(device: str) -> dict[str, Any]:
