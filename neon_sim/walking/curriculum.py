@@ -29,7 +29,7 @@ WALK: Final = Difficulty(punch=0.0, punched=0.0, gentle=0.5, strict=0.4)
 EASY: Final = replace(WALK, speed=(-0.2, 0.4, 0.15, 0.4), arm_speed=1.0, push=0.1, gentle=0.1)
 
 COURSE: Final[tuple[Stage, ...]] = (
-    (0.0, EASY), (1.0, EASY), (6.0, WALK), (8.0, WALK), (10.0, TOUCH), (14.0, STRICT), (28.0, BLOWS)
+    (0.0, EASY), (1.0, EASY), (6.0, WALK), (8.0, WALK), (10.0, TOUCH), (14.0, STRICT), (32.0, BLOWS)
 )  # fmt: skip
 
 

@@ -25,10 +25,10 @@ class RewardWeights:
     scale: float = 0.1
     alive: float = 0.5
     track: float = 1.5
-    track_linear: float = -3.5
+    track_linear: float = -3.0
     track_now: float = 0.25
     turn: float = 1.0
-    turn_linear: float = -2.5
+    turn_linear: float = -1.5
     turn_now: float = 0.4
     height: float = 0.4
     foot_height: float = 1.5
@@ -37,7 +37,7 @@ class RewardWeights:
     torso_tilt: float = -3.0
     roll_rate: float = -0.1
     bounce: float = -0.5
-    action_rate: float = -0.06
+    action_rate: float = -0.03
     hip_spread: float = -0.6
     waist: float = -0.3
     slip: float = -0.15
@@ -46,7 +46,7 @@ class RewardWeights:
     stand_pose: float = -1.0
     stand_drift: float = -2.0
     still: float = 1.0
-    joint_speed: float = -0.15
+    joint_speed: float = -0.1
     gyro: float = -0.1
     landing: float = -0.3
     fall: float = -60.0  # times scale = -6
@@ -176,7 +176,7 @@ def _calm(step: Step) -> dict[str, np.ndarray]:
     return {
         "stand_pose": np.square(offset).sum(axis=1) * standing,
         "stand_drift": np.sqrt(np.square(step.velocity[:, :2]).sum(axis=1)) * standing,
-        "joint_speed": np.square(np.maximum(np.abs(truth.joint_vel[:, :15]) - 6.0, 0.0)).sum(axis=1).clip(max=200.0),
+        "joint_speed": np.square(np.maximum(np.abs(truth.joint_vel[:, :15]) - 6.5, 0.0)).sum(axis=1).clip(max=200.0),
         "gyro": np.square(np.maximum(np.abs(truth.gyro) - 3.0, 0.0)).sum(axis=1).clip(max=100.0),
         "landing": np.maximum(force - 1.3, 0.0).sum(axis=1).clip(max=6.0),
         "still": _stillness(step),
