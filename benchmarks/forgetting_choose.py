@@ -56,15 +56,7 @@ def choose(task: str, policy: Path, own: bool, out: Path, workers: int, name: st
     preset = preset_of(name, task)
     changes: dict[str, Any] = {"learner": replace(preset.learner, **BEFORE_CHOOSING)}
     preset = replace(preset, arms=tuple(CANDIDATES), seeds=SEEDS, written=False, **changes)
-    lives = [(arm, seed) for seed in SEEDS for arm in CANDIDATES]
-    jobs = [ShardJob(arm, seed, task, regimes, preset, str(policy), out) for arm, seed in lives]
-    prepare(jobs)
-    missing = [job for job in jobs if not job.path.exists()]
-    if missing:
-        look_at_all(jobs[0], workers)
-        list(parallel_map(live_shard, missing, min(workers, len(missing)), "lives"))
-    shards = [json.loads(job.path.read_text()) for job in jobs]
-    figures = figures_of({arm: [shard for shard in shards if shard["arm"] == arm] for arm in CANDIDATES})
+    figures = figures_of(live_all(ShardJob("", 0, task, regimes, preset, str(policy), out), workers))
     rows = rows_of(figures)
     print(f"\n{table(HEADER, rows)}\n\n" + "\n".join(figures["said"]))
     if own and task == "reach" and name == "benchmark":
@@ -72,6 +64,19 @@ def choose(task: str, policy: Path, own: bool, out: Path, workers: int, name: st
         notes = "\n".join(f"- {line}" for line in figures["said"])
         write_report("forgetting_choice", figures, HEADER, rows, datetime.date.today().isoformat(), notes=notes)
     return figures
+
+
+def live_all(job: ShardJob, workers: int) -> dict[str, list[dict[str, Any]]]:
+    """The shards of a job like this one for each arm and seed of its preset, by arm; what is missing is lived now."""
+    lives = [(arm, seed) for seed in job.preset.seeds for arm in job.preset.arms]
+    jobs = [replace(job, arm=arm, seed=seed) for arm, seed in lives]
+    prepare(jobs)
+    missing = [one for one in jobs if not one.path.exists()]
+    if missing:
+        look_at_all(jobs[0], workers)
+        list(parallel_map(live_shard, missing, min(workers, len(missing)), "lives"))
+    shards = [json.loads(one.path.read_text()) for one in jobs]
+    return {arm: [shard for shard in shards if shard["arm"] == arm] for arm in job.preset.arms}
 
 
 def figures_of(shards: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:

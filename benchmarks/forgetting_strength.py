@@ -6,7 +6,6 @@ of equal ones the strongest. What was chosen is written into `OnlineEWCConfig` b
 """
 
 import datetime
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +13,14 @@ from typing import Any, Final
 
 import numpy as np
 from forgetting_arms import STRENGTHS, preset_of
+from forgetting_choose import live_all
 from forgetting_job import ShardJob
-from forgetting_life import live_shard
-from forgetting_looks import look_at_all
 from forgetting_merge import matrix_of
-from forgetting_settings import prepare
 from forgetting_tasks import subject_of
 from report import table, write_report
 
 from neon_sim.eval.regimes import NOMINAL, regimes_of
 from neon_sim.training.protection import OnlineEWCConfig
-from neon_sim.training.workers import parallel_map
 
 SEEDS: Final = (100, 101, 102)
 Shards = Mapping[str, Sequence[Mapping[str, Any]]]  # by candidate, one for each seed
@@ -42,15 +38,7 @@ def choose_strength(task: str, policy: Path, own: bool, out: Path, workers: int,
     if subject_of(task).legs or len(regimes) < 2:
         raise ValueError(f"--choose strength is for arms whose regimes are calibrated, not for '{task}': take reach.")
     preset = replace(preset_of(name, task), arms=tuple(STRENGTHS), seeds=SEEDS, written=False)
-    lives = [(arm, seed) for seed in SEEDS for arm in STRENGTHS]
-    jobs = [ShardJob(arm, seed, task, regimes, preset, str(policy), out) for arm, seed in lives]
-    prepare(jobs)
-    missing = [job for job in jobs if not job.path.exists()]
-    if missing:
-        look_at_all(jobs[0], workers)
-        list(parallel_map(live_shard, missing, min(workers, len(missing)), "lives"))
-    shards = [json.loads(job.path.read_text()) for job in jobs]
-    figures = figures_of({arm: [shard for shard in shards if shard["arm"] == arm] for arm in STRENGTHS})
+    figures = figures_of(live_all(ShardJob("", 0, task, regimes, preset, str(policy), out), workers))
     header, rows = header_of(figures["regimes"]), rows_of(figures)
     print(f"\n{table(header, rows)}\n\nChosen: {figures['chosen']:g}.")
     if own and task == "reach" and name == "benchmark":
