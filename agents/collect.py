@@ -39,7 +39,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import time
@@ -54,7 +53,8 @@ import numpy as np
 import neon_sim  # noqa: F401  registers NeonG1-v0
 from neon_sim.data.lerobot import LeRobotReader, merge
 from neon_sim.data.lerobot.episodes import EPISODES_V2
-from neon_sim.data.lerobot.info import INFO, VERSIONS, read_info
+from neon_sim.data.lerobot.info import VERSIONS
+from neon_sim.data.lerobot.shards import discard, is_all_there, recorded_counts
 from neon_sim.data.lerobot.whole_file import whole_lines, write_text
 from neon_sim.env_config import ALL_SENSORS, NeonG1Config
 from neon_sim.eval.evaluate import EVALUATION_SEED
@@ -129,39 +129,6 @@ def check_recorded(shards: list[Shard], folder: Path) -> None:
     if any(count > wanted.get(path, 0) for path, count in counts.items()):
         there, asked = sum(counts.values()), sum(wanted.values())
         raise ValueError(f"{folder.parent} holds {there} episodes, --episodes asks for {asked}. Choose another --out.")
-
-
-def recorded_counts(folder: Path) -> dict[str, int]:
-    """Episodes of each shard in a folder, told by their metadata."""
-    return {str(path): len(whole_lines(path / EPISODES_V2)) for path in folder.glob("shard_*")}
-
-
-def is_all_there(out: Path, episodes: int, version: str) -> bool:
-    """Whether the data set that is asked for is there, and the shards that made it are gone: nothing is left to do.
-
-    Raises ValueError where other episodes are there without their shards: a merge of new ones would replace them.
-    """
-    dataset = out.resolve() / "dataset"
-    if not (dataset / INFO).exists():
-        return False
-    info = read_info(dataset)
-    if info.total_episodes <= sum(recorded_counts(out.resolve() / "shards").values()):
-        return False
-    if (info.total_episodes, info.version) == (episodes, version):
-        return True
-    raise ValueError(
-        f"{dataset} holds {info.total_episodes} episodes ({info.version}) and the shards that made them are gone, so "
-        f"{episodes} ({version}) would be recorded anew and replace them. Choose another --out."
-    )
-
-
-def discard(folder: Path) -> None:
-    """Remove the shards. They lose their name first: half of them, after a kill, would pass for all that there was."""
-    gone = folder.with_name(f".{folder.name}.discarded")
-    shutil.rmtree(gone, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, gone)
-        shutil.rmtree(gone)
 
 
 def missing(shards: list[Shard]) -> list[Shard]:
