@@ -48,7 +48,7 @@ from neon_sim.world_model.push_t_judging import (
     probe_of_training,
 )
 from neon_sim.world_model.training import WorldModelTrainer
-from neon_sim.world_model.training_config import WorldModelTraining
+from neon_sim.world_model.training_config import OUR_GRID, WorldModelTraining
 
 REPORT_SEEDS: Final = tuple(range(10))
 # Success in % under the same protocol, from the papers' repositories (stable-worldmodel, le-wm: issue numbers).
@@ -67,7 +67,7 @@ class Run:
     """Everything that the result depends on."""
 
     data: PushTData = field(default_factory=PushTData)
-    training: WorldModelTraining = field(default_factory=lambda: WorldModelTraining(updates=2000, batch=64, grid=4))
+    training: WorldModelTraining = WorldModelTraining(updates=2000, batch=64, grid=OUR_GRID)
     judging: PushTJudging = field(default_factory=PushTJudging)
     episodes: int = 200
     oracle_episodes: int = 20  # it steps the physics for every candidate: 50 s each
@@ -77,7 +77,7 @@ PRESETS = {
     "default": Run(),
     "tiny": Run(
         PushTData(episodes=40, steps=10, image_size=32, shard_episodes=10),
-        WorldModelTraining(size="tiny", updates=60, batch=16, learning_rate=1e-3, grid=4),
+        WorldModelTraining(size="tiny", updates=60, batch=16, learning_rate=1e-3, grid=OUR_GRID),
         PushTJudging(samples=32, elites=8, iterations=3, image_size=32),
         episodes=10,
         oracle_episodes=2,
@@ -183,7 +183,7 @@ def main() -> None:
     try:
         args.device = str(pick_device(args.device))  # said before anything is recorded
         run = settings(args)
-        claim_folder(args.out, asdict(run))
+        claim_folder(args.out, asdict(run) | {"training": run.training.learned_from})  # --probe-every may change
         report = make(run, args.out, tuple(args.seeds), args.workers, args.device)
     except (ValueError, ImportError) as error:
         raise SystemExit(str(error)) from None

@@ -8,7 +8,7 @@
 
 Stop with Ctrl-C, or lose the machine: the same line goes on, and the weights are those of a run that was not stopped
 (on a CPU, and without --minutes). --minutes and --record-minutes end training and recording by the clock; the learning
-rate has reached its end by then.
+rate has reached its end by then. --probe-every and --ranks may be other ones when it goes on.
 
 On the way it prints what the latents know: R² of the place of each kind of object by axis, when an episode begins, on
 held-out episodes (--probe-every). Where "box left" stays low, no planner will push the box to where it belongs.
@@ -51,11 +51,11 @@ from neon_sim.world_model.recording import check_recorded, collect
 from neon_sim.world_model.report import commit, draw_report, held_out_report, machine, rank_summary
 from neon_sim.world_model.rollouts import RolloutConfig, mixed_for
 from neon_sim.world_model.training import STATE_FILE, WorldModelTrainer, read_log
-from neon_sim.world_model.training_config import WorldModelTraining, model_config
+from neon_sim.world_model.training_config import OUR_GRID, OUR_TRAINING, WorldModelTraining, model_config, of_size
 
 TRAINING_FLAGS = ("size", "updates", "minutes", "batch", "learning_rate", "prefix", "seed", "probe_every")
 TRAINING_FLAGS += ("patch_size", "grid", "proprio_dropout", "felt_dim", "place_weight")
-OUR_GRID = 4  # places along a side that a picture is read off; the class token hardly says how far left a thing is
+TOLD = ("violations", "ranks")  # how much the report asks, which is written last: a run may go on with others
 RANK_SEED = 100  # of problems whose plans are put in order; 0 to 9 are for the benchmark
 
 
@@ -72,14 +72,10 @@ class Run:
 
 
 PRESETS = {
-    "default": Run(  # nine tenths of the windows that the shipped models saw
-        RolloutConfig(episodes=2000),
-        WorldModelTraining(updates=2600, batch=128, learning_rate=1e-3, patch_size=16, grid=4),
-        PartsConfig(episodes=1000),
-    ),
+    "default": Run(RolloutConfig(episodes=2000), OUR_TRAINING, PartsConfig(episodes=1000)),
     "tiny": Run(
         RolloutConfig(episodes=24, steps=20, image_size=32, shard_episodes=4),
-        WorldModelTraining(size="tiny", updates=60, batch=16, learning_rate=1e-3, judge_every=20, grid=4),
+        WorldModelTraining(size="tiny", updates=60, batch=16, learning_rate=1e-3, judge_every=20, grid=OUR_GRID),
         PartsConfig(readout_epochs=5, reader_updates=100, head_updates=100, distil_plans=32, iterations=2),
         violations=4,
         ranks=0,
@@ -87,7 +83,13 @@ PRESETS = {
     "gpu": Run(  # three tasks side by side on one GPU and 16 cores, in seven minutes; rates and counts are our guess
         RolloutConfig(episodes=3000, shard_episodes=10),
         WorldModelTraining(
-            minutes=2.0, batch=128, learning_rate=1e-3, grid=4, checkpoint_every=2000, log_every=50, judge_every=500
+            minutes=2.0,
+            batch=128,
+            learning_rate=1e-3,
+            grid=OUR_GRID,
+            checkpoint_every=2000,
+            log_every=50,
+            judge_every=500,
         ),
         PartsConfig(
             readout_epochs=40,
@@ -133,7 +135,8 @@ def settings(args: argparse.Namespace) -> Run:
             raise nearest(kind, value, valid)
     run = PRESETS[args.preset]
     if args.size is not None:
-        run = of_size(run, args.size)
+        sight = replace(run.rollouts, image_size=lewm_config(args.size).image_size)
+        run = replace(run, rollouts=sight, training=of_size(run.training, args.size))
     given = vars(args)
 
     def with_flags(config: Any, *names: str) -> Any:
@@ -152,18 +155,10 @@ def settings(args: argparse.Namespace) -> Run:
     return found
 
 
-def of_size(run: Run, size: str) -> Run:
-    """The run with a model of a named size. Another size than the run's brings its own pictures and patches, and is
-    read off a grid as well; `paper` is the published one, class token and all.
-
-    Raises ValueError for a size that does not exist.
-    """
-    image_size = lewm_config(size).image_size
-    if size == run.training.size:  # what the run says of patches and grid is meant for it
-        return run
-    grid = 0 if size == "paper" else OUR_GRID
-    training = replace(run.training, size=size, patch_size=None, grid=grid)
-    return replace(run, rollouts=replace(run.rollouts, image_size=image_size), training=training)
+def claim_of(run: Run) -> dict[str, Any]:
+    """What a run's folder belongs to: all that is learned from, but not when it is looked at and what is told of it."""
+    learned = {"training": run.training.learned_from, "walker": walker_fingerprint()}  # who made the recordings
+    return {name: value for name, value in (asdict(run) | learned).items() if name not in TOLD}
 
 
 def main() -> None:
@@ -204,9 +199,7 @@ def main() -> None:
         args.device = str(pick_device(args.device))  # said before an hour of recording, not after it
         run = settings(args)
         out = args.out or Path("runs") / f"world_model_{args.task}"
-        claimed = asdict(run) | {"walker": walker_fingerprint()}  # another walker, other recordings
-        del claimed["ranks"]  # of the report, which is written last
-        claim_folder(out, claimed)
+        claim_folder(out, claim_of(run))
         make(args.task, run, out, args)
     except (ValueError, ChildProcessError) as error:
         raise SystemExit(str(error)) from None

@@ -17,10 +17,11 @@ from typing import Any, Final
 
 from report import ROOT, write_report
 
+from neon_sim.world_model.training_config import OUR_GRID
+
 HEADER = ("who, on what data", "success, 95 % interval", "where the block moves", "at the end, median")
 # Percent that others reached with LeWM on data of a weak policy, and anew on the expert data: train_push_t.PUBLISHED.
 WEAK_DATA, ANEW = (30.0, 40.0), (56.0, 60.0)
-GRID: Final = 4  # of train_push_t.py's preset
 OTHERS: Final = {
     "oracle": "same planner, physics as the model",
     "script": "script that knows the truth",
@@ -80,7 +81,7 @@ def _with_verdicts(report: Report) -> dict[str, Any]:
 
 def folder_of(out: Path, grid: int) -> Path:
     """Where the run with a grid is kept: `out` itself for the preset's, beside it for others."""
-    if grid == GRID:
+    if grid == OUR_GRID:
         return out
     return out.with_name(out.name + ("_token" if grid == 0 else f"_grid{grid}"))
 
@@ -91,7 +92,7 @@ def train(out: Path, grid: int) -> Report:
     Raises SystemExit where the script ends with an error, which it has told, or is stopped.
     """
     command = [sys.executable, str(ROOT / "agents" / "train_push_t.py"), "--out", str(out)]
-    command += [] if grid == GRID else ["--grid", str(grid)]
+    command += [] if grid == OUR_GRID else ["--grid", str(grid)]
     try:
         status = subprocess.run(command, check=False, cwd=ROOT).returncode
     except KeyboardInterrupt:
@@ -105,8 +106,8 @@ def main() -> None:
     """Run the script, put its table into RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--grid", type=int, nargs="+", default=[GRID],
-        help=f"places that pictures are read off, n x n ({GRID}), a run for each; 0: the class token, as published",
+        "--grid", type=int, nargs="+", default=[OUR_GRID],
+        help=f"places that pictures are read off, n x n ({OUR_GRID}), a run for each; 0: the class token, as published",
     )  # fmt: skip
     parser.add_argument(
         "--out", type=Path, default=ROOT / "runs" / "push_t", help="of the first kind; others beside it"

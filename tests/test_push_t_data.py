@@ -220,7 +220,7 @@ def test_the_table_says_where_the_rate_lies_beside_the_published_ones() -> None:
 def test_each_grid_has_a_folder_of_its_own() -> None:
     names = [benchmark.folder_of(Path("runs/push_t"), grid).as_posix() for grid in (4, 0, 2)]
     assert names == ["runs/push_t", "runs/push_t_token", "runs/push_t_grid2"]
-    assert script.PRESETS["default"].training.grid == benchmark.GRID
+    assert script.PRESETS["default"].training.grid == benchmark.OUR_GRID
 
 
 @pytest.mark.slow

@@ -34,7 +34,14 @@ from neon_sim.world_model.readout import GoalReader, ReaderConfig, Readout, stat
 from neon_sim.world_model.report import commit, draw_report, felt_labels, held_out_report, machine, rank_summary
 from neon_sim.world_model.rollouts import RolloutConfig, mixed_for, save_shard, shards_of
 from neon_sim.world_model.training import STATE_FILE, WorldModelTrainer, read_log
-from neon_sim.world_model.training_config import WorldModelTraining, model_config, schedule, timed_schedule
+from neon_sim.world_model.training_config import (
+    WATCHED,
+    WorldModelTraining,
+    model_config,
+    of_size,
+    schedule,
+    timed_schedule,
+)
 
 TRAINING = WorldModelTraining(size="tiny", updates=6, batch=4, checkpoint_every=2, log_every=1, held_out=0.25)
 STEPS = 12
@@ -164,6 +171,47 @@ def test_judging_does_not_change_what_is_learned(data: Path, tmp_path: Path) -> 
     assert ["r2" in row for row in read_log(tmp_path / "often")] == [True, True]
     assert not any("r2" in row for row in read_log(tmp_path / "never"))
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_who_goes_on_may_look_more_often(data: Path, tmp_path: Path) -> None:
+    """A run that is stopped and goes on with other looks ends with the weights of one that was never stopped."""
+    whole = _trainer(data, tmp_path / "whole")
+    whole.run()
+    _trainer(data, tmp_path / "run").run(stop_at=3)
+    watched = replace(TRAINING, **dict.fromkeys(WATCHED, 1))
+    config = model_config("navigate", watched, 32)
+    resumed = WorldModelTrainer(config, watched, Rollouts(data), tmp_path / "run", probe=_linear_r2)
+    assert resumed.run()
+    assert ["r2" in row for row in read_log(tmp_path / "run")] == [False, False, True, True, True, True]
+    states = [trainer.model.state_dict() for trainer in (whole, resumed)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_a_folder_belongs_to_what_is_learned_not_to_what_is_told_of_it(tmp_path: Path) -> None:
+    begun = script.settings(_flags(preset="tiny"))
+    claim_folder(tmp_path, script.claim_of(begun))
+    claim_folder(tmp_path, script.claim_of(script.settings(_flags(preset="tiny", probe_every=7, ranks=3))))
+    for other in ({"updates": 61}, {"grid": 0}, {"episodes": 25}, {"seed": 1}):
+        with pytest.raises(ValueError, match="begun with other settings"):
+            claim_folder(tmp_path, script.claim_of(script.settings(_flags(preset="tiny", **other))))
+    told = json.loads((tmp_path / "settings.json").read_text())
+    assert told["walker"] == walker_fingerprint() and not {"ranks", "violations"} & set(told)
+
+
+def test_what_is_trained_says_of_which_walker_it_learned(data: Path, tmp_path: Path) -> None:
+    trainer = _trainer(data, tmp_path / "run")
+    save_bundle(Bundle("navigate", trainer.model.eval(), Readout.empty(32)), tmp_path / "world")
+    run = asdict(script.settings(_flags(preset="tiny", task="navigate")))
+    report = {"run": run, "hours": {}, "machine": machine("cpu"), "parameters": trainer.model.parameter_table()}
+    told = script.provenance(report, trainer, argparse.Namespace(commit="abc1234"))
+    assert told["walker"] == walker_fingerprint() and told["commit"] == "abc1234"
+    (tmp_path / "world" / "provenance.json").write_text(json.dumps(told))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_bundle(tmp_path / "world")
+    (tmp_path / "world" / "provenance.json").write_text(json.dumps(told | {"walker": {"weights": "another"}}))
+    with pytest.warns(UserWarning, match="recordings of another walker"):
+        load_bundle(tmp_path / "world")
 
 
 def test_a_loss_that_is_no_number_ends_the_training_unsaved(data: Path, tmp_path: Path) -> None:
@@ -437,6 +485,15 @@ def test_another_size_sees_as_well(
     assert (run.training.patch_size, run.training.grid, run.rollouts.image_size) == (patch_size, grid, image_size)
     assert run.training.size == (size or "xs")
     assert script.settings(_flags(preset=preset, size=size, grid=0)).training.grid == 0  # who names one gets it
+
+
+def test_sizes_bring_their_own_patches() -> None:
+    ours = script.OUR_TRAINING
+    assert (ours.size, ours.patch_size, ours.grid) == ("xs", 16, 4) and of_size(ours, "xs") is ours
+    assert model_config("reach", of_size(ours, "tiny"), 32).patch_size == 8
+    assert of_size(ours, "paper").grid == 0 and of_size(ours, "paper").updates == ours.updates
+    with pytest.raises(ValueError, match="huge"):
+        script.settings(_flags(size="huge"))
 
 
 def test_tilt_is_where_gravity_points(data: Path) -> None:

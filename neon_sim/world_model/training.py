@@ -215,7 +215,7 @@ class WorldModelTrainer:
                     state[name] = value.to(device if fused or name != "step" else "cpu")
 
     def _settings(self) -> dict[str, Any]:
-        return {"model": asdict(self.model.config), "training": asdict(self.training)}
+        return {"model": asdict(self.model.config), "training": self.training.learned_from}
 
     def _checkpoint(self) -> None:
         buffer = io.BytesIO()

@@ -1,11 +1,16 @@
 """How a world model is trained: sizes, counts, what is asked of it, and how fast it learns when."""
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final
 
 from neon_sim.world_model.command_space import command_space
 from neon_sim.world_model.config import LeWMConfig, lewm_config
+
+# Places along a side that a picture is read off; the class token hardly says how far left a thing is.
+OUR_GRID: Final = 4
+# When a training is looked at and kept: nothing of it changes the weights, so a run may go on with others.
+WATCHED: Final = ("checkpoint_every", "log_every", "judge_every", "probe_every")
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class WorldModelTraining:
     judge_every: int = 100  # updates from one held-out error to the next
     probe_every: int = 200  # updates from one look at what the latents know to the next
     patch_size: int | None = None  # px, of the encoder; None: the size's own. 16 costs 0.37 of 8 at 64 px
-    grid: int = 0  # of the encoder, see `LeWMConfig`; the presets of agents/train_world_model.py have one
+    grid: int = 0  # of the encoder, see `LeWMConfig`; what is trained and shipped has OUR_GRID
     proprio_dropout: float | None = None  # None: the size's own
     felt_dim: int = 0  # entries of z that proprioception alone has
     place_weight: float = 0.0  # of a supervised loss on the places of objects: with it, this is not LeWM as published
@@ -49,6 +54,25 @@ class WorldModelTraining:
         if not self.place_weight:
             return "LeWM: no labels"
         return f"LeWM and, with labels, the places of objects, weight {self.place_weight}: not LeWM as published"
+
+    @property
+    def learned_from(self) -> dict[str, Any]:
+        """All fields that the weights follow from, by name."""
+        return {name: value for name, value in asdict(self).items() if name not in WATCHED}
+
+
+# An hour on two cores: the default of agents/train_world_model.py, and what benchmarks/planning.py takes the time of.
+# Nine tenths of the windows that the shipped models saw.
+OUR_TRAINING: Final = WorldModelTraining(updates=2600, batch=128, learning_rate=1e-3, patch_size=16, grid=OUR_GRID)
+
+
+def of_size(training: WorldModelTraining, size: str) -> WorldModelTraining:
+    """The training of a named size. Another size than the training's brings its own patches, and is read off a grid as
+    well; `paper` is the published one, class token and all.
+    """
+    if size == training.size:  # what the training says of patches and grid is meant for it
+        return training
+    return replace(training, size=size, patch_size=None, grid=0 if size == "paper" else OUR_GRID)
 
 
 def model_config(task: str, training: WorldModelTraining, image_size: int) -> LeWMConfig:
