@@ -1,6 +1,6 @@
 """Planning in the latent world model: how fast, and how often it gets there.
 
-    python benchmarks/planning.py                            # speed: ten minutes on two idle cores
+    python benchmarks/planning.py                            # speed, memory: ten minutes on two idle cores
     python benchmarks/planning.py --success --preset brief   # the main rows, 60 episodes each: about 1.7 h
     python benchmarks/planning.py --success                  # all rows, 200 episodes of the main ones: about 12 h
     python benchmarks/planning.py --ranks --adaptation       # order of plans, imagined and real; learning in the loop
@@ -14,9 +14,10 @@ and a full run begins with what a brief one has played. How long it will take is
 problems come before the next problems, and the table so far is printed in between and when it is stopped.
 
 The report (benchmarks/results/planning.json, RESULTS.md) is made of parts: speed, success, ranks, equal FLOPs,
-adaptation. What is measured takes the place of its own part, unless the report has a better one: full before brief, all
-tasks before some, an idle machine before a busy one. With --tasks, --controllers, --episodes or --seeds a run is
-printed and not reported.
+adaptation. Speed is of the size xs read off our grid, as agents/train_world_model.py trains it, and of its class token
+beside it; it prints the README's row as well. What is measured takes the place of its own part, unless the report has a
+better one: full before brief, all tasks before some, an idle machine before a busy one. With --tasks, --controllers,
+--episodes or --seeds a run is printed and not reported.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from planning_adaptation import ARMS, measure_adaptation
+from planning_costs import readme_row
 from planning_equal_flops import PatchTraining, measure_equal_flops
 from planning_parts import PRESETS, QUIET, Part, parts_of, together, why_not
 from planning_ranks import measure_ranks
@@ -217,6 +219,8 @@ def main() -> None:
         raise SystemExit(f"\nStopped; what was played is in {args.runs}. The same line goes on.") from None
     rows = [row for name, part in measured.items() for row in (part.heading(name), *part.rows)]
     print(table(HEADER, rows))
+    if "speed" in measured:
+        print(f"\nFor the README's table:\n{readme_row(measured['speed'].figures, measured['speed'].date)}")
     chosen = any((args.tasks, args.controllers, args.seeds)) or any(
         value is not None for value in (args.episodes, args.execute, args.oracle_execute, args.hold)
     )

@@ -19,6 +19,7 @@ from planning_turns import candidates, flops_of
 from torch import Tensor
 from tqdm import tqdm
 
+from neon_sim.shipped import walker_fingerprint
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.interrupt import deferred_interrupt
 from neon_sim.training.workers import parallel_map
@@ -30,11 +31,13 @@ from neon_sim.world_model.lewm import latent_cost
 from neon_sim.world_model.plan import held
 from neon_sim.world_model.problems import Problem
 from neon_sim.world_model.readout import Readout, fit_readout, state_distance
-from neon_sim.world_model.rollouts import RolloutConfig, missing, mixed_for, open_worker, record_shard, shards_of
+from neon_sim.world_model.recording import collect
+from neon_sim.world_model.rollouts import RolloutConfig, mixed_for
 from neon_sim.world_model.trial import run_trial
 from neon_sim.world_model.worlds import open_world
 
 STATE_FILE, WORLD_FILE = "state.pt", "patch_world.pt"
+_SHARD: Final = 2  # episodes in one file
 _BESIDE: Final = 3  # candidates that one iteration of iCEM asks about beside its samples
 KINDS: Final = ("one token", "patch tokens")
 
@@ -71,15 +74,6 @@ class FlopsJob:
 def recording(task: str, training: PatchTraining) -> RolloutConfig:
     """What is recorded for a patch world: as `agents/train_world_model.py` records, but for the size of the picture."""
     return mixed_for(task, RolloutConfig(episodes=training.episodes))
-
-
-def recorded(config: RolloutConfig, folder: Path, workers: int) -> Rollouts:
-    """Rollouts to learn from; what is there is not recorded again."""
-    todo = missing(shards_of(config, folder))
-    if todo:
-        for _ in parallel_map(record_shard, todo, workers, "recording", open_worker, (config,)):
-            pass
-    return Rollouts(folder)
 
 
 @torch.no_grad()
@@ -159,7 +153,8 @@ def prepare(model: Path, training: PatchTraining, folder: Path, workers: int) ->
     torch.manual_seed(training.seed)
     world = PatchWorld(bundle.model)
     pictures = replace(recording(bundle.task, training), image_size=bundle.model.config.image_size)
-    rollouts = recorded(pictures, folder / "data", workers)
+    collect(pictures, folder / "data", workers)
+    rollouts = Rollouts(folder / "data")
     latents = encoded(world, rollouts)
     error = train(world, latents, rollouts, training, folder)
     generator = torch.Generator().manual_seed(training.seed)
@@ -231,10 +226,12 @@ def run_flops_job(job: FlopsJob) -> list[dict[str, Any]]:
     return played_once(job, play)
 
 
-def folder_of(runs: Path, task: str, training: PatchTraining) -> Path:
-    """Where a patch world lies: each training on each kind of recording has its own folder."""
-    digest = hashlib.blake2b(repr((training, recording(task, training))).encode(), digest_size=4).hexdigest()
-    return runs / f"{task}-patch-world-{digest}"
+def folder_of(runs: Path, task: str, training: PatchTraining, model: Path) -> Path:
+    """Where a patch world lies: each training on each kind of recording, of each walker, behind each LeWM's eyes has a
+    folder of its own.
+    """
+    made = (training, recording(task, training), walker_fingerprint(), fingerprint(model))
+    return runs / f"{task}-patch-world-{hashlib.blake2b(repr(made).encode(), digest_size=4).hexdigest()}"
 
 
 def measure_equal_flops(
@@ -250,26 +247,34 @@ def measure_equal_flops(
     figures: dict[str, Any] = {}
     rows = []
     for task, model in models.items():
-        folder = folder_of(runs, task, training)
+        folder = folder_of(runs, task, training, model)
         error = prepare(model, training, folder, workers)
         bundles = (load_bundle(model), patch_bundle(model, training, folder))
         one, many = (flops_per_candidate(bundle, planning) for bundle in bundles)
         budgets = dict(zip(KINDS, (planning, equal_budget(planning, many / one)), strict=True))
-        found = _played(model, folder, budgets, seeds, episodes, workers, training)
-        asked = budgets["patch tokens"].samples + _BESIDE
-        share = asked * many / (planning.samples * planning.iterations * one)
-        figures[task] = {"flop_ratio_of_a_candidate": many / one, "share_of_flops": share, "patch_error": error}
-        figures[task] |= {"patch_candidates": asked, "training": asdict(training)} | found
-        for kind in KINDS:
-            taught = f" ({training.episodes} episodes, {training.updates} updates of {training.batch})"
-            label = f"{task}, {kind}{' (as shipped)' if kind == 'one token' else taught}, about equal FLOPs a plan"
-            count = planning.samples * planning.iterations if kind == "one token" else asked
-            taken = 1.0 if kind == "one token" else share
-            got = found[kind]
-            distance = f"{got['start_cm_median']:.0f} to {got['final_cm_median']:.1f} cm"
-            budget = f"{count} candidates, {taken:.1f} of the FLOPs"
-            rows.append([label, got["success"], budget, distance, f"{got['decide_ms_p50']:.0f} ms"])
+        asked, all_asked = budgets["patch tokens"].samples + _BESIDE, planning.samples * planning.iterations
+        figures[task] = found = {
+            "flop_ratio_of_a_candidate": many / one,
+            "share_of_flops": asked * many / (all_asked * one),
+            "patch_error": error,
+            "patch_candidates": asked,
+            "training": asdict(training),
+            "recorded_as": asdict(recording(task, training)),
+            **_played(model, folder, budgets, seeds, episodes, workers, training),
+        }
+        rows += [_row(task, kind, found, all_asked) for kind in KINDS]
     return {"success_at_equal_flops": figures}, rows
+
+
+def _row(task: str, kind: str, found: Mapping[str, Any], all_asked: int) -> list[str]:
+    """For people; all_asked: candidates of a plan in the LeWM."""
+    training, got = found["training"], found[kind]
+    taught = f"({training['episodes']} episodes, {training['updates']} updates of {training['batch']})"
+    count, taken = (all_asked, 1.0) if kind == "one token" else (found["patch_candidates"], found["share_of_flops"])
+    label = f"{task}, {kind} {'(as shipped)' if kind == 'one token' else taught}, about equal FLOPs a plan"
+    distance = f"{got['start_cm_median']:.0f} to {got['final_cm_median']:.1f} cm"
+    budget = f"{count} candidates, {taken:.1f} of the FLOPs"
+    return [label, got["success"], budget, distance, f"{got['decide_ms_p50']:.0f} ms"]
 
 
 def _played(
@@ -282,15 +287,12 @@ def _played(
     training: PatchTraining,
 ) -> dict[str, dict[str, Any]]:
     """The summary of each kind's episodes."""
-    each = -(-episodes // len(seeds))
-    jobs = [
-        FlopsJob(
-            str(folder / f"{kind.replace(' ', '_')}_seed{seed}_{first:04d}.json"), str(model), str(folder), kind,
-            planning, training, seed, first, min(2, each - first),
-        )
-        for kind, planning in budgets.items()
-        for seed in seeds
-        for first in range(0, each, 2)
-    ]  # fmt: skip
+    each, jobs = -(-episodes // len(seeds)), []
+    for kind, planning in budgets.items():
+        for seed in seeds:
+            for first in range(0, each, _SHARD):
+                count = min(_SHARD, each - first)
+                path = str(folder / f"{kind.replace(' ', '_')}_seed{seed}_{first:04d}_{count}.json")
+                jobs.append(FlopsJob(path, str(model), str(folder), kind, planning, training, seed, first, count))
     played = list(zip(jobs, parallel_map(run_flops_job, jobs, workers, "equal FLOPs"), strict=True))
     return {kind: summary([row for job, part in played if job.kind == kind for row in part]) for kind in budgets}

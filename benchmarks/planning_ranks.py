@@ -5,12 +5,26 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from planning_success import Plan
+from planning_success import SHARD, Plan
 
 from neon_sim.training.workers import parallel_map
 from neon_sim.world_model.judging import DRAWN_BY, NO_PROBLEM, RankJob, run_rank_job
 
 OF_WHOM: Final = {"random": "random plans", "cem": "plans that CEM asks about"}
+
+
+def rank_jobs(task: str, whose: str, model: Path, folder: Path, seeds: tuple[int, ...], problems: int) -> list[RankJob]:
+    """A task's work: `problems` shared out over the seeds, a few in each file, so that a longer run goes on with those
+    of a shorter one.
+    """
+    each, config = -(-problems // len(seeds)), Plan().planning
+    jobs = []
+    for seed in seeds:
+        for first in range(0, each, SHARD):
+            count = min(SHARD, each - first)
+            path = folder / f"{task}-ranks-{whose}" / f"seed{seed}_{first:04d}_{count}.json"
+            jobs.append(RankJob(str(path), str(model), config, RankJob.plans, whose, seed, first, count))
+    return jobs
 
 
 def measure_ranks(
@@ -21,19 +35,11 @@ def measure_ranks(
 
     A problem whose plans all cost the same in the world (a box that none of them touches) has none: those are counted.
     """
-    each = -(-problems // len(seeds))
-    config = Plan().planning
     jobs = {
-        (task, whose): [
-            RankJob(
-                str(folder / f"{task}-ranks-{whose}" / f"seed{seed}.json"), str(model), config, RankJob.plans, whose,
-                seed, count=each,
-            )
-            for seed in seeds
-        ]
+        (task, whose): rank_jobs(task, whose, model, folder, seeds, problems)
         for task, model in models.items()
         for whose in DRAWN_BY
-    }  # fmt: skip
+    }
     found = iter(list(parallel_map(run_rank_job, [job for part in jobs.values() for job in part], workers, "ranks")))
     figures: dict[str, Any] = {}
     rows = []

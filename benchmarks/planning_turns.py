@@ -35,6 +35,7 @@ class SpeedPreset:
     patch_eyes: LeWMConfig = PATCH_EYES
     one_token: LeWMConfig = SIZES["paper"]
     moments: int = 24  # recorded, at which bf16 has to keep the order of plans
+    paced: int = 100  # replans at 10 Hz
 
 
 SPEED_PRESETS: Final = {
@@ -49,6 +50,7 @@ SPEED_PRESETS: Final = {
         patch_eyes=SIZES["tiny"],
         one_token=SIZES["tiny"],
         moments=3,
+        paced=3,
     ),
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import planning as benchmark
 import planning_adaptation as adaptation
 import planning_against as against
+import planning_costs as costs
 import planning_pairs as compare
 import planning_parts as report_parts
 import planning_ranks as ranks
@@ -87,31 +89,73 @@ def test_bf16_is_read_from_the_flags(tmp_path: Path) -> None:
 
 def test_speed_rows_name_the_figures() -> None:
     figures, rows = speed.measure_speed(turns.SPEED_PRESETS["tiny"], 1)
-    assert figures["ratio_patch_token_over_lewm"] == figures["patch_token_ms"] / figures["lewm_ms"]
-    assert figures["share_of_flop_ratio"] == pytest.approx(
-        figures["ratio_patch_token_over_lewm"] / figures["flop_ratio"]
-    )
-    times = ("replan_xs_p50_ms", "amortised_p50_ms", "amortised_seen_p50_ms")  # on a busy machine in any order
-    assert all(figures[name] > 0.0 for name in times) and len({figures[name] for name in times}) == 3
-    assert figures["planner_cores_at_10_hz"] == pytest.approx(figures["replan_xs_live_cpu_ms"] / 100.0)
-    assert {len(row) for row in rows} == {3}
+    for mark in ("", "_grid"):  # the class token, and our grid
+        ratio = figures["patch_token_ms"] / figures[f"lewm{mark}_ms"]
+        assert figures[f"ratio_patch_token_over_lewm{mark}"] == ratio
+        assert figures[f"share_of_flop_ratio{mark}"] == pytest.approx(ratio / figures[f"flop_ratio{mark}"])
+    assert figures["flop_ratio_grid"] < figures["flop_ratio"]  # its last layer serves every patch
+    times = ("replan_xs_p50_ms", "replan_xs_token_p50_ms", "amortised_p50_ms", "amortised_seen_p50_ms")
+    assert all(figures[name] > 0.0 for name in times) and len({figures[name] for name in times}) == 4
     assert figures["replan_xs_live_p50_ms"] > 0.0 and figures["replan_xs_live_cpu_ms"] > 0.0
-    assert 50.0 < figures["replan_xs_rss_mb"] < 5000.0  # a process with torch in it
-    assert figures["exact"]["tiny"]["weights"] == "random"
-    assert any(row[0].startswith("replan tiny (0.07 M parameters, patches of 8 px, class token), 5") for row in rows)
+    assert {len(row) for row in rows} == {3} and figures["exact"]["tiny"]["weights"] == "random"
+    assert [figures["timed"][way]["grid"] for way in speed.WAYS] == [4, 0]
+    for label in ("0.09 M parameters, patches of 8 px, grid 4", "0.07 M parameters, patches of 8 px, class token"):
+        assert any(row[0].startswith(f"replan tiny ({label}), 5") for row in rows)
+    barred = [row[0] for row in rows if row[0].startswith("replan") and row[2]]
+    assert len(barred) == 2 and all("grid 4" in label for label in barred)  # what is shipped is held to the bars
     assert 0.0 < speed.cpu_share(1, 0.05) < 1.2
 
 
+def test_a_planner_costs_memory_and_processor() -> None:
+    preset = turns.SPEED_PRESETS["tiny"]
+    found = costs.alone(costs.planner_costs, preset, speed.ours("tiny"), 1)
+    assert 50.0 < found["memory_mb"] <= found["memory_peak_mb"] < 5000.0  # a process with torch in it
+    assert 0.0 < found["memory_above_mb"] < found["memory_mb"]
+    assert 0.0 < found["cores"] < 1.5 and 0.0 <= found["late"] < 1.0
+
+
+def test_calls_at_a_rate_by_the_clock() -> None:
+    calls: list[float] = []
+    began = time.perf_counter()
+    cores, late = costs.paced(lambda: calls.append(time.perf_counter() - began), 3, rate_hz=20.0)
+    assert time.perf_counter() - began >= 0.15 and calls[1] >= 0.05 and calls[2] >= 0.1  # the last has its period too
+    assert 0.0 <= cores < 0.5 and late in (0.0, 1 / 3, 2 / 3)
+    assert costs.paced(lambda: time.sleep(0.02), 3, rate_hz=100.0)[1] == pytest.approx(2 / 3)  # the first never is
+    spins = costs.paced(lambda: sum(range(10**6)), 2, rate_hz=1000.0)[0]
+    assert 0.0 < spins < 1.1
+
+
+def test_a_row_for_the_readme_by_hand() -> None:
+    figures = {
+        "timed": {"grid": {"label": "xs (1.71 M parameters, patches of 16 px, grid 4)"}}, "threads": 2,
+        "replan_xs_live_p50_ms": 61.4, "replan_xs_live_p99_ms": 80.6, "planner_memory_mb": 410.2,
+        "planner_memory_above_mb": 55.1, "planner_cores_at_10_hz": 0.834,
+    }  # fmt: skip
+    assert costs.readme_row(figures, "2026-01-02") == (
+        "| a planner in the world model xs (1.71 M parameters, patches of 16 px, grid 4), replanning at 10 Hz with "
+        "2 threads (2026-01-02): a decision; processor; memory of its process | 61 ms, p99 81 ms; 0.83 cores; "
+        "410 MB, 55 of them the planner's |"
+    )
+
+
 def test_times_are_of_the_model_that_they_name() -> None:
+    told = speed.described(lewm_config("xs", patch_size=16, grid=4, action_dim=6), "xs")
+    label = "xs (1.71 M parameters, patches of 16 px, grid 4)"
+    size = {"size": "xs", "parameters": 1_711_680, "patch_size": 16, "grid": 4, "image_size": 64}
+    assert told == size | {"label": label}
+    ours = speed.ours("xs")
+    assert (ours.patch_size, ours.grid, ours.action_dim) == (16, 4, 3)  # as agents/train_world_model.py trains
+    assert speed.ways_of("xs", None) == {"grid": ours, "token": speed.replace(ours, grid=0)}
     with torch.device("meta"):
-        trained = LeWM(lewm_config("xs", patch_size=16, grid=4, action_dim=6))
-        small = LeWM(lewm_config("s", action_dim=6))
-    told = speed.described(trained, "xs")
-    assert told == {"size": "xs", "parameters": 1_711_680, "patch_size": 16, "grid": 4, "image_size": 64}
-    assert speed.label_of(told) == "xs (1.71 M parameters, patches of 16 px, grid 4)"
-    assert speed.model_of("xs", Bundle("reach", trained, Readout.empty(128))) is trained
+        fine, token, small = (
+            LeWM(lewm_config(name, action_dim=6, grid=grid)) for name, grid in (("xs", 4), ("xs", 0), ("s", 0))
+        )
+    trained = speed.ways_of("xs", Bundle("reach", fine, Readout.empty(128)))
+    assert trained == {"grid": lewm_config("xs", action_dim=3, grid=4), "token": speed.replace(ours, grid=0)}
+    trained = speed.ways_of("xs", Bundle("reach", token, Readout.empty(128)))
+    assert trained == {"grid": ours, "token": lewm_config("xs", action_dim=3)}
     with pytest.raises(ValueError, match="the world model of reach is of size s. Give --models"):
-        speed.model_of("xs", Bundle("reach", small, Readout.empty(192)))
+        speed.ways_of("xs", Bundle("reach", small, Readout.empty(192)))
     assert speed.size_of(lewm_config("xs", dim=64)) is None
 
 
@@ -269,6 +313,17 @@ def test_a_report_keeps_the_parts_that_were_not_measured(tmp_path: Path) -> None
     assert "**speed**, full, 2026-01-02, commit abc" in text and "| that |" in text
     benchmark.report({"speed": _part(value=3)}, tmp_path)
     assert json.loads((tmp_path / "benchmarks/results/planning.json").read_text())["figures"]["a"] == 3
+
+
+def test_more_problems_go_on_with_the_files_of_fewer() -> None:
+    brief, full = (
+        {job.path: job for job in ranks.rank_jobs("reach", "cem", Path("m"), Path("f"), (0, 1), problems)}
+        for problems in (4, 10)
+    )
+    assert set(brief) < set(full) and all(full[path] == job for path, job in brief.items())
+    assert sorted((job.seed, job.first, job.count) for job in full.values()) == [
+        (seed, first, count) for seed in (0, 1) for first, count in ((0, 2), (2, 2), (4, 1))
+    ]
 
 
 def test_ranks_by_hand() -> None:

@@ -1,5 +1,6 @@
 """One token a frame against many: a causal patch-token model, one that plans like a LeWM, budgets by hand, resuming."""
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.extend(str(Path(__file__).resolve().parents[1] / name) for name in ("benchmarks", "agents"))
 
 import planning_equal_flops as flops
+import train_world_model as training_script
 from planning_patch_tokens import PatchTokenConfig, PatchTokenPredictor, PatchWorld
 
 from neon_sim.world_model.bundle import Bundle, load_bundle, save_bundle
+from neon_sim.world_model.command_space import COMMAND_SPACES
 from neon_sim.world_model.config import lewm_config
 from neon_sim.world_model.controllers import PlanningConfig, make_planner
 from neon_sim.world_model.dataset import Rollouts
@@ -77,6 +80,25 @@ def test_equal_flops_by_hand(ratio: float, samples: int) -> None:  # 320 candida
     assert sum(asked) == samples + 3
 
 
+@pytest.mark.parametrize("task", sorted(COMMAND_SPACES))
+def test_both_learn_from_recordings_of_the_same_mix(task: str) -> None:
+    given = argparse.Namespace(
+        preset="default", task=task, size=None, episodes=300, record_minutes=None, ranks=None,
+        **dict.fromkeys(name for name in training_script.TRAINING_FLAGS if name != "size"),
+    )  # fmt: skip
+    assert flops.recording(task, flops.PatchTraining(episodes=300)) == training_script.settings(given).rollouts
+
+
+def test_other_eyes_or_trainings_have_a_folder_of_their_own(tmp_path: Path) -> None:
+    folders = set()
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        world = tmp_path / f"world{seed}"
+        save_bundle(Bundle("reach", LeWM(lewm_config("tiny", action_dim=6)), Readout.empty(32)), world)
+        folders |= {flops.folder_of(tmp_path, "reach", flops.PatchTraining(episodes=count), world) for count in (2, 3)}
+    assert len(folders) == 4
+
+
 class _Killed(Exception):
     pass
 
@@ -87,11 +109,12 @@ def test_one_token_against_many_is_trained_and_played_once(tmp_path: Path) -> No
     torch.manual_seed(0)
     save_bundle(Bundle("reach", LeWM(lewm_config("tiny", action_dim=6)), Readout.empty(32)), world)
     training = flops.PatchTraining(episodes=2, updates=5, batch=2, readout_epochs=1, checkpoint_every=2)
-    folder = flops.folder_of(tmp_path / "runs", "reach", training)
+    folder = flops.folder_of(tmp_path / "runs", "reach", training, world)
     quick = PlanningConfig(samples=32, iterations=2, horizon=2, execute=2, goal_steps=12, budget_steps=2)
     arguments: Any = ({"reach": world}, tmp_path / "runs", quick, (100,), 1, 1, training)
     figures, rows = flops.measure_equal_flops(*arguments)
     found = figures["success_at_equal_flops"]["reach"]
+    assert found["recorded_as"]["task"] == "reach" and found["recorded_as"]["episodes"] == 2
     assert found["flop_ratio_of_a_candidate"] > 17.0 and found["one token"]["episodes"] == 1
     assert len(rows) == 2 and {len(row) for row in rows} == {5} and "5 candidates" in rows[1][2]
     made = (folder / "patch_world.pt").stat().st_mtime_ns
