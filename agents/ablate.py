@@ -35,7 +35,7 @@ from neon_sim.eval.trials import FIRST_DEMO_SEED, HELD_BACK, TrialTraining, reco
 from neon_sim.model.neon_vla import NeonConfig, NeonVLA
 from neon_sim.names import nearest
 from neon_sim.sensors.camera import CameraConfig
-from neon_sim.shipped import asset_path
+from neon_sim.shipped import asset_path, walker_fingerprint
 from neon_sim.training.demos import Demos
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import cpu_count, parallel_map
@@ -89,7 +89,8 @@ def settings_of(preset: Preset) -> dict[str, Any]:
     """Everything that a run's folder belongs to: a run that goes on must have the same."""
     variants = {name: asdict(VARIANTS[name]) for name in preset.variants}
     seeds = {"first_demo": FIRST_DEMO_SEED, "judged": {seed: judging_seeds(preset, seed)[0] for seed in preset.seeds}}
-    return {"preset": asdict(preset), "variants": variants, "env": ENV, "held_back": HELD_BACK, "seeds": seeds}
+    world = {"env": ENV, "walker": walker_fingerprint(), "seeds": seeds}
+    return {"preset": asdict(preset), "variants": variants, **world, "held_back": HELD_BACK}
 
 
 def run_trial(job: TrialJob) -> Trial:

@@ -43,7 +43,7 @@ from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.names import nearest
 from neon_sim.sensors.camera import CameraConfig
 from neon_sim.sensors.lidar import LidarConfig
-from neon_sim.shipped import asset_path
+from neon_sim.shipped import asset_path, walker_fingerprint
 from neon_sim.sim.faults import ActuatorFault
 from neon_sim.training.adoption import AdoptionConfig
 from neon_sim.training.ceiling import record_both, train_jointly
@@ -287,6 +287,7 @@ def main() -> None:
     args.policy = args.policy or str(asset_path("g1/demo_heads"))
     args.out = args.out or Path("runs") / ("self_learn" if args.preset == "default" else f"self_learn_{args.preset}")
     settings = {"preset": args.preset, "policy": args.policy, "settings": repr(preset)}
+    settings |= {"walker": walker_fingerprint()}
     try:
         model = NeonVLA.from_pretrained(args.policy)
         load_forward_model(model, Path(args.policy))  # now, and not in a worker when an earlier run is gone

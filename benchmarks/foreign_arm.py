@@ -42,7 +42,7 @@ from neon_sim.model.video_backbone import BackboneFeatures
 from neon_sim.names import nearest
 from neon_sim.rollout import rollout
 from neon_sim.sensors.camera import CameraConfig
-from neon_sim.shipped import asset_path
+from neon_sim.shipped import asset_path, walker_fingerprint
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.train import NeonTrainer
 from neon_sim.training.train_config import TrainConfig
@@ -262,9 +262,9 @@ def in_words(one: Mapping[str, Any]) -> str:
 def run(preset: Preset, out: Path, workers: int) -> dict[str, Any]:
     """Everything that is missing, and the figures of all of it.
 
-    Raises ValueError for a folder that was begun with another preset.
+    Raises ValueError for a folder that was begun with another preset or walker.
     """
-    claim_folder(out, asdict(preset))
+    claim_folder(out, asdict(preset) | {"walker": walker_fingerprint()})
     folder = write_foreign_folder(out / "foreign", preset.foreign)
     unusable = {
         hand: keep(foreign_reaches(folder, number), preset.foreign, out / f"foreign_{hand}")

@@ -19,6 +19,7 @@ from neon_sim.g1 import joints
 from neon_sim.inference.neon_policy import NeonPolicy
 from neon_sim.model.neon_vla import NeonConfig, NeonVLA
 from neon_sim.robot import RobotState
+from neon_sim.shipped import walker_fingerprint
 from neon_sim.sim.faults import ActuatorFault
 from neon_sim.tasks.arms import HANDS, lead, of_hand, palms_b, pursue
 from neon_sim.tasks.wave import GESTURES, Gesture
@@ -159,7 +160,8 @@ def teach_gestures(folder: Path, teaching: GestureTeaching, workers: int) -> Pat
         ValueError: the folder was begun with other settings.
     """
     policy = folder / "policy"
-    claim_folder(folder, asdict(teaching) | {"env": dict(subject_of("wave").options)})
+    begun = {"env": dict(subject_of("wave").options), "walker": walker_fingerprint()}
+    claim_folder(folder, asdict(teaching) | begun)
     if (policy / "forward_model.pt").exists():
         return policy
     starts = range(0, teaching.episodes, SHARD)

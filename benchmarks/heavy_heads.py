@@ -19,7 +19,7 @@ from neon_sim.eval.statistics import format_rate
 from neon_sim.eval.trials import TrialTraining, record_demos, train_trial, trial_model
 from neon_sim.model.neon_vla import NeonConfig, NeonVLA
 from neon_sim.sensors.camera import CameraConfig
-from neon_sim.shipped import asset_path
+from neon_sim.shipped import asset_path, walker_fingerprint
 from neon_sim.training.demos import Demos
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import parallel_map
@@ -63,7 +63,12 @@ class TrainingJob:
 def head_settings(head: str, sizes: Sizes) -> dict[str, Any]:
     """All that a head's weights depend on."""
     training = TrialTraining(updates=sizes.updates[head])
-    return plain({"head": HEADS[head], "training": asdict(training), "demos": sizes.demos, "env": ENV})
+    return plain({"head": HEADS[head], "training": asdict(training), **demos_settings(sizes)})
+
+
+def demos_settings(sizes: Sizes) -> dict[str, Any]:
+    """All that the demonstrations depend on; the walker stands under the arms."""
+    return {"demos": sizes.demos, "env": ENV, "walker": walker_fingerprint()}
 
 
 def train_head(job: TrainingJob) -> dict[str, Any]:
@@ -97,7 +102,7 @@ def prepare(folder: Path, names: Sequence[str], sizes: Sizes, workers: int, go_o
     Raises:
         ValueError: the folder, or a head in it, was made with other settings; or a head reaches too rarely.
     """
-    claim_folder(folder, {"demos": sizes.demos, "env": ENV})
+    claim_folder(folder, demos_settings(sizes))
     demos = tuple(record_demos(folder / "demos", sizes.demos, ENV, workers))
     jobs = [TrainingJob(name, sizes, demos, folder, row + 1) for row, name in enumerate(names)]
     trained = parallel_map(train_head, jobs, workers, "heads", leave_interrupts_to_the_main_process)

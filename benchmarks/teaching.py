@@ -35,7 +35,7 @@ from neon_sim.eval.evaluate import EVALUATION_SEED, EpisodeResult, EvaluationJob
 from neon_sim.eval.statistics import format_rate
 from neon_sim.names import nearest
 from neon_sim.sensors.camera import CameraConfig
-from neon_sim.shipped import asset_path
+from neon_sim.shipped import asset_path, walker_fingerprint
 from neon_sim.sim.faults import ActuatorFault
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.online import LifeEpisode
@@ -164,11 +164,12 @@ def figures_of(
 
 
 def settings_of(preset: Preset, policy: Path, model: Path) -> dict[str, Any]:
-    """What courses depend on: the weights by what they are. A folder of courses is of one such set."""
+    """What courses depend on: weights and walker by what they are. A folder of courses is of one such set."""
     weights = hashlib.sha256()
     for path in sorted(path for path in policy.iterdir() if path.is_file()):
         weights.update(path.read_bytes())
-    return {"preset": asdict(preset), "policy": weights.hexdigest()[:12], "model": fingerprint(model)}
+    made_with = {"policy": weights.hexdigest()[:12], "model": fingerprint(model), "walker": walker_fingerprint()}
+    return {"preset": asdict(preset)} | made_with
 
 
 def time_to_go(courses: list[Course], arms: list[str], preset: Preset, out: Path, workers: int) -> str:

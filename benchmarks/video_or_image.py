@@ -39,7 +39,7 @@ from neon_sim.model.neon_vla import NeonConfig, NeonVLA
 from neon_sim.model.video_backbone import BackboneConfig, VideoBackbone
 from neon_sim.names import nearest
 from neon_sim.rollout import rollout
-from neon_sim.shipped import asset_path
+from neon_sim.shipped import asset_path, walker_fingerprint
 from neon_sim.training.chunk_loss import group_losses
 from neon_sim.training.recording import Recorder
 from neon_sim.training.run_folder import claim_folder
@@ -185,7 +185,8 @@ def distance_m(env: Any, task: str) -> float:
 def settings_of(preset: Preset) -> dict[str, Any]:
     """Everything that a run's folder belongs to: a run that goes on must have the same."""
     recorded = {task: asdict(collecting(task)) for task in preset.tasks}
-    return {"preset": asdict(preset), "recorded": recorded, "first_seed": FIRST_SEED, "held_back": HELD_BACK}
+    world = {"recorded": recorded, "first_seed": FIRST_SEED, "walker": walker_fingerprint()}
+    return {"preset": asdict(preset), **world, "held_back": HELD_BACK}
 
 
 def run(preset: Preset, out: Path, workers: int, commit: str) -> tuple[list[Trial], list[Job], list[DemoShard]]:

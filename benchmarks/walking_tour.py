@@ -32,6 +32,7 @@ from walkers import WALKERS, Weights, label_of, make_walker, weights_of
 from walking_report import write_walking
 
 from neon_sim.names import nearest
+from neon_sim.shipped import walker_fingerprint
 from neon_sim.sim.sim_robot import SimRobot
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import cpu_count, parallel_map
@@ -104,11 +105,14 @@ def read_results(path: Path) -> list[RunResult]:
 
 
 def settings_of(walker: str, config: TourConfig) -> dict[str, Any]:
-    """What decides a run besides its id, the weights by their digest as a file may be written anew; what is kept."""
+    """What decides a run besides its id, weights, code and body by their digests as files may be written anew; what is
+    kept.
+    """
     weights = weights_of(walker)
     digest = "none" if weights is None else weights.sha256
     kept = sorted(RunResult.__dataclass_fields__)
-    return {"walker": walker, "weights": digest, "commit": BEGUN_AT, "config": asdict(config), "kept": kept}
+    files = walker_fingerprint() | {"weights": digest}  # the walker that runs need not be the shipped one
+    return {"walker": walker, **files, "commit": BEGUN_AT, "config": asdict(config), "kept": kept}
 
 
 def keep_file(walker: str, config: TourConfig, folder: Path, resume: bool) -> Path:
