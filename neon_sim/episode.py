@@ -4,6 +4,7 @@ import json
 import os
 import zipfile
 import zlib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,11 @@ _META: Final = ("instruction", "success", "rate_hz", "control_mode")
 
 def _left_out() -> np.ndarray:
     return np.zeros(0)
+
+
+def _is_wanted(name: str, keys: Collection[str] | None) -> bool:
+    part, _, key = name.partition("/")
+    return part != "observations" or keys is None or key in keys
 
 
 @dataclass(eq=False)
@@ -100,15 +106,17 @@ class NeonEpisode:
         return path
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "NeonEpisode":
+    def load(cls, path: str | os.PathLike[str], keys: Collection[str] | None = None) -> "NeonEpisode":
         """Read what `save` wrote. Never unpickles anything.
+
+        keys: observations that are wanted, the others stay packed; None = all of them.
 
         Raises FileNotFoundError for no file, and ValueError for a file that is damaged, cut short or not an episode.
         """
         with open(path, "rb") as file:
             try:
                 with np.load(file, allow_pickle=False) as stored:
-                    arrays = {key: stored[key] for key in stored.files}
+                    arrays = {name: stored[name] for name in stored.files if _is_wanted(name, keys)}
                 return cls._from_arrays(arrays)
             except _DAMAGE as error:
                 raise ValueError(

@@ -175,14 +175,14 @@ class DataSoup:
         return windows
 
     def episode(self, name: str, index: int) -> NeonEpisode:
-        """An episode, from memory if it was read lately."""
+        """An episode with what samples are cut from, from memory if it was read lately."""
         key = (name, index)
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
         if key in self.bad:
             raise BadEpisodeError(self.bad[key])
-        episode = check_episode(self.sources[name].episode(index), f"Episode {index} of {name!r}")
+        episode = check_episode(self.sources[name].episode(index, self.windows.keys), f"Episode {index} of {name!r}")
         self._kept[key] = episode
         size = _size(episode)
         self._bytes += size

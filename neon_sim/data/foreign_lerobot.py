@@ -8,7 +8,6 @@ seven relative steps; everything else goes through `ActionMapper`.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +16,7 @@ import numpy as np
 from neon_sim.data.action_mapper import ActionMapper, MappingReport
 from neon_sim.data.lerobot import BadEpisodeError as BadFileError
 from neon_sim.data.lerobot import LeRobotReader
+from neon_sim.data.lerobot.columns import observation_keys
 from neon_sim.data.lerobot.episodes import EpisodeRow
 from neon_sim.data.lerobot.features import BOOKKEEPING
 from neon_sim.data.lerobot.info import INFO
@@ -33,7 +33,7 @@ from neon_sim.data.relative_actions import STATE_DIM
 from neon_sim.data.relative_to_arms import ArmConfig, arm_motion, state_motion
 from neon_sim.data.resample import resample, resampled_steps
 from neon_sim.data.small_video import decode_small_video
-from neon_sim.data.source import BadEpisodeError, DataSourceConfig
+from neon_sim.data.source import BadEpisodeError, DataSourceConfig, Keys, is_wanted
 from neon_sim.episode import NeonEpisode
 from neon_sim.names import nearest
 
@@ -41,6 +41,7 @@ _ACTION, _STATE = "action", "observation.state"
 _POSE: Final = ("x", "y", "z", "roll", "pitch", "yaw")
 _SENSES: Final = ("observation.lidar", "observation.audio")  # what a policy of ours can sense besides a camera
 _WORDS: Final = "language_instruction"
+_SUCCESS: Final = "next.success"
 _FORWARD: Final = ("head", "ego", "high", "front", "top")  # parts of the names of cameras that see what hands do
 
 
@@ -95,11 +96,18 @@ class _Reader(LeRobotReader):
             raise ValueError(f"{folder / INFO} has no feature {' or '.join(layout.action)}; it has {sorted(features)}.")
         self.camera = _pick_camera(list(features), camera)
         self.widths = {name: int(np.prod(feature.shape)) for name, feature in features.items()}
-        wanted = {*self.parts[_ACTION], *self.parts[_STATE], self.camera, *_SENSES, *BOOKKEEPING, _WORDS}
+        wanted = {*self.parts[_ACTION], *self.parts[_STATE], self.camera, *_SENSES, *BOOKKEEPING, _WORDS, _SUCCESS}
         self.info = replace(self.info, features={k: v for k, v in features.items() if k in wanted})
 
-    def _read_columns(self, row: EpisodeRow) -> dict[str, np.ndarray]:
-        columns = super()._read_columns(row)
+    def _unread(self, keys: Keys) -> set[str]:
+        """Of what a policy can look at: the motion itself is always read."""
+        seen = {name: name.removeprefix("observation.") for name in _SENSES}
+        if self.camera is not None:
+            seen[self.camera] = "camera"
+        return {name for name, key in seen.items() if not is_wanted(key, keys)}
+
+    def _read_columns(self, row: EpisodeRow, names: Sequence[str]) -> dict[str, np.ndarray]:
+        columns = super()._read_columns(row, names)
         wholes = {
             whole: np.concatenate([columns[part].reshape(row.length, -1) for part in parts], axis=1)
             for whole, parts in self.parts.items()
@@ -108,8 +116,8 @@ class _Reader(LeRobotReader):
         used = {part for parts in self.parts.values() for part in parts}
         return {name: values for name, values in columns.items() if name not in used} | wholes
 
-    def _decode(self, row: EpisodeRow, key: str) -> np.ndarray:
-        clip = row.clips[key]
+    def _decode(self, row: EpisodeRow, name: str) -> np.ndarray:
+        clip = row.clips[name]
         path = self.folder / clip.path
         try:
             return decode_small_video(path, self.info.fps, clip.first_frame, row.length)
@@ -174,18 +182,14 @@ class ForeignLeRobot:
         return resampled_steps(length, self.reader.info.fps, RATE_HZ)
 
     def succeeded(self, index: int) -> bool:
-        """Whether it says so, without its videos. Raises BadEpisodeError for one that cannot be read."""
-        return self._blind.episode(index).success
+        """Whether it says so, whatever was seen in it. Raises BadEpisodeError for one that cannot be read."""
+        return self.reader.episode(index, ()).success
 
-    @cached_property
-    def _blind(self) -> LeRobotReader:
-        return LeRobotReader(self.reader.folder, cameras=False)
-
-    def episode(self, index: int) -> NeonEpisode:
+    def episode(self, index: int, keys: Keys = None) -> NeonEpisode:
         """Read one. Raises BadEpisodeError for one that cannot be used."""
+        raw = self.reader.episode(index, keys)
         if self.report is None:
-            return self.reader.episode(index)
-        raw = self.reader.episode(index)
+            return raw
         try:
             return resample(motion_episode(self._motion(raw), self.options.control_mode), RATE_HZ)
         except ValueError as error:
@@ -211,8 +215,8 @@ class ForeignLeRobot:
     def _seen(self, raw: NeonEpisode) -> dict[str, np.ndarray]:
         names = {name.removeprefix("observation.") for name in _SENSES}
         seen = {name: np.asarray(values) for name, values in raw.observations.items() if name in names}
-        if self._camera is not None:
-            key = self._camera.removeprefix("observation.images.").removeprefix("observation.")
+        key = None if self._camera is None else observation_keys([self._camera])[self._camera]
+        if key in raw.observations:
             seen["camera"] = small_pictures(raw.observations[key])
         return seen
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from neon_sim.data.action_mapper import MappingReport
 from neon_sim.data.resample import resample, resampled_steps
-from neon_sim.data.source import BadEpisodeError, DataSourceConfig, EpisodeSource
+from neon_sim.data.source import BadEpisodeError, DataSourceConfig, EpisodeSource, Keys
 from neon_sim.data.windows import check_episode
 from neon_sim.episode import NeonEpisode
 from neon_sim.names import nearest
@@ -44,7 +44,7 @@ class ListedEpisodes(Generic[Place]):
     Args:
         places: where the episodes lie; what `str` makes of one stands in error messages.
         measure: place -> (steps, rate in Hz), cheap.
-        read: place -> episode at its own rate.
+        read: place, observations that are wanted -> episode at its own rate.
         make_report: says what is mapped, padded and dropped, where that is the same for all of them.
     """
 
@@ -52,7 +52,7 @@ class ListedEpisodes(Generic[Place]):
         self,
         places: Sequence[Place],
         measure: Callable[[Place], tuple[int, float]],
-        read: Callable[[Place], NeonEpisode],
+        read: Callable[[Place, Keys], NeonEpisode],
         make_report: Callable[[], MappingReport] | None = None,
     ) -> None:
         self.places = places
@@ -80,13 +80,13 @@ class ListedEpisodes(Generic[Place]):
         return self._steps[index]
 
     def succeeded(self, index: int) -> bool:
-        """Whether it says so. Raises BadEpisodeError for one that cannot be read."""
-        episode: NeonEpisode = self._try(self._read, index)
+        """Whether it says so, whatever was seen in it. Raises BadEpisodeError for one that cannot be read."""
+        episode: NeonEpisode = self._try(self._read, index, ())
         return episode.success
 
-    def episode(self, index: int) -> NeonEpisode:
+    def episode(self, index: int, keys: Keys = None) -> NeonEpisode:
         """Read one at 50 Hz. Raises BadEpisodeError for one that cannot be learned from."""
-        return check_episode(resample(self._try(self._read, index), RATE_HZ), self._where(index))
+        return check_episode(resample(self._try(self._read, index, keys), RATE_HZ), self._where(index))
 
     def _measured(self, place: Place) -> int:
         steps, rate_hz = self._measure(place)
@@ -95,9 +95,9 @@ class ListedEpisodes(Generic[Place]):
     def _where(self, index: int) -> str:
         return f"{self.places[index]}, episode {index}"
 
-    def _try(self, function: Callable[[Place], Any], index: int) -> Any:
+    def _try(self, function: Callable[..., Any], index: int, *more: Any) -> Any:
         try:
-            return function(self.places[index])
+            return function(self.places[index], *more)
         except BadEpisodeError:
             raise
         except _DAMAGE as error:
@@ -131,10 +131,10 @@ class JoinedEpisodes:
         source, place = self._places[index]
         return source.succeeded(place)
 
-    def episode(self, index: int) -> NeonEpisode:
+    def episode(self, index: int, keys: Keys = None) -> NeonEpisode:
         """Read one."""
         source, place = self._places[index]
-        return source.episode(place)
+        return source.episode(place, keys)
 
 
 def find_files(config: DataSourceConfig, pattern: str) -> list[Path]:

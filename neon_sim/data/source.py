@@ -1,6 +1,6 @@
 """What a data source is: a number of episodes, how long each is, and each as a NeonEpisode when it is asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -8,6 +8,13 @@ from neon_sim.episode import NeonEpisode
 
 # How a message about a bad episode ends.
 SKIP_HINT: Final = "leave it out with --skip-bad (DataSoupConfig.skip_bad)"
+
+Keys = Collection[str] | None  # observations that somebody asks for; None = all that there are
+
+
+def is_wanted(key: str, keys: Keys) -> bool:
+    """Whether an observation is asked for."""
+    return keys is None or key in keys
 
 
 class EpisodeSource(Protocol):
@@ -22,8 +29,10 @@ class EpisodeSource(Protocol):
     def succeeded(self, index: int) -> bool:
         """Whether an episode says that it ended well; False where nobody says."""
 
-    def episode(self, index: int) -> NeonEpisode:
+    def episode(self, index: int, keys: Keys = None) -> NeonEpisode:
         """Read one episode.
+
+        keys: observations that are wanted. The pictures of other cameras are not decoded, and their files not opened.
 
         Raises ValueError naming file, episode and what was found, for data that are not what they should be.
         """

@@ -11,6 +11,7 @@ from PIL import Image
 from neon_sim.data.source import SKIP_HINT, BadEpisodeError
 from neon_sim.episode import NeonEpisode
 from neon_sim.g1.action_space import G1ActionSpace
+from neon_sim.names import nearest
 
 SENSES: Final[tuple[str, ...]] = (
     "proprio",
@@ -25,6 +26,7 @@ SENSES: Final[tuple[str, ...]] = (
     "gps",
     "state",
 )
+KEYS: Final = ("camera", *SENSES)  # observations that samples can be cut from
 EXPERT: Final = "expert_action"  # info of an episode that a disturbed expert played: what it would have done itself
 GOAL: Final[tuple[str, ...]] = (
     "goal_hand",
@@ -37,9 +39,9 @@ SOUND_HZ: Final = 16_000  # samples a second of "audio"
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """How samples are cut.
+    """How samples are cut, and from which observations: the others are not even read.
 
-    Raises ValueError for a number that is not positive.
+    Raises ValueError for a number that is not positive, or an observation that no sample has.
     """
 
     num_action_steps: int = 16
@@ -49,12 +51,17 @@ class WindowConfig:
     image_size: int = 128  # px, square
     sound_memory_s: float = 0.0  # s of sound in a sample; 0 = what the episode has at that step
     microphones: int = 1  # whose sound lies one after the other in a frame
+    keys: tuple[str, ...] = KEYS  # those of `KEYS` that the policy looks at
 
     def __post_init__(self) -> None:
         may_be_zero = ("sound_memory_s",)
-        wrong = {k: value for k, value in vars(self).items() if not (value > 0 or (value == 0 and k in may_be_zero))}
+        numbers = {name: value for name, value in vars(self).items() if name != "keys"}
+        wrong = {k: value for k, value in numbers.items() if not (value > 0 or (value == 0 and k in may_be_zero))}
         if wrong:
             raise ValueError(f"WindowConfig wants positive numbers, got {wrong}.")
+        for key in self.keys:
+            if key not in KEYS:
+                raise nearest("observation of a sample", key, KEYS)
 
     def count(self, steps: int) -> int:
         """Samples that an episode of so many steps has."""
@@ -66,7 +73,7 @@ class Window:
     """One sample; arrays are its own."""
 
     source: str
-    frames: np.ndarray | None  # (T, S, S, 3) uint8, oldest first; None where the episode has no camera
+    frames: np.ndarray | None  # (T, S, S, 3) uint8, oldest first; None where the episode has no camera, or nobody looks
     instruction: str
     senses: dict[str, np.ndarray]  # name -> float32
     chunk: np.ndarray  # (steps, A) float32 in [-1, 1]
@@ -89,7 +96,7 @@ def cut_window(episode: NeonEpisode, step: int, config: WindowConfig, columns: n
     chunk[: len(taken)] = taken
     mask = (np.arange(config.num_action_steps) < len(taken)).astype(np.float32)
     seen = episode.observations
-    senses = {name: np.asarray(seen[name][step], np.float32) for name in SENSES if name in seen}
+    senses = {name: np.asarray(seen[name][step], np.float32) for name in SENSES if name in config.keys and name in seen}
     if config.sound_memory_s and "audio" in senses:
         senses["audio"] = cut_sound(seen["audio"], step, episode.rate_hz, config.sound_memory_s, config.microphones)
     hand, target = -1, np.zeros(3, np.float32)
@@ -101,7 +108,7 @@ def cut_window(episode: NeonEpisode, step: int, config: WindowConfig, columns: n
 def cut_clip(episode: NeonEpisode, step: int, config: WindowConfig) -> np.ndarray | None:
     """The clip (T, S, S, 3) that ends at a step; the oldest frame is repeated where the past is shorter."""
     pictures = episode.observations.get("camera")
-    if pictures is None:
+    if pictures is None or "camera" not in config.keys:
         return None
     ages = np.arange(config.frames - 1, -1, -1) * episode.rate_hz / config.fps
     rows = np.maximum(np.rint(step - ages).astype(int), 0)

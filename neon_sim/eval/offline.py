@@ -62,6 +62,7 @@ def open_dataset(
         backbone.image_size,
         model.config.sound_memory_s,
         model.config.microphones,
+        ("camera", *model.senses),
     )
     source = DataSourceConfig(
         "dataset",

@@ -87,7 +87,8 @@ class NeonTrainer:
         if self.model.config.backbone.model_id == COMPACT:
             eyes.to(self.team.device)  # the others place themselves
         self.model.to(self.team.device)
-        self.windows = window_config(config)
+        self.teacher = load_teacher(config, self.model)
+        self.windows = window_config(config, self.model, self.teacher)
         assert config.data is not None  # check() saw to it
         space = self.model.action_space
         self.soup = DataSoup(config.data, space, self.windows, config.seed)
@@ -106,7 +107,6 @@ class NeonTrainer:
         self.pusher = Pusher(config)
         self.average = WeightAverage(self.params, config.ema_decay)
         self.encode = build_encoder(self.model, config)
-        self.teacher = load_teacher(config, self.model)
         self.total_steps = config.max_steps or self._steps_in(config.epochs)
         self.step, self.best_loss = 0, float("inf")
         self.losses: list[float] = []  # since the last report

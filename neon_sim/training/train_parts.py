@@ -13,7 +13,7 @@ import torch
 
 from neon_sim.data.data_soup import DataSoup
 from neon_sim.data.sample_cache import SampleCache
-from neon_sim.data.windows import WindowConfig
+from neon_sim.data.windows import KEYS, SENSES, WindowConfig
 from neon_sim.model.backbones.trained import TRAINED_FILES, save_learned
 from neon_sim.model.feature_cache import FeatureCache
 from neon_sim.model.neon_config import NeonConfig
@@ -44,9 +44,13 @@ def model_config(config: TrainConfig) -> NeonConfig:
     return replace(config.model, head={**config.model.head, "group_weights": config.group_weights})
 
 
-def window_config(config: TrainConfig) -> WindowConfig:
-    """How samples are cut out of episodes."""
+def window_config(config: TrainConfig, *policies: NeonVLA | None) -> WindowConfig:
+    """How samples are cut out of episodes.
+
+    policies: who looks at them, a teacher as well; nobody = with everything that a sample can have.
+    """
     backbone = config.model.backbone
+    senses = {name for policy in policies if policy is not None for name in policy.senses} or set(SENSES)
     return WindowConfig(
         config.model.num_action_steps,
         config.stride,
@@ -55,6 +59,7 @@ def window_config(config: TrainConfig) -> WindowConfig:
         backbone.image_size,
         config.model.sound_memory_s,
         config.model.microphones,
+        tuple(key for key in KEYS if key == "camera" or key in senses),
     )
 
 

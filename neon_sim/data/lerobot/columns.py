@@ -13,13 +13,14 @@
 | infos[KEY] | info.KEY |
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from neon_sim.data.lerobot.features import is_picture
+from neon_sim.data.source import Keys, is_wanted
 from neon_sim.episode import NeonEpisode
 
 # The parts of the env's proprio vector in order, and the column that each becomes.
@@ -32,6 +33,7 @@ _PROPRIO = {
 }
 _PROPRIO_DIM = sum(_PROPRIO.values())
 _RENAMED = {"proprio": "observation.state", "state": "observation.environment_state"}
+_KEYS = {column: key for key, column in _RENAMED.items()}
 _PICTURES = "observation.images."
 _INSTRUCTION_BYTES = 256
 _PCM_SCALE = 32767.0
@@ -59,6 +61,10 @@ class NeonMeta:
     def from_json(cls, given: Mapping[str, Any]) -> "NeonMeta":
         """Inverse of `to_json`."""
         return cls(str(given["control_mode"]), tuple(given["observations"]), tuple(given["scalars"]))
+
+    def only(self, keys: Keys) -> "NeonMeta":
+        """Of an episode with the wanted observations alone."""
+        return replace(self, observations=tuple(key for key in self.observations if is_wanted(key, keys)))
 
 
 def to_columns(episode: NeonEpisode) -> dict[str, np.ndarray]:
@@ -113,6 +119,17 @@ def instruction_code(words: str) -> np.ndarray | None:
     return np.frombuffer(raw.ljust(_INSTRUCTION_BYTES, b"\0"), np.uint8)
 
 
+def observation_keys(columns: Collection[str]) -> dict[str, str]:
+    """Column -> the observation that it holds, or a part of; columns of other things are missing."""
+    is_whole = all(name in columns for name in _PROPRIO)
+    found = [name for name in columns if name.startswith("observation.")]
+    return {name: "proprio" if is_whole and name in _PROPRIO else _key_of(name) for name in found}
+
+
+def _key_of(column: str) -> str:
+    return _KEYS.get(column, column.removeprefix(_PICTURES).removeprefix("observation."))
+
+
 def meta_of(episode: NeonEpisode) -> NeonMeta:
     """What has to be remembered beside the columns."""
     scalars = tuple(sorted(name for name, values in to_columns(episode).items() if values.ndim == 1))
@@ -155,11 +172,7 @@ def _observations(
     found: dict[str, np.ndarray] = {}
     if all(name in columns for name in _PROPRIO):
         found["proprio"] = np.concatenate([columns.pop(name) for name in _PROPRIO], axis=1)
-    keys = {column: key for key, column in _RENAMED.items()}
-    for name, values in columns.items():
-        if name.startswith("observation."):
-            key = keys.get(name, name.removeprefix(_PICTURES).removeprefix("observation."))
-            found[key] = values
+    found |= {_key_of(name): values for name, values in columns.items() if name.startswith("observation.")}
     if "audio" in found and found["audio"].dtype == np.int16:
         found["audio"] = found["audio"].astype(np.float32) / np.float32(_PCM_SCALE)
     if meta is None:

@@ -3,18 +3,19 @@
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from neon_sim.data.lerobot.columns import from_columns
+from neon_sim.data.lerobot.columns import from_columns, observation_keys
 from neon_sim.data.lerobot.episodes import EpisodeRow, read_episode_rows, read_tasks
 from neon_sim.data.lerobot.errors import BadEpisodeError
 from neon_sim.data.lerobot.features import BOOKKEEPING, video_size
 from neon_sim.data.lerobot.info import read_info
 from neon_sim.data.lerobot.parquet import column_values, read_rows
 from neon_sim.data.resample import resample, resampled_steps
+from neon_sim.data.source import Keys, is_wanted
 from neon_sim.data.video import decode_video
 from neon_sim.episode import NeonEpisode
 
@@ -59,8 +60,10 @@ class LeRobotReader:
         """
         return self.info.features[column].names
 
-    def episode(self, index: int) -> NeonEpisode:
+    def episode(self, index: int, keys: Keys = None) -> NeonEpisode:
         """Read the `index`-th episode.
+
+        keys: observations that are wanted; columns and videos of others are not looked at. None = all of them.
 
         Raises:
             IndexError: no such episode.
@@ -71,14 +74,16 @@ class LeRobotReader:
         row = self.rows[index]
         if row.length < 1:
             raise BadEpisodeError(self.folder / row.data_file, row.index, "empty episode", "it has no steps")
-        columns = self._read_columns(row)
+        unread = self._unread(keys)
+        columns = self._read_columns(row, [name for name in self.info.column_names if name not in unread])
         self._check(row, columns)
         if self.cameras:
-            columns |= {key: self._decode(row, key) for key in self.info.video_keys}
+            columns |= {name: self._decode(row, name) for name in self.info.video_keys if name not in unread}
         words = self._words(row, columns)
         columns = {name: values for name, values in columns.items() if name not in (*BOOKKEEPING, _WORDS)}
+        neon = None if self.info.neon is None else self.info.neon.only(keys)
         try:
-            episode = from_columns(columns, words, self.info.fps, self.info.neon, row.length)
+            episode = from_columns(columns, words, self.info.fps, neon, row.length)
         except ValueError as error:
             raise BadEpisodeError(self.folder / row.data_file, row.index, "not an episode", str(error)) from error
         return episode if self.rate_hz is None else resample(episode, self.rate_hz)
@@ -110,9 +115,13 @@ class LeRobotReader:
         first = next(iter(self.skipped.values()))
         return f"{self.folder}: skipped {len(self.skipped)} of {len(self.rows)} episodes ({counted}). First: {first}"
 
-    def _read_columns(self, row: EpisodeRow) -> dict[str, np.ndarray]:
+    def _unread(self, keys: Keys) -> set[str]:
+        """Columns of observations that nobody asked for."""
+        found = observation_keys(self.info.features)
+        return {name for name, key in found.items() if not is_wanted(key, keys)}
+
+    def _read_columns(self, row: EpisodeRow, names: Sequence[str]) -> dict[str, np.ndarray]:
         path = self.folder / row.data_file
-        names = self.info.column_names
         try:
             table = read_rows(path, row.first_row, row.length, names)
         except FileNotFoundError as error:
@@ -146,8 +155,8 @@ class LeRobotReader:
             said = f"{self.info.fps:g} Hz are said, but step {step} is at {times[step]:.4f} s"
             raise BadEpisodeError(path, row.index, "wrong fps", f"{said} and not at {wanted[step]:.4f} s")
 
-    def _decode(self, row: EpisodeRow, key: str) -> np.ndarray:
-        clip = row.clips[key]
+    def _decode(self, row: EpisodeRow, name: str) -> np.ndarray:
+        clip = row.clips[name]
         path = self.folder / clip.path
         try:
             frames = decode_video(path, self.info.fps, clip.first_frame, row.length)
@@ -155,7 +164,7 @@ class LeRobotReader:
             raise BadEpisodeError(path, row.index, "missing file", str(error)) from None
         except ValueError as error:
             raise BadEpisodeError(path, row.index, "bad video", str(error)) from error
-        height_width = video_size(self.info.features[key])
+        height_width = video_size(self.info.features[name])
         if frames.shape[1:3] != height_width:
             raise BadEpisodeError(path, row.index, "bad video", f"{frames.shape[1:3]} pixels, {height_width} are said")
         return frames

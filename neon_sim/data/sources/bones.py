@@ -12,7 +12,7 @@ from neon_sim.data.action_mapper import MappingReport
 from neon_sim.data.listed_episodes import ListedEpisodes, find_files, options_of
 from neon_sim.data.mapped_episode import DEFAULT_MODE, motion_episode
 from neon_sim.data.motion_clips import clip_motion, count_frames, read_clip, words_of
-from neon_sim.data.source import DataSourceConfig, EpisodeSource
+from neon_sim.data.source import DataSourceConfig, EpisodeSource, Keys
 from neon_sim.episode import NeonEpisode
 
 
@@ -48,6 +48,6 @@ def _measure(path: Path, rate_hz: float) -> tuple[int, float]:
     return max(0, frames - 1), said_hz or rate_hz
 
 
-def _read(path: Path, rate_hz: float, mode: str) -> NeonEpisode:
+def _read(path: Path, _: Keys, rate_hz: float, mode: str) -> NeonEpisode:
     clip = read_clip(path)
     return motion_episode(clip_motion(clip, clip.rate_hz or rate_hz, words_of(path)), mode)

@@ -19,7 +19,7 @@ from neon_sim.data.listed_episodes import ListedEpisodes, find_files, options_of
 from neon_sim.data.mapped_episode import DEFAULT_MODE, motion_episode
 from neon_sim.data.relative_to_arms import ArmConfig, arm_motion, state_motion
 from neon_sim.data.small_video import decode_small_video
-from neon_sim.data.source import DataSourceConfig, EpisodeSource
+from neon_sim.data.source import DataSourceConfig, EpisodeSource, Keys, is_wanted
 from neon_sim.data.video import video_rate
 from neon_sim.episode import NeonEpisode
 
@@ -75,15 +75,15 @@ def _measure(path: Path, config: DataSourceConfig, options: CosmosOptions) -> tu
     return _steps(told, path, config), options.fps or video_rate(_video(told, path, config, options))
 
 
-def _read(path: Path, config: DataSourceConfig, options: CosmosOptions, arm: ArmConfig) -> NeonEpisode:
+def _read(path: Path, keys: Keys, config: DataSourceConfig, options: CosmosOptions, arm: ArmConfig) -> NeonEpisode:
     told = read_json(path)
     steps, video = _steps(told, path, config), _video(told, path, config, options)
     if not steps:
         raise ValueError("the episode is empty: it needs an action or two states")
     rate_hz = options.fps or video_rate(video)
-    camera = decode_small_video(video, rate_hz, count=steps)
+    seen = {"camera": decode_small_video(video, rate_hz, count=steps)} if is_wanted("camera", keys) else {}
     texts = told.get("texts") or [told.get("task", "")]
-    rest: dict[str, Any] = {"instruction": str(texts[0]), "observations": {"camera": camera}}
+    rest: dict[str, Any] = {"instruction": str(texts[0]), "observations": seen}
     if config.use_relative_actions:
         actions = np.asarray(told["action"], np.float64)[:steps]
         motion = arm_motion(actions, config.action_scaler, rate_hz, arm, **rest)

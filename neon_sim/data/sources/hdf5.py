@@ -33,7 +33,7 @@ from neon_sim.data.mapped_episode import (
     small_pictures,
 )
 from neon_sim.data.relative_to_arms import ArmConfig, arm_motion, state_motion
-from neon_sim.data.source import DataSourceConfig, EpisodeSource
+from neon_sim.data.source import DataSourceConfig, EpisodeSource, Keys, is_wanted
 from neon_sim.episode import NeonEpisode
 from neon_sim.g1.geometry import quat_to_euler
 
@@ -162,13 +162,14 @@ def _between(group: Any) -> int:
     return int("obs" in group and "robot0_eef_pos" in group["obs"])
 
 
-def _read(demo: Demo, config: DataSourceConfig, options: Hdf5Options) -> NeonEpisode:
+def _read(demo: Demo, keys: Keys, config: DataSourceConfig, options: Hdf5Options) -> NeonEpisode:
     with h5py.File(demo.path) as file:
         group, rate_hz = file[demo.group], _rate(file, options)
         is_act = demo.group == "/"
         actions = np.asarray(require(group, "action" if is_act else "actions", demo.path), np.float64)
         rest: dict[str, Any] = {"instruction": _words(file, group, options), "success": False}
-        rest["observations"] = _pictures(group, options, len(actions) - _between(group))
+        seen = _pictures(group, options, len(actions) - _between(group)) if is_wanted("camera", keys) else {}
+        rest["observations"] = seen
         if config.use_relative_actions:
             actions = actions[: len(actions) - _between(group)]
             motion = arm_motion(actions, config.action_scaler, rate_hz, _arm(options), **rest)

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from neon_sim.data.listed_episodes import ListedEpisodes, options_of
-from neon_sim.data.source import BadEpisodeError, DataSourceConfig, EpisodeSource
+from neon_sim.data.source import BadEpisodeError, DataSourceConfig, EpisodeSource, Keys
 from neon_sim.episode import NeonEpisode
 
 _LEROBOT_INFO: Final = "meta/info.json"
@@ -27,8 +27,8 @@ def _measure(path: Path) -> tuple[int, float]:
         raise BadEpisodeError(f"{path} is not a readable episode: {error}.") from error
 
 
-def _read(path: Path) -> NeonEpisode:
-    return NeonEpisode.load(path)
+def _read(path: Path, keys: Keys) -> NeonEpisode:
+    return NeonEpisode.load(path, keys)
 
 
 def open_source(config: DataSourceConfig) -> EpisodeSource:

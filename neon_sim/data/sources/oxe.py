@@ -31,7 +31,7 @@ from neon_sim.data.mapped_episode import (
     small_pictures,
 )
 from neon_sim.data.relative_to_arms import ArmConfig, arm_motion, state_motion
-from neon_sim.data.source import DataSourceConfig, EpisodeSource
+from neon_sim.data.source import DataSourceConfig, EpisodeSource, Keys, is_wanted
 from neon_sim.data.tf_example import Value, parse_example
 from neon_sim.data.tfrecord import Record, list_records, read_record
 from neon_sim.episode import NeonEpisode
@@ -108,10 +108,10 @@ def _measure(record: Record, options: OxeOptions, between: bool) -> tuple[int, f
     return max(0, _steps(parse_example(_bytes(record)), record) - between), options.fps
 
 
-def _read(record: Record, config: DataSourceConfig, options: OxeOptions, arm: ArmConfig) -> NeonEpisode:
+def _read(record: Record, keys: Keys, config: DataSourceConfig, options: OxeOptions, arm: ArmConfig) -> NeonEpisode:
     features = parse_example(_bytes(record))
     steps = _steps(features, record)
-    seen = _pictures(features, record, options, steps)
+    seen = _pictures(features, record, options, steps) if is_wanted("camera", keys) else {}
     rest: dict[str, Any] = {"instruction": _words(features), "observations": seen}
     if config.use_relative_actions:
         actions = _numbers(features, options.action, record, steps)

@@ -13,7 +13,7 @@ are interpolated on a 50 Hz grid over the whole recording, everything else keeps
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,7 @@ import numpy as np
 from neon_sim.data.listed_episodes import RATE_HZ, ListedEpisodes, find_files, options_of
 from neon_sim.data.mapped_episode import DEFAULT_MODE, REST, G1Motion, make_mapper, motion_episode, small_pictures
 from neon_sim.data.ros_messages import DECODERS, JointState, decode
-from neon_sim.data.source import DataSourceConfig, EpisodeSource
+from neon_sim.data.source import DataSourceConfig, EpisodeSource, Keys, is_wanted
 from neon_sim.episode import NeonEpisode
 from neon_sim.names import nearest
 
@@ -123,11 +123,13 @@ def _only(topics: list[str]) -> str | None:
     return topics[0] if topics else None
 
 
-def _read(path: Path, options: BagOptions) -> NeonEpisode:
+def _read(path: Path, keys: Keys, options: BagOptions) -> NeonEpisode:
     with open(path, "rb") as file:
         reader = make_reader(file)
         summary = _summary(reader)
         topics, grid = _pick_topics(summary, options), _grid(summary)
+        if not is_wanted("camera", keys):
+            topics = replace(topics, camera=None)
         wanted = [topic for topic in vars(topics).values() if topic is not None]
         logs: dict[str, list[tuple[float, Any]]] = {topic: [] for topic in wanted}
         try:

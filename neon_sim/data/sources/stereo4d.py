@@ -18,7 +18,7 @@ import numpy as np
 from neon_sim.data.listed_episodes import ListedEpisodes, find_files, options_of, require
 from neon_sim.data.mapped_episode import DEFAULT_MODE, G1Motion, motion_episode, require_finite
 from neon_sim.data.small_video import decode_small_video
-from neon_sim.data.source import DataSourceConfig, EpisodeSource
+from neon_sim.data.source import DataSourceConfig, EpisodeSource, Keys, is_wanted
 from neon_sim.data.video import video_rate
 from neon_sim.episode import NeonEpisode
 from neon_sim.g1 import joints
@@ -78,20 +78,30 @@ def _measure(clip: StereoClip) -> tuple[int, float]:
     return max(0, len(_poses(clip)) - 1), video_rate(clip.left)
 
 
-def _read(clip: StereoClip, options: StereoOptions) -> NeonEpisode:
+def _read(clip: StereoClip, keys: Keys, options: StereoOptions) -> NeonEpisode:
     poses, rate_hz = _poses(clip), video_rate(clip.left)
     require_finite("camera2world", poses, (len(poses), 3, 4))
     steps = len(poses) - 1
     if steps < 1:
         raise ValueError("a clip needs two camera poses or more, found one")
-    left, right = (decode_small_video(path, rate_hz, count=steps) for path in (clip.left, clip.right))
-    seen = {"camera": left, "stereo": np.concatenate([left, right], axis=2)}
+    seen = _pictures(clip, keys, rate_hz, steps)
     at_home = np.tile(joints.HOME, (steps, 1))
     words = clip.poses.with_suffix(".txt")
     text = words.read_text(encoding="utf-8").strip() if words.exists() else options.instruction
     velocity = camera_velocity(poses, rate_hz)
     motion = G1Motion(at_home, at_home, rate_hz, velocity, instruction=text, observations=seen)
     return motion_episode(motion, options.control_mode)
+
+
+def _pictures(clip: StereoClip, keys: Keys, rate_hz: float, steps: int) -> dict[str, np.ndarray]:
+    both = is_wanted("stereo", keys)
+    if not (both or is_wanted("camera", keys)):
+        return {}
+    left = decode_small_video(clip.left, rate_hz, count=steps)
+    if not both:
+        return {"camera": left}
+    right = decode_small_video(clip.right, rate_hz, count=steps)
+    return {"camera": left, "stereo": np.concatenate([left, right], axis=2)}
 
 
 def camera_velocity(poses: np.ndarray, rate_hz: float) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 
 from neon_sim.data.listed_episodes import RATE_HZ, ListedEpisodes, find_files, options_of, read_json
 from neon_sim.data.mapped_episode import DEFAULT_MODE, G1Motion, motion_episode
-from neon_sim.data.source import DataSourceConfig, EpisodeSource
+from neon_sim.data.source import DataSourceConfig, EpisodeSource, Keys, is_wanted
 from neon_sim.episode import NeonEpisode
 from neon_sim.g1 import joints
 
@@ -54,7 +54,7 @@ def _open(path: Path) -> wave.Wave_read:
         raise ValueError(f"not a PCM WAV file: {error}") from error
 
 
-def _read(path: Path, options: VoiceOptions) -> NeonEpisode:
+def _read(path: Path, keys: Keys, options: VoiceOptions) -> NeonEpisode:
     told = read_json(path.with_suffix(".json"))
     text = next((str(told[name]) for name in _TEXT if name in told), None)
     if text is None:
@@ -62,7 +62,7 @@ def _read(path: Path, options: VoiceOptions) -> NeonEpisode:
     steps, _ = _measure(path)
     velocity = np.tile(_command(told, text, options), (steps, 1))
     at_home = np.tile(joints.HOME, (steps, 1))
-    heard = {"audio": heard_windows(read_wav(path), steps)}
+    heard = {"audio": heard_windows(read_wav(path), steps)} if is_wanted("audio", keys) else {}
     motion = G1Motion(at_home, at_home, RATE_HZ, velocity, instruction=text, observations=heard)
     return motion_episode(motion, options.control_mode)
 
