@@ -34,6 +34,7 @@ from neon_sim.training.optim import make_optimizer, rate_at
 from neon_sim.training.precision import mixed_precision
 from neon_sim.training.push import Pusher
 from neon_sim.training.run_folder import check_folder, claim_folder
+from neon_sim.training.same_data import require_same_data, stamps_of
 from neon_sim.training.train_config import TrainConfig
 from neon_sim.training.train_parts import (
     SAMPLES,
@@ -42,7 +43,6 @@ from neon_sim.training.train_parts import (
     model_config,
     open_tensorboard,
     plot_losses,
-    require_same_data,
     sample_cache,
     seed_of_step,
     shorten_log,
@@ -94,7 +94,8 @@ class NeonTrainer:
         self.soup = DataSoup(config.data, space, self.windows, config.seed)
         self.counts = self.soup.counts()
         self.held_back = held_back_soup(config, self.soup, self.windows)
-        self.soup.samples = sample_cache(config, self.soup)
+        self.stamps = stamps_of(config)
+        self.soup.samples = sample_cache(config, self.soup, self.stamps)
         if self.held_back is not None:
             self.held_back.samples = self.soup.samples
         if config.shard_backbone:
@@ -277,11 +278,15 @@ class NeonTrainer:
             "seconds": self.seconds,
             "best_loss": self.best_loss,
             "losses": self.losses,
-            "data": self.counts,
+            **self._data(),
         }
         buffer = io.BytesIO()
         torch.save(state, buffer)
         replace_bytes(self.config.folder / "state.pt", buffer.getbuffer())
+
+    def _data(self) -> dict[str, Any]:
+        """What a run that goes on must find as it was: how many samples of each source, and its files."""
+        return {"data": self.counts, "files": {name: stamp.told() for name, stamp in self.stamps.items()}}
 
     def _adapter(self) -> list[torch.Tensor]:
         """What is trained of the backbone, put together: where it is spread, all processes must ask for it."""
@@ -296,7 +301,7 @@ class NeonTrainer:
 
     def _load(self) -> None:
         state = torch.load(self.config.folder / "state.pt", weights_only=True, map_location=self.team.device)
-        require_same_data(state.get("data", self.counts), self.counts)  # older states do not say
+        require_same_data(state, self._data())
         self.model.load_state_dict(state["model"])
         adapter = [p for p in self.model.backbone.parameters() if p.requires_grad]
         with torch.no_grad():

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from neon_sim.data.data_soup import DataSoup
+from neon_sim.data.data_stamp import DataStamp
 from neon_sim.data.sample_cache import SampleCache
 from neon_sim.data.windows import KEYS, SENSES, WindowConfig
 from neon_sim.model.backbones.trained import TRAINED_FILES, save_learned
@@ -63,32 +64,15 @@ def window_config(config: TrainConfig, *policies: NeonVLA | None) -> WindowConfi
     )
 
 
-def require_same_data(before: Mapping[str, Mapping[str, float]], now: Mapping[str, Mapping[str, float]]) -> None:
-    """Raise ValueError if a run would go on with other episodes than it was begun with.
+def sample_cache(config: TrainConfig, soup: DataSoup, stamps: Mapping[str, DataStamp]) -> SampleCache | None:
+    """Where a run keeps its samples: a folder for these data, cut in this way; None where it is to keep none.
 
-    before, now: of `DataSoup.counts`. With other numbers, other episodes would be held back and every sample another.
+    stamps: of the sources' files, by name; what was recorded anew has another folder.
     """
-    for name in sorted(before.keys() | now.keys()):
-        sizes = [{key: counts.get(name, {}).get(key, 0) for key in ("episodes", "samples")} for counts in (before, now)]
-        if sizes[0] != sizes[1]:
-            raise ValueError(
-                f"The data of {name!r} have changed since this run began: {_size(sizes[0])} to learn from then, "
-                f"{_size(sizes[1])} now. Put them back to go on, or train in another folder."
-            )
-
-
-def _size(counts: Mapping[str, float]) -> str:
-    return f"{counts['episodes']:g} episodes ({counts['samples']:g} samples)"
-
-
-def sample_cache(config: TrainConfig, soup: DataSoup) -> SampleCache | None:
-    """Where a run keeps its samples: a folder for these data, cut in this way; None where it is to keep none."""
     if not config.sample_cache_gb:
         return None
-    folders = [Path(source.path) for source in soup.config.sources]
-    files = (path for folder in folders for path in (folder, *sorted(folder.glob("meta/*"))) if path.exists())
-    made = [path.stat().st_mtime_ns for path in files]  # what is recorded anew is newer
-    cut = repr((soup.config.sources, made, soup.windows, str(config.model.control_mode), soup.counts()))
+    written = {name: stamp.written for name, stamp in sorted(stamps.items())}
+    cut = repr((soup.config.sources, written, soup.windows, str(config.model.control_mode), soup.counts()))
     folder = config.folder / SAMPLES / hashlib.sha256(cut.encode()).hexdigest()[:16]
     return SampleCache(folder, config.sample_cache_gb)
 
