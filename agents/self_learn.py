@@ -19,10 +19,9 @@ OUT/results.json, OUT/self_learn.png and OUT/self_learn.mp4; OUT is runs/self_le
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +31,12 @@ import torch
 from tqdm import tqdm
 
 import neon_sim  # noqa: F401  registers NeonG1-v0
-from neon_sim.eval.evaluate import EVALUATION_SEED, EpisodeResult, EvaluationJob, evaluate
-from neon_sim.eval.explain import explain, explain_judgement
+from neon_sim.eval.evaluate import EVALUATION_SEED, EvaluationJob, evaluate
+from neon_sim.eval.explain import explain_lives
 from neon_sim.eval.learner_watch import LifeRecord
 from neon_sim.eval.live_page import PageFeed, Progress, ServedPage, serve_page
 from neon_sim.eval.live_table import HEADER, LiveLine, format_row, phase_rows, scalars_of
-from neon_sim.eval.self_learning import Cell, format_table, plot_results, record_video
+from neon_sim.eval.self_learning import Cell, pool_cells, record_video, write_report
 from neon_sim.eval.watched_life import live_watched, open_life
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.names import nearest
@@ -50,6 +49,7 @@ from neon_sim.training.ceiling import record_both, train_jointly
 from neon_sim.training.drift import DriftConfig
 from neon_sim.training.online import LifeConfig, LifeEpisode, load_forward_model
 from neon_sim.training.protection import NoneConfig, OnlineEWCConfig, ProtectionConfig
+from neon_sim.training.run_folder import begin_folder
 from neon_sim.training.self_learner import SelfLearnerConfig
 from neon_sim.training.workers import cpu_count, parallel_map
 
@@ -190,35 +190,6 @@ def evaluation_jobs(preset: Preset, policy: str, out: Path) -> list[EvaluationJo
     return jobs
 
 
-def collect_cells(results: dict[str, list[EpisodeResult]], preset: Preset) -> dict[tuple[str, str], Cell]:
-    """Pool the seeds: (arm, robot) -> counts and distances."""
-    cells: dict[tuple[str, str], Cell] = {}
-    for arm in ARMS:
-        for robot in ("healthy", "faulty"):
-            episodes = [r for seed in preset.seeds for r in results[f"{arm}/{seed}/{robot}"]]
-            distances = [r.final_distance for r in episodes]
-            per_seed = [sum(r.success for r in results[f"{arm}/{seed}/{robot}"]) for seed in preset.seeds]
-            cells[arm, robot] = Cell(sum(per_seed), len(episodes), float(np.median(distances)), per_seed)
-    return cells
-
-
-def prepare(out: Path, resume: bool, settings: str) -> None:
-    """Start afresh, or go on with a run of the same settings. Only a folder that this script made is ever cleared."""
-    marker = out / "settings.json"
-    if resume:
-        if not marker.exists():
-            raise SystemExit(f"{out} holds no run to resume. Start one without --resume.")
-        if marker.read_text() != settings:
-            raise SystemExit(f"{out} was begun with other settings. Use the same flags, or start without --resume.")
-        return
-    if out.exists() and any(out.iterdir()):
-        if not marker.exists():
-            raise SystemExit(f"{out} is not empty and holds no earlier run of this script. Choose another --out.")
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
-    marker.write_text(settings)
-
-
 def benchmark_command(args: argparse.Namespace) -> list[str]:
     """The command that runs the forgetting benchmark with what was asked for.
 
@@ -292,7 +263,7 @@ def main() -> None:
         model = NeonVLA.from_pretrained(args.policy)
         load_forward_model(model, Path(args.policy))  # now, and not in a worker when an earlier run is gone
         with serve_page(args.page, f"ewc, seed {preset.seeds[0]}") as served:
-            prepare(args.out, args.resume, json.dumps(settings) + "\n")  # clears nothing if there can be no page
+            begin_folder(args.out, args.resume, json.dumps(settings) + "\n")  # clears nothing if there can be no page
             run(preset, args.policy, args.out, args.workers, served)
             if args.explain:
                 print(explain_all(preset, args.out))
@@ -306,13 +277,9 @@ def main() -> None:
 
 def explain_all(preset: Preset, out: Path) -> str:
     """Every life in words, then what frozen copies of each arm are worth."""
-    texts = [explain(record) for record in read_records(preset, out)]
     cells = json.loads((out / "results.json").read_text())["cells"]
-
-    def pair(arm: str) -> tuple[Cell, Cell]:
-        return Cell(**cells[f"{arm} healthy"]), Cell(**cells[f"{arm} faulty"])
-
-    return "\n".join([*texts, *(explain_judgement(arm, pair("frozen"), pair(arm)) for arm in LEARNING_ARMS)])
+    judged = {arm: (Cell(**cells[f"{arm} healthy"]), Cell(**cells[f"{arm} faulty"])) for arm in ARMS}
+    return explain_lives(read_records(preset, out), judged, LEARNING_ARMS)
 
 
 def read_records(preset: Preset, out: Path) -> list[LifeRecord]:
@@ -333,16 +300,7 @@ def run(preset: Preset, policy: str, out: Path, workers: int, served: ServedPage
         for record in read_records(preset, out):
             print("\n".join(phase_rows(f"{record.arm}, seed {record.seed}", record.lines, total)))
     results = evaluate(evaluation_jobs(preset, policy, out), workers)
-    cells = collect_cells(results, preset)
-    table = format_table(cells, ARMS, preset.life)
-    (out / "table.md").write_text(table)
-    record = {
-        "cells": {f"{arm} {robot}": asdict(cell) for (arm, robot), cell in cells.items()},
-        "curves": {f"{arm} {seed}": [asdict(line) for line in curve] for (arm, seed), curve in curves.items()},
-        "preset": asdict(preset),
-    }
-    (out / "results.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
-    plot_results(cells, curves, ARMS, preset.life, out / "self_learn.png")
+    table = write_report(out, pool_cells(results, ARMS, preset.seeds), curves, ARMS, preset)
     pair = (policy, str(out / f"ewc_{preset.seeds[0]}" / "policy"))
     if served is not None:
         served.page.show_report(out / "self_learn.png", table)

@@ -14,6 +14,7 @@ import pytest
 from tiny_neon import tiny_model
 
 from neon_sim.eval.evaluate import EpisodeResult
+from neon_sim.eval.self_learning import pool_cells
 from neon_sim.sim.faults import ActuatorFault
 from neon_sim.training.learner_config import SelfLearnerConfig
 from neon_sim.training.protection import NoneConfig
@@ -149,25 +150,11 @@ def test_seeds_are_pooled_into_cells() -> None:
         for seed in preset.seeds
         for robot in ("healthy", "faulty")
     }
-    cells = script.collect_cells(results, preset)
+    cells = pool_cells(results, script.ARMS, preset.seeds)
     assert set(cells) == {(arm, robot) for arm in script.ARMS for robot in ("healthy", "faulty")}
     healthy = cells["ewc", "healthy"]
     assert (healthy.successes, healthy.episodes, healthy.per_seed) == (3, 6, [2, 1])
     assert healthy.median_distance == pytest.approx(0.02) and cells["ewc", "faulty"].successes == 0
-
-
-def test_a_run_that_was_begun_otherwise_is_not_resumed(tmp_path: Path) -> None:
-    script = _load("self_learn")
-    with pytest.raises(SystemExit, match="holds no run to resume"):
-        script.prepare(tmp_path / "run", True, "a")
-    script.prepare(tmp_path / "run", False, "a")
-    (tmp_path / "run" / "state.pt").write_bytes(b"learned")
-    script.prepare(tmp_path / "run", True, "a")
-    assert (tmp_path / "run" / "state.pt").read_bytes() == b"learned"
-    with pytest.raises(SystemExit, match="begun with other settings"):
-        script.prepare(tmp_path / "run", True, "b")
-    script.prepare(tmp_path / "run", False, "b")
-    assert not (tmp_path / "run" / "state.pt").exists()
 
 
 def test_motors_are_a_little_off_in_some_demonstrations(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from neon_sim.training.run_folder import MARKER, claim_folder
+from neon_sim.training.run_folder import MARKER, begin_folder, claim_folder
 
 
 def test_a_run_goes_on_in_its_own_folder_only(tmp_path: Path) -> None:
@@ -28,3 +28,21 @@ def test_who_was_killed_while_claiming_may_claim_again(tmp_path: Path) -> None:
     (tmp_path / f"{MARKER}.partial").write_text('{"pre')
     claim_folder(tmp_path, {"preset": "tiny"})
     assert [entry.name for entry in tmp_path.iterdir()] == [MARKER]
+
+
+def test_a_run_that_was_begun_otherwise_is_not_resumed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no run to resume"):
+        begin_folder(tmp_path / "run", True, "a")
+    begin_folder(tmp_path / "run", False, "a")
+    (tmp_path / "run" / "state.pt").write_bytes(b"learned")
+    begin_folder(tmp_path / "run", True, "a")
+    assert (tmp_path / "run" / "state.pt").read_bytes() == b"learned"
+    with pytest.raises(ValueError, match="begun with other settings"):
+        begin_folder(tmp_path / "run", True, "b")
+    begin_folder(tmp_path / "run", False, "b")
+    assert not (tmp_path / "run" / "state.pt").exists()
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "thesis.tex").write_text("dear")
+    with pytest.raises(ValueError, match="is not empty and holds no earlier run"):
+        begin_folder(tmp_path / "own", False, "b")
+    assert (tmp_path / "own" / "thesis.tex").exists()

@@ -1,12 +1,12 @@
 """A life in words: what was learned, what was protected, what was taken back. Each sentence has a figure behind it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 from neon_sim.eval.learner_watch import STIFF_SHARE, LifeRecord
 from neon_sim.eval.live_table import RECENT, LiveLine
-from neon_sim.eval.self_learning import Cell
+from neon_sim.eval.self_learning import ROBOTS, Cell
 from neon_sim.eval.statistics import format_rate
 
 SHOWN = 3  # reasons and events that are written out
@@ -31,10 +31,19 @@ def explain(record: LifeRecord) -> str:
     return "\n".join([f"{record.arm}, seed {record.seed}, {len(record.lines)} episodes", *(f"  {p}" for p in parts)])
 
 
+def explain_lives(records: Sequence[LifeRecord], judged: Mapping[str, tuple[Cell, Cell]], arms: Sequence[str]) -> str:
+    """Every life in words, then what frozen copies of each arm are worth.
+
+    judged: what a copy of each arm, "frozen" among them, is worth on the healthy and on the faulty robot.
+    """
+    verdicts = (explain_judgement(arm, judged["frozen"], judged[arm]) for arm in arms)
+    return "\n".join([*(explain(record) for record in records), *verdicts])
+
+
 def explain_judgement(arm: str, before: tuple[Cell, Cell], after: tuple[Cell, Cell]) -> str:
     """What frozen copies before and after the life are worth on the healthy and on the faulty robot."""
     texts = []
-    for robot, old, new in zip(("healthy", "faulty"), before, after, strict=True):
+    for robot, old, new in zip(ROBOTS, before, after, strict=True):
         change = 100 * (new.rate - old.rate)
         rates = f"{format_rate(old.successes, old.episodes)} before, {format_rate(new.successes, new.episodes)} after"
         texts.append(f"{robot} robot {rates}, {change:+.0f} points")

@@ -1,13 +1,15 @@
 """The report of a self-learning run: a table anyone can read, a picture, a short video."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 
+from neon_sim.eval.evaluate import EpisodeResult
 from neon_sim.eval.plots import COLORS, bar_plot, line_plot
 from neon_sim.eval.statistics import format_rate, wilson_interval
 from neon_sim.inference.neon_policy import NeonPolicy
@@ -15,6 +17,7 @@ from neon_sim.instruction import decode_instruction
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.rollout import rollout
 
+ROBOTS = ("healthy", "faulty")
 SMOOTHING = 20  # episodes in the learning curve's running mean
 _MEANING = {
     "frozen": "never learns",
@@ -38,6 +41,20 @@ class Cell:
     def rate(self) -> float:
         """Share of successes."""
         return self.successes / self.episodes
+
+
+def pool_cells(
+    results: Mapping[str, Sequence[EpisodeResult]], arms: Sequence[str], seeds: Sequence[int]
+) -> dict[tuple[str, str], Cell]:
+    """All seeds' episodes together, (arm, robot) -> counts and distances; results: by "ARM/SEED/ROBOT"."""
+    cells: dict[tuple[str, str], Cell] = {}
+    for arm in arms:
+        for robot in ROBOTS:
+            episodes = [r for seed in seeds for r in results[f"{arm}/{seed}/{robot}"]]
+            distances = [r.final_distance for r in episodes]
+            per_seed = [sum(r.success for r in results[f"{arm}/{seed}/{robot}"]) for seed in seeds]
+            cells[arm, robot] = Cell(sum(per_seed), len(episodes), float(np.median(distances)), per_seed)
+    return cells
 
 
 def format_table(cells: Mapping[tuple[str, str], Cell], arms: Sequence[str], life: Any) -> str:
@@ -76,6 +93,29 @@ def _verdict(cells: Mapping[tuple[str, str], Cell]) -> list[str]:
     return ["- " + line for line in lines]
 
 
+def write_report(
+    out: Path,
+    cells: Mapping[tuple[str, str], Cell],
+    curves: Mapping[tuple[str, int], Sequence[Any]],
+    arms: Sequence[str],
+    preset: Any,
+) -> str:
+    """Write table.md, results.json, self_learn.png and self_learn_curve.png into `out`; returns the table.
+
+    curves: learning curves (dataclasses) by arm and seed; preset: a dataclass of the run's settings with a `life`.
+    """
+    table = format_table(cells, arms, preset.life)
+    (out / "table.md").write_text(table)
+    record = {
+        "cells": {f"{arm} {robot}": asdict(cell) for (arm, robot), cell in cells.items()},
+        "curves": {f"{arm} {seed}": [asdict(line) for line in curve] for (arm, seed), curve in curves.items()},
+        "preset": asdict(preset),
+    }
+    (out / "results.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
+    plot_results(cells, curves, arms, preset.life, out / "self_learn.png")
+    return table
+
+
 def plot_results(
     cells: Mapping[tuple[str, str], Cell],
     curves: Mapping[tuple[str, int], Sequence[Any]],
@@ -84,11 +124,10 @@ def plot_results(
     path: Path,
 ) -> None:
     """Bars of success per arm to `path`, learning curves beside it as `<name>_curve.png`."""
-    robots = ("healthy", "faulty")
     bars = {}
     for arm in arms:
         values = []
-        for robot in robots:
+        for robot in ROBOTS:
             cell = cells[arm, robot]
             low, high = wilson_interval(cell.successes, cell.episodes)
             values.append((100 * cell.rate, 100 * low, 100 * high))

@@ -1,6 +1,7 @@
 """A run's folder belongs to one set of settings: what was made with others is not taken up by mistake."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,27 @@ def claim_folder(folder: Path, settings: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _partial(folder).write_text(_text(settings))
         _partial(folder).replace(folder / MARKER)
+
+
+def begin_folder(folder: Path, resume: bool, settings: str) -> None:
+    """Start afresh in a folder, or go on with a run of the same settings. Only what a run left there is ever cleared.
+
+    Raises:
+        ValueError: there is nothing to go on with, it was begun with other settings, or no run of ours made the folder.
+    """
+    marker = folder / MARKER
+    if resume:
+        if not marker.exists():
+            raise ValueError(f"{folder} holds no run to resume. Start one without --resume.")
+        if marker.read_text() != settings:
+            raise ValueError(f"{folder} was begun with other settings. Use the same flags, or start without --resume.")
+        return
+    if folder.exists() and any(folder.iterdir()):
+        if not marker.exists():
+            raise ValueError(f"{folder} is not empty and holds no earlier run of this script. Choose another --out.")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    marker.write_text(settings)
 
 
 def _text(settings: Mapping[str, Any]) -> str:
