@@ -220,6 +220,9 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     for bad in ({"trust_radius": 0.0}, {"trust_radius": NAN}, {"tolerance": -0.1}):
         with pytest.raises(ValueError, match="trust_radius > 0"):
             AdoptionConfig(**bad)  # type: ignore[arg-type]
+    for bad in ({"least_held_back": 0}, {"least_held_back": 20, "held_back_chunks": 19}):
+        with pytest.raises(ValueError, match="least_held_back from 1 to held_back_chunks"):
+            AdoptionConfig(**bad)
     for bad in ({"halvings": -1}, {"hold_back_every": 1}, {"history": 0}):
         with pytest.raises(ValueError, match="hold_back_every >= 2"):
             AdoptionConfig(**bad)
@@ -239,7 +242,7 @@ def _weights(learner: NeonSelfLearner) -> list[Tensor]:
 
 
 def test_a_learner_adopts_what_helps_on_experience_that_it_did_not_learn_from(tmp_path: Path) -> None:
-    learner = _learner(tmp_path, adoption=AdoptionConfig(hold_back_every=3), learning_rate=3e-3)
+    learner = _learner(tmp_path, adoption=AdoptionConfig(hold_back_every=3, least_held_back=1), learning_rate=3e-3)
     made = _made_up(60)
     for first in range(0, 60, 5):
         learner._keep(made[first : first + 5])
@@ -256,7 +259,7 @@ def test_a_learner_adopts_what_helps_on_experience_that_it_did_not_learn_from(tm
 
 
 def test_a_learner_takes_back_what_a_wild_rate_does(tmp_path: Path) -> None:
-    learner = _learner(tmp_path, adoption=AdoptionConfig(halvings=0), learning_rate=1.0)
+    learner = _learner(tmp_path, adoption=AdoptionConfig(halvings=0, least_held_back=1), learning_rate=1.0)
     learner._keep(_made_up(8))
     learner._keep(_made_up(40))
     before = _weights(learner)
@@ -265,34 +268,25 @@ def test_a_learner_takes_back_what_a_wild_rate_does(tmp_path: Path) -> None:
     assert all(torch.equal(one, other) for one, other in zip(before, _weights(learner), strict=True))
 
 
-def test_nothing_is_adopted_while_nothing_has_been_held_back(tmp_path: Path) -> None:
-    learner = _learner(tmp_path, adoption=AdoptionConfig())
-    learner.buffer.extend(_made_up(40))
-    before = _weights(learner)
-    learner.learn()
-    assert learner.last_verdict is not None and "nothing has been held back" in learner.last_verdict.why
-    assert all(torch.equal(one, other) for one, other in zip(before, _weights(learner), strict=True))
-
-
 def test_when_a_regime_ends_only_what_was_held_back_since_judges_on(tmp_path: Path) -> None:
-    learner = _learner(tmp_path, adoption=AdoptionConfig(hold_back_every=4), drift=DriftConfig())
-    assert learner.drift is not None
+    checks = AdoptionConfig(hold_back_every=4, least_held_back=5)
+    learner = _learner(tmp_path, adoption=checks, drift=DriftConfig())
     for first in range(0, 60, 5):
-        learner.drift.chunk += 5
-        learner._keep(_made_up(60)[first : first + 5])
+        items = _made_up(60)[first : first + 5]
+        for date, item in enumerate(items, first + 1):
+            item.seen = date
+        learner._keep(items)
     assert [item.seen for item in learner.held_back] == [*range(1, 6), *range(21, 26), *range(41, 46)]
-    again = _learner(tmp_path, adoption=AdoptionConfig(hold_back_every=4), drift=DriftConfig())
+    again = _learner(tmp_path, adoption=checks, drift=DriftConfig())
     again.load_state_dict(learner.state_dict())
     for one in (learner, again):
-        one.end_regime(newest=25, since=30)  # 10 before those that were held back, 15 behind them
+        one.end_regime(since=30)  # 10 before those that were held back, 15 behind them
         assert [item.seen for item in one.buffer] == [*range(31, 41), *range(46, 61)]
         assert [item.seen for item in one.held_back] == [*range(41, 46)]
-        one.end_regime(newest=0, since=40)  # all that is known of the new regime was held back
-        assert not one.buffer and [item.seen for item in one.held_back] == [*range(41, 46)]
+        one.end_regime(since=45)
+        assert [item.seen for item in one.buffer] == [*range(46, 61)] and not one.held_back
         one.end_regime()
         assert not one.buffer and not one.held_back
-        one._keep(_made_up(5))  # an episode that is not the fourth: something has to judge
-        assert len(one.held_back) == 5 and not one.buffer
 
 
 @pytest.mark.parametrize("field", ["fused", "fused_after", "executed", "achieved"])
@@ -351,7 +345,7 @@ def test_a_real_life_is_watched_held_back_learned_from_and_checked(tmp_path: Pat
     """Four episodes of three chunks: each chunk is foreseen and judged, whole episodes are held back."""
     env = open_reach()
     drift = DriftConfig(group=3, baseline=2, start_sigmas=1e-6, stop_sigmas=1e-7)  # nearly all is a change
-    adoption, protection = AdoptionConfig(hold_back_every=2), ReplayConfig()
+    adoption, protection = AdoptionConfig(hold_back_every=2, least_held_back=1), ReplayConfig()
     watched = {"drift": drift, "drift_ends_regimes": False}
     learner = _learner(tmp_path, batch_size=4, adoption=adoption, protection=protection, **watched)
     for seed in range(4):

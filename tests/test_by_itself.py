@@ -26,11 +26,12 @@ EPISODE = 3  # chunks: 48 steps
 BY_ITSELF = SelfLearnerConfig(
     batch_size=4,
     known_m=math.inf,  # an untrained policy comes to rest nowhere near
+    settled_m=math.inf,  # or not at all
     updates_per_chunk=1,
     practice_noise_m=0.03,
     fisher_samples=8,
     protection=OnlineEWCConfig(),
-    adoption=AdoptionConfig(hold_back_every=4),
+    adoption=AdoptionConfig(hold_back_every=4, least_held_back=EPISODE),
     drift=DriftConfig(group=EPISODE, baseline=5, start_sigmas=4.0),
 )
 BROKEN = tuple(ActuatorFault(f"{side}_shoulder_pitch_joint", 0.3, 1.0) for side in ("left", "right"))
@@ -108,9 +109,11 @@ def test_a_change_that_was_noticed_before_a_stop_is_taken_up_after_it(policy: Pa
     one, other = learners
     assert one.drift is not None
     for episode in range(9):
-        for _ in range(EPISODE):
+        items = _made_up(EPISODE)
+        for item in items:
             one.drift.observe(1.0 if episode < 7 else 50.0)
-        one._keep(_made_up(EPISODE))
+            item.seen = one.drift.chunk
+        one._keep(items)
     assert one.drift.change == 7 * EPISODE and one.protection is None
     save_learning_state(tmp_path / "state.pt", one)
     load_learning_state(tmp_path / "state.pt", other)

@@ -152,6 +152,16 @@ def test_a_value_is_the_mean_logarithm_of_a_group() -> None:
     assert grouped.chunk == 21 and grouped.ignored == 3
 
 
+def test_what_robots_do_side_by_side_is_one_chunk_with_the_mean_of_their_logarithms() -> None:
+    alone, together = _ready(), DriftDetector(CHART)
+    for value in QUIET:
+        together.observe(value, value)
+    _watch(alone, [2.0])
+    assert together.observe(math.exp(1.0), math.nan, math.exp(3.0)) is None
+    assert (together.chunk, together.ignored) == (5, 1) and together.sigmas == pytest.approx(alone.sigmas)
+    assert together.observe(math.nan, math.inf) is None and (together.chunk, together.ignored) == (5, 3)
+
+
 def _life(rng: np.random.Generator, level: float, movements: int) -> list[float]:
     """Logarithms of six chunks for each movement, alike within it, as those that were measured."""
     return list((rng.normal(level, 0.5, (movements, 1)) + rng.normal(0.0, 0.3, (movements, 6))).ravel())

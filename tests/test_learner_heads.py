@@ -37,9 +37,10 @@ CONFIG = SelfLearnerConfig(
     learning_rate=3e-4,
     batch_size=4,
     known_m=math.inf,  # an untrained policy comes to rest nowhere near
+    settled_m=math.inf,  # or not at all
     fisher_samples=2,
     protection=EWCReplayConfig(replay=ReplayConfig(budget_bytes=500_000)),
-    adoption=AdoptionConfig(trust_radius=10.0, tolerance=100.0, hold_back_every=2),
+    adoption=AdoptionConfig(trust_radius=10.0, tolerance=100.0, hold_back_every=2, least_held_back=1),
 )
 
 

@@ -79,7 +79,7 @@ def test_a_watched_life_is_the_same_life_and_goes_on_where_it_stopped(env: Any, 
 
 
 def test_the_residual_of_an_episode_is_the_forward_models_error_on_its_chunks(tmp_path: Path) -> None:
-    learner = _learner(tmp_path, adoption=AdoptionConfig(hold_back_every=2))
+    learner = _learner(tmp_path, adoption=AdoptionConfig(hold_back_every=2, least_held_back=1))
     watch = LearnerWatch(learner, LifeRecord("ewc", 1))
     items = _made_up(6)
     for part in (items[:3], items[3:]):  # the first episode is held back, the second is not
@@ -93,7 +93,8 @@ def test_the_residual_of_an_episode_is_the_forward_models_error_on_its_chunks(tm
 
 
 def test_what_is_refused_shortened_and_left_out_is_counted(tmp_path: Path) -> None:
-    learner = _learner(tmp_path, adoption=AdoptionConfig(halvings=0), drift=DriftConfig(), learning_rate=1.0)
+    checks = AdoptionConfig(halvings=0, least_held_back=6)
+    learner = _learner(tmp_path, adoption=checks, drift=DriftConfig(), learning_rate=1.0)
     watch = LearnerWatch(learner, LifeRecord("ewc", 1))
     assert learner.drift is not None
     learner.drift.speed = 1

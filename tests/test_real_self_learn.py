@@ -31,7 +31,7 @@ from neon_sim.training.self_learner import SelfLearnerConfig
 pytest.importorskip("zmq")
 
 # Two chunks an episode: the first is held back, the second is learned from, and whatever is learned passes the check.
-ANYTHING = AdoptionConfig(trust_radius=10.0, tolerance=100.0, hold_back_every=2)
+ANYTHING = AdoptionConfig(trust_radius=10.0, tolerance=100.0, hold_back_every=2, least_held_back=1)
 # An untrained policy: its palms come to rest nowhere near their goals, so hindsight alone has little to go by.
 LEARNER = SelfLearnerConfig(
     batch_size=2, updates_per_chunk=2, adoption=ANYTHING, known_m=math.inf, learning_rate=3e-4, **DOCUMENTS_LOSSES

@@ -82,7 +82,8 @@ class _Spoiled:
 
 def test_nan_that_comes_after_the_last_chunk_is_not_learned_from(env: Any, policy: Path, tmp_path: Path) -> None:
     """The features after the third chunk are NaN: two chunks an episode are experience, one is counted and left out."""
-    learner, watch = open_life(policy, replace(LEARNER, adoption=AdoptionConfig(hold_back_every=2)), tmp_path, "naive")
+    checks = AdoptionConfig(hold_back_every=2, least_held_back=1)
+    learner, watch = open_life(policy, replace(LEARNER, adoption=checks), tmp_path, "naive")
     record = live_watched(env, watch, replace(LIFE, healthy_episodes=3), tmp_path, _Spoiled(learner.policy, 40))
     assert record.unusable == learner.unusable == 3
     assert len(learner.held_back) == 4 and len(learner.buffer) == 2

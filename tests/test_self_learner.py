@@ -20,6 +20,7 @@ from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.rollout import rollout
 from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.learner_config import DOCUMENTS_LOSSES
+from neon_sim.training.lived_chunk import LivedChunk
 from neon_sim.training.protection import EWCConfig, NoneConfig, ProtectionConfig
 from neon_sim.training.self_learner import (
     Experience,
@@ -312,7 +313,7 @@ def test_hindsight_puts_in_the_place_where_the_named_hand_came_to_rest(
     palms[2][PALMS[hand]] = torch.tensor([0.30, 0.1, 0.2 + last_move_m])
     fused = [torch.full((40,), float(i)) for i in range(3)]
     for i in range(2):
-        learner._episode.append((_decision(asked, palms[i], float(i)), fused[i], palms[i]))
+        learner._episode.append(LivedChunk(_decision(asked, palms[i], float(i)), fused[i], palms[i]))
     learner._remember(fused[2], palms[2], 2)
     assert len(learner.buffer) == 2
     for i, item in enumerate(learner.buffer):

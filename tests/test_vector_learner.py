@@ -1,6 +1,7 @@
 """Learning from several robots of a vector env: the same rollout, the same experience, the same learning."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.rollout import rollout
 from neon_sim.shipped import asset_path
 from neon_sim.sim.faults import ActuatorFault
+from neon_sim.training.adoption import AdoptionConfig
 from neon_sim.training.drift import DriftConfig
 from neon_sim.training.experience import stack
 from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.online import load_forward_model
+from neon_sim.training.practice import PractisingPolicies
 from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
 from neon_sim.training.vector_learner import VectorLearner
 from neon_sim.vector_env import NeonG1VectorEnv
@@ -177,6 +180,97 @@ def test_a_robot_whose_episode_is_over_is_asked_no_more(envs: NeonG1VectorEnv, f
     assert len(learner.buffer) == 3 + 3 + 1 + 3  # the fallen robot's second chunk was cut short
 
 
+BROKEN = tuple(ActuatorFault(f"{side}_shoulder_pitch_joint", 0.3, 1.0) for side in ("left", "right"))
+BY_ITSELF = replace(
+    CONFIG,
+    drift=DriftConfig(group=3, baseline=5, start_sigmas=4.0),
+    adoption=AdoptionConfig(hold_back_every=4, least_held_back=3),
+    fisher_samples=8,
+    known_m=math.inf,  # an untrained policy comes to rest nowhere near
+    settled_m=math.inf,  # or not at all
+)
+
+
+def _breaks(worlds: Sequence[Any], learner: NeonSelfLearner, env: Any, first: int, episodes: int) -> list[list[int]]:
+    """Live, healthy up to one chunk into the episode `first`, then broken; the dates that each episode adds."""
+    dates, chunks = [], 0
+
+    def before_chunk(_: Any) -> None:
+        nonlocal chunks
+        if chunks == first * STEPS // 16 + 1:
+            for world in worlds:
+                world.apply_fault(BROKEN)
+        chunks += 1
+        learner.before_chunk()
+
+    for world in worlds:
+        world.apply_fault(None)
+    for episode in range(episodes):
+        before = [*learner.buffer, *learner.held_back]  # kept alive, so that no other gets the id of one that is gone
+        rollout(env, learner.policy, STEPS, 100 + episode, keep=(), on_chunk=before_chunk)
+        learner.end_episode()
+        ids = {id(item) for item in before}
+        dates.append([item.seen for item in (*learner.buffer, *learner.held_back) if id(item) not in ids])
+    for world in worlds:
+        world.apply_fault(FAULT)
+    return dates
+
+
+def test_a_vector_of_one_dates_its_life_as_a_robot_alone_does(env: Any, folder: Path) -> None:
+    one = NeonG1VectorEnv(1, threads=1, exact=True, **REACH)
+    alone, lane = _learner(folder, BY_ITSELF), _learner(folder, BY_ITSELF, 1)
+    found = [
+        _breaks([world], learner, envs, 7, 11)
+        for world, learner, envs in ((env.world, alone, env), (one.envs[0].world, lane, one))
+    ]
+    one.close()
+    assert found[0] == found[1] and found[0][:2] == [[1, 2, 3], [4, 5, 6]]
+    assert alone.last_end is not None and alone.last_end == lane.last_end
+    assert [(e.chunk, e.what) for e in alone.drift.log] == [(e.chunk, e.what) for e in lane.drift.log]
+    assert [item.seen for item in alone.buffer] == [item.seen for item in lane.buffer]
+    assert [item.seen for item in alone.held_back] == [item.seen for item in lane.held_back]
+
+
+def test_four_robots_notice_a_fault_that_comes_in_mid_episode_and_learn_from_then_on(
+    envs: NeonG1VectorEnv, folder: Path
+) -> None:
+    learner = _learner(folder, BY_ITSELF, ROBOTS)
+    before = {name: value.detach().clone() for name, value in learner.params.items()}
+    dates = _breaks([single.world for single in envs.envs], learner, envs, 7, 11)
+    assert sorted(dates[2]) == sorted([7, 8, 9] * ROBOTS)  # one date for what they carry out together
+    assert [event.what for event in learner.drift.log][:3] == ["ready", "start", "protect"]
+    broke = 7 * 3 + 1
+    assert broke < learner.drift.log[1].chunk <= broke + 6  # within two episodes
+    began, protected = learner.last_end
+    assert began <= broke + 2 and 0 < protected <= ROBOTS * began and learner.protection.anchor_count == 1
+    centre = learner.protection.state_dict()["centre"]
+    assert all(torch.equal(centre[name], value) for name, value in before.items())  # nothing was learned until then
+    assert min(item.seen for item in (*learner.buffer, *learner.held_back)) > began
+    assert learner.gate.proposals > 0 and learner.last_losses
+    assert any(not torch.equal(value, before[name]) for name, value in learner.params.items())
+
+
+def test_a_robot_that_falls_at_a_chunks_end_is_dated_as_those_that_go_on(envs: NeonG1VectorEnv, folder: Path) -> None:
+    learner = _learner(folder, replace(BY_ITSELF, adoption=None, updates_per_chunk=0), ROBOTS)
+
+    class Trips(PractisingPolicies):
+        """Robot 2 falls over in the last step of its first chunk."""
+
+        steps = 0
+
+        def observe(self, obs: Any, now_s: float, rows: Any) -> None:
+            super().observe(obs, now_s, rows)
+            self.steps += 1
+            if self.steps == 16:  # the reset's, and those of 15 steps
+                envs.envs[2].world.data.qpos[2] = 0.1  # m: the pelvis near the floor ends the episode
+
+    learner.policy = Trips(learner.model, 0.0, learner.policy.rng, ROBOTS)
+    played = _play(envs, learner, 0)
+    assert [len(episode) for episode in played] == [STEPS, STEPS, 16, STEPS]
+    assert [item.seen for item in learner.buffer] == [1, 2, 3, 1, 2, 3, 1, 1, 2, 3]
+    assert learner.drift.chunk == 3
+
+
 def test_chunks_of_which_only_a_part_is_carried_out_are_refused(envs: NeonG1VectorEnv, folder: Path) -> None:
     learner = _learner(folder, CONFIG, ROBOTS)
     with pytest.raises(ValueError, match="8 of 16 steps were carried out"):
@@ -193,8 +287,6 @@ def test_what_does_not_go_together_is_refused(folder: Path) -> None:
     model = tiny_model(folder)
     with pytest.raises(ValueError, match="routes or plans by itself"):
         NeonPolicies([RoutedPolicy(model, model)])
-    with pytest.raises(ValueError, match="cannot be dated: set drift_ends_regimes=False"):
-        _learner(folder, replace(CONFIG, drift=DriftConfig()), 2)
     at_once = NeonG1VectorEnv(1, **REACH, autoreset_mode="SameStep")
     with pytest.raises(ValueError, match="autoreset_mode NextStep, got SameStep"):
         rollout(at_once, NeonPolicies([NeonPolicy(model)]), 2, 0)

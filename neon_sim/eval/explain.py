@@ -26,6 +26,9 @@ def explain(record: LifeRecord) -> str:
         f"Protected: {_protected(record)}",
         f"Rolled back: {_rolled_back(record)}",
     ]
+    if record.waits:
+        what = "as too little of the regime was held back to judge them by"
+        parts.append(f"Waited: {record.waits} updates were dropped, {what}.")
     if record.unusable:
         parts.append(f"Left out: {record.unusable} chunks with a number in them that is not finite.")
     return "\n".join([f"{record.arm}, seed {record.seed}, {len(record.lines)} episodes", *(f"  {p}" for p in parts)])

@@ -49,6 +49,7 @@ class LifeRecord:
     adoptions: int = 0
     shortened: int = 0  # adopted, with a shorter step than was proposed
     refusals: list[str] = field(default_factory=list)  # why an update was taken back
+    waits: int = 0  # updates that were dropped, as there was too little to judge them by
     drift_log: list[str] | None = None  # None: no drift detector was in force
     movement: Movement | None = None
     unusable: int = 0  # chunks that were not finite
@@ -82,7 +83,7 @@ class LearnerWatch:
         self._learned_chunks = 0
 
     def after_chunk(self) -> None:
-        """Call when the learner has had its turn before a chunk: notes what it learned, protected and was refused."""
+        """Call when the learner has had its turn before a chunk: what it learned, protected, was refused, waits for."""
         learner, record = self.learner, self.record
         if learner.last_losses is not self._losses:
             self._losses = learner.last_losses
@@ -96,7 +97,8 @@ class LearnerWatch:
             return
         self._verdict = verdict
         record.shortened += verdict.adopted and verdict.share < 1.0
-        if not verdict.adopted:
+        record.waits += verdict.waits
+        if not verdict.adopted and not verdict.waits:
             record.refusals.append(verdict.why)
 
     def after_episode(self, phase: str, curve: LifeEpisode) -> LiveLine:

@@ -4,14 +4,15 @@ Between two checks the optimiser moves the weights as it likes. `AdoptionGate.pr
 adopted ones on experience that was held back from learning: the chunks must not move farther than the trust region,
 and the held-back loss must not rise above the lowest that any adopted weights have (many small rises are a large one).
 A step that is too long is halved, as in the line search of TRPO (Schulman et al. 2015), and what fails to the end is
-taken back, the optimiser's moments included.
+taken back, the optimiser's moments included. Where too little is held back to judge by, as when a regime has just
+begun, nothing is adopted: the gate waits, and says so.
 """
 
 import copy
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -30,6 +31,7 @@ class AdoptionConfig:
     halvings: int = 3  # shorter steps that are tried before an update is taken back
     hold_back_every: int = 8  # each eighth episode is held back from learning
     held_back_chunks: int = 256  # the newest
+    least_held_back: int = 12  # chunks of the present regime: two episodes of six, as those of one are much alike
     history: int = 4  # adopted weights that `rollback` can go back to
 
     def __post_init__(self) -> None:
@@ -39,6 +41,8 @@ class AdoptionConfig:
             raise ValueError(
                 f"Adoption wants halvings >= 0, hold_back_every >= 2, held_back_chunks and history >= 1, got {self}."
             )
+        if not 1 <= self.least_held_back <= self.held_back_chunks:
+            raise ValueError(f"Adoption wants least_held_back from 1 to held_back_chunks, got {self}.")
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Verdict:
     loss_after: float
     shift: float  # rms change of the held-back chunks, action units
     why: str
+    waits: bool = False  # nothing was judged, as there is too little to judge by
 
 
 class AdoptionGate:
@@ -97,6 +102,10 @@ class AdoptionGate:
             return self._take_back(math.nan, math.nan, math.nan, objection)
         with torch.no_grad():
             return self._search(proposed, loss, chunks)
+
+    def wait(self, why: str) -> Verdict:
+        """Go back to the adopted weights, as there is too little to judge the present ones by: no proposal."""
+        return replace(self._take_back(math.nan, math.nan, math.nan, why), waits=True)
 
     def rollback(self, why: str) -> str:
         """Go back to the weights that were adopted before the present ones; says what was done.

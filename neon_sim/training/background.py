@@ -146,7 +146,7 @@ class BackgroundLearner(NeonSelfLearner):
             pass  # the learner is behind: the newest episode is the one that is lost
         self.dropped += 1
 
-    def end_regime(self, newest: int = 0, since: int | None = None) -> int:
+    def end_regime(self, since: int | None = None) -> int:
         """Tell the learner that the world is about to change: it protects what it knows, and begins a new buffer.
 
         A learner whose config has a drift detector notices by itself. Returns 0: it is done in the other process.
@@ -155,7 +155,7 @@ class BackgroundLearner(NeonSelfLearner):
             RuntimeError: it does not take the message; nothing is protected.
         """
         try:
-            self._inbox.put(("end_regime", (newest, since)), timeout=self.background.patience_s)
+            self._inbox.put(("end_regime", since), timeout=self.background.patience_s)
         except queue.Full:
             raise RuntimeError("The learner's queue stays full: it cannot be told that a regime ends.") from None
         self._handed += 1
@@ -238,7 +238,7 @@ def _act_on(learner: NeonSelfLearner, what: str, batch: Any, lock_step: bool) ->
     if what == "learn":
         learner.learn()
     elif what == "end_regime":
-        learner.end_regime(*batch)
+        learner.end_regime(batch)
     else:
         items = unstack({name: torch.from_numpy(value) for name, value in batch.items()})
         _watch(learner, items)
@@ -249,9 +249,13 @@ def _act_on(learner: NeonSelfLearner, what: str, batch: Any, lock_step: bool) ->
 
 @torch.no_grad()
 def _watch(learner: NeonSelfLearner, items: list[Experience]) -> None:
-    for item in items if learner.drift is not None else ():
+    drift = learner.drift
+    if drift is None:
+        return
+    for item in items:
         foreseen = learner.forward_model(item.fused[None], item.executed[None])[0]
-        learner.drift.observe(residual(foreseen, item.fused_after))  # type: ignore[union-attr]
+        drift.observe(residual(foreseen, item.fused_after))
+        item.seen = drift.chunk
 
 
 def _next(inbox: Any) -> tuple[str, Any] | None:

@@ -12,7 +12,7 @@ from neon_sim.model.goal import goal_token
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.model.video_backbone import BackboneFeatures
 from neon_sim.training.demos import DemoConfig, record_demo
-from neon_sim.training.self_learner import HeadDecoder
+from neon_sim.training.head_decoder import HeadDecoder
 
 SEED = 6_000_000
 

@@ -6,6 +6,8 @@ s * sqrt(lambda / (2 - lambda)). Learning starts where the mean leaves its usual
 the farther it is off, and stops when it is back, or when nothing gets better any more and the new level is the usual.
 Chunks of one movement are not independent (of the shipped policy on the reach task, the mean of six spreads as widely
 as each of them), so a value is the mean over a group of chunks.
+What robots side by side carry out together is one chunk, and its residual the (geometric) mean of theirs: a change is
+dated by what their world has lived through, however many they are.
 A change is dated back to when the mean was last within the stop limit of its level of before. While one learns, the
 mean falls: where it rises by the start and the stop limit above the lowest that it has come to, that is another change.
 """
@@ -92,16 +94,17 @@ class DriftDetector:
         weight = self.config.smoothing
         return (self._mean - level) / (self._spread * math.sqrt(weight / (2.0 - weight)))
 
-    def observe(self, residual: float) -> DriftEvent | None:
-        """Take in the squared error of one chunk; returns what that changed, if anything.
+    def observe(self, *residuals: float) -> DriftEvent | None:
+        """Take in the squared error of one chunk (each robot's, if they are side by side); returns what that changed.
 
         A residual that is not finite says that a sensor is broken, not that the body is: it is counted and left out.
         """
-        if not math.isfinite(residual):
-            self.ignored += 1
+        usable = [residual for residual in residuals if math.isfinite(residual)]
+        self.ignored += len(residuals) - len(usable)
+        if not usable:
             return None
         self.chunk += 1
-        self._group.append(math.log(max(residual, 1e-12)))
+        self._group.append(float(np.mean([math.log(max(residual, 1e-12)) for residual in usable])))
         if len(self._group) < self.config.group:
             return None
         value, self._group = float(np.mean(self._group)), []

@@ -27,7 +27,7 @@ class Experience:
     weight: float  # 0 where the episode ended nowhere
     state: Tensor | None = None  # (A,) for state-relative heads
     tokens: Tensor | None = None  # (N, D) for heads with cross-attention
-    seen: int = 0  # chunks that the drift detector had seen after this one; not in batches
+    seen: int = 0  # its date: chunks that the drift detector had seen with this one; not in batches
 
 
 def stack(items: Sequence[Experience]) -> dict[str, Tensor]:

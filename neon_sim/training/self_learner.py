@@ -15,22 +15,22 @@ import torch
 from torch import Tensor, nn
 
 from neon_sim.inference.neon_policy import Decision
-from neon_sim.model.goal import HANDS, make_goal
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.training.adoption import AdoptionGate, Verdict, same_noise
 from neon_sim.training.drift import DriftDetector, residual
 from neon_sim.training.ewc import EWC
-from neon_sim.training.experience import CONTEXT, Experience, context_of, known_of, stack, unstack
+from neon_sim.training.experience import Experience, context_of, known_of, stack
 from neon_sim.training.forward_model import ForwardModel
-from neon_sim.training.head_decoder import HeadDecoder, head_context, head_fisher
+from neon_sim.training.head_decoder import HeadDecoder, head_fisher
+from neon_sim.training.judging import is_held_back, why_wait
 from neon_sim.training.learner_config import SelfLearnerConfig
+from neon_sim.training.learner_state import learner_state, restore_learner
+from neon_sim.training.lived_chunk import LivedChunk, examples_of, refuse_parts, where_it_ended
 from neon_sim.training.losses import outcome_loss
 from neon_sim.training.objective import losses_with_weight, weighed
 from neon_sim.training.practice import PractisingPolicy
 from neon_sim.training.protection import finite_rows, make_protection
 from neon_sim.training.weights_digest import digest_of_frozen
-
-PALM_SLICES = (slice(0, 3), slice(7, 10))  # left and right palm position in the eef observation
 
 
 class NeonSelfLearner:
@@ -67,7 +67,7 @@ class NeonSelfLearner:
         self.episodes = 0  # that became experience
         self.last_end: tuple[int, int] | None = None  # when the newest change that it noticed began, chunks protected
         self.unusable = 0  # chunks that did not, for a number in them that is not finite
-        self._episode: list[tuple[Decision, Tensor, Tensor]] = []  # decision, fused before, palms before
+        self._episode: list[LivedChunk] = []
         self.frozen = digest_of_frozen(model, self.params)  # what a saved state must go with
 
     def protect(self, fused: Tensor, goals: Tensor, context: Mapping[str, Tensor] | None = None) -> None:
@@ -78,26 +78,27 @@ class NeonSelfLearner:
         samples, seed = self.config.fisher_samples, self.config.seed
         self.strategy.end_regime(lambda: head_fisher(self.decoder, fused, goals, samples, seed, context))
 
-    def end_regime(self, newest: int = 0, since: int | None = None) -> int:
-        """Protect what is known but for the `newest` chunks, and begin a new buffer with those.
+    def end_regime(self, since: int | None = None) -> int:
+        """Protect what is known, and begin new buffers: of what is learned from, and of what is held back to judge.
 
-        A new one, as rehearsing what was before would be a protection, too. Likewise what was held back goes, but for
-        chunks that the drift detector saw after its `since`-th. Returns of how many chunks the protection is; of none
-        where nothing is known yet.
+        New ones: to rehearse what was before would be a protection, too, and to be judged by it would refuse what is
+        right now.
+        since: a date. Chunks that the drift detector has seen after its `since`-th are of the new regime: they are not
+        protected, and begin the buffers; None: there are none yet. Returns of how many chunks the protection is; of
+        none where nothing is known yet.
         """
-        items = list(self.buffer)
-        border = max(0, len(items) - newest)
-        younger = [] if since is None else [item for item in self.held_back if item.seen > since]
-        known = known_of(items[:border], self.config.known_m)
+        older = [item for item in self.buffer if since is None or item.seen <= since]
+        known = known_of(older, self.config.known_m)
         if known is not None:
             self.protect(*known)
-        elif border and self.strategy.anchors:
+        elif older and self.strategy.anchors:
             near = f"{self.config.known_m:g} m of its goal"
-            warnings.warn(f"Nothing is protected: in {border} chunks no palm came to rest within {near}.", stacklevel=2)
-        self.buffer.clear()
-        self.buffer.extend(items[border:])
-        self.held_back.clear()
-        self.held_back.extend(younger)
+            what = f"in {len(older)} chunks no palm came to rest within {near}"
+            warnings.warn(f"Nothing is protected: {what}.", stacklevel=2)
+        for kept in (self.buffer, self.held_back):
+            younger = [item for item in kept if since is not None and item.seen > since]
+            kept.clear()
+            kept.extend(younger)
         if self.gate is not None:
             self.gate.forget_best()  # losses on what was held back before are of another regime
         return 0 if known is None else len(known[0])
@@ -132,7 +133,7 @@ class NeonSelfLearner:
             ValueError: fewer steps of the chunk before were carried out than it has: it is no example of anything.
         """
         if self.policy.decision is None:
-            self._episode.clear()  # of an episode that somebody ended half-way
+            self.abandon_episode()  # one that somebody ended half-way
             return
         refuse_parts(self.policy.steps_taken, self.policy.decision)
         self._close_chunk(self.policy.decision)
@@ -158,7 +159,9 @@ class NeonSelfLearner:
             return
         self._close_chunk(self.policy.decision)
         fused, palms = self._perceive()
+        self._watch_last(self.policy, fused)
         self._look_back(self.policy, fused, palms)
+        self.abandon_episode()  # nothing twice
 
     def abandon_episode(self) -> None:
         """Forget the running episode: what was cut short from outside is no example of anything."""
@@ -197,114 +200,68 @@ class NeonSelfLearner:
         return losses_with_weight(batch, self.decoder, self.forward_model, self.config)
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimisers, springs, buffer, rng: a resumed learner goes on to the bit."""
-        return {
-            "decoder": self.decoder.state_dict(),
-            "forward_model": self.forward_model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "forward_optimizer": self.forward_optimizer.state_dict(),
-            "protection": self.strategy.get_state(),
-            "buffer": stack(list(self.buffer)) if self.buffer else None,
-            "seen": [item.seen for item in self.buffer],
-            "held_back": stack(list(self.held_back)) if self.held_back else None,
-            "held_back_seen": [item.seen for item in self.held_back],
-            "drift": None if self.drift is None else self.drift.get_state(),
-            "gate": None if self.gate is None else self.gate.get_state(),
-            "counts": [self.episodes, self.unusable],
-            "rng": self.rng.bit_generator.state,
-            "practice_rng": self.policy.rng.bit_generator.state,
-        }
+        """Weights, optimisers, springs, buffers, rng: a resumed learner goes on to the bit."""
+        return learner_state(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`, also one from before there were strategies, drift and adoption."""
-        self.decoder.load_state_dict(state["decoder"])
-        self.forward_model.load_state_dict(state["forward_model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group in self.optimizer.param_groups:  # a state of before settings were compared may be of others
-            group.update(lr=self.config.learning_rate, eps=self.config.adam_eps)
-        self.forward_optimizer.load_state_dict(state["forward_optimizer"])
-        if state["protection"] is not None:
-            self.strategy.set_state(state["protection"])
-        for buffer, saved in ((self.buffer, state["buffer"]), (self.held_back, state.get("held_back"))):
-            buffer.clear()
-            buffer.extend([] if saved is None else unstack(saved))
-        for buffer, dates in ((self.buffer, "seen"), (self.held_back, "held_back_seen")):
-            for item, seen in zip(buffer, state.get(dates, ()), strict=False):  # () before changes were dated
-                item.seen = seen
-        if self.drift is not None and state.get("drift") is not None:
-            self.drift.set_state(state["drift"])
-        if self.gate is not None:
-            self.gate.restart() if state.get("gate") is None else self.gate.set_state(state["gate"])
-        self.episodes, self.unusable = state.get("counts", (0, 0))
-        self.rng.bit_generator.state = state["rng"]
-        self.policy.rng.bit_generator.state = state.get("practice_rng", state["rng"])
+        restore_learner(self, state)
 
     def _take_up(self, drift: DriftDetector, change: int) -> None:
         """End the regime before a change; change: chunks that the drift detector had seen when it began."""
-        protected = self.end_regime(sum(item.seen > change for item in self.buffer), change)
+        protected = self.end_regime(change)
         self.last_end = (change, protected)
         kind = self.strategy.kind
         known = f"{kind} keeps what {protected} chunks had shown" if protected else "nothing was known yet"
         known = known if self.strategy.anchors else f"no weights are anchored ({kind})"
-        drift.take_up(f"the change began after chunk {change}: {known}, {len(self.buffer)} begin the new buffer")
+        begun = f"{len(self.buffer)} begin the new buffer"
+        if self.gate is not None:
+            begun += f", {len(self.held_back)} held back go on judging"
+        drift.take_up(f"the change began after chunk {change}: {known}, {begun}")
 
     def _perceive(self) -> tuple[Tensor, Tensor]:
         features, senses = self.policy.perceive()
         with torch.no_grad():
             return self.model.fuse(features.pooled, senses, features.text)[0], senses["eef"][0]
 
-    def _close_chunk(self, decision: Decision) -> None:
-        if self._episode and self._episode[-1][0] is decision:
-            return
+    def _close_chunk(self, decision: Decision) -> bool:
+        """Close what was decided last; whether it was still open."""
+        if self._episode and self._episode[-1].decision is decision:
+            return False
         with torch.no_grad():
             seen = decision.features
             fused = self.model.fuse(seen.pooled, decision.senses, seen.text)[0]
         self._watch(fused)
-        self._episode.append((decision, fused, decision.senses["eef"][0]))
+        self._episode.append(LivedChunk(decision, fused, decision.senses["eef"][0]))
+        return True
 
-    def _look_back(self, policy: PractisingPolicy, fused: Tensor, palms: Tensor) -> None:
-        """End the episode of the one that acts: keep its chunks, but for a last one that was cut short."""
+    def _whole(self, policy: PractisingPolicy) -> int:
+        """How many of the episode's chunks were carried out to the end: all, or all but the last."""
         decision = policy.decision
         assert decision is not None  # who ends an episode has acted in it
-        whole = len(self._episode) - (policy.steps_taken < decision.chunk.shape[1])
-        if whole == len(self._episode):
-            self._watch(fused)
+        return len(self._episode) - (policy.steps_taken < decision.chunk.shape[1])
+
+    def _look_back(self, policy: PractisingPolicy, fused: Tensor, palms: Tensor) -> None:
+        """Keep the chunks of the one that acts, but for a last one that was cut short; fused, palms: as they are."""
+        whole = self._whole(policy)
         if whole:
             self._remember(fused, palms, whole)
-        self._episode.clear()
-        policy.decision = None
 
     def _remember(self, last_fused: Tensor, last_palms: Tensor, whole: int) -> None:
         """Turn the first `whole` chunks into experience; the goal achieved is where the moving hand came to rest."""
-        decision, _, palms_before = self._episode[whole - 1]
-        hand = int(decision.goal[0, :HANDS].argmax())
-        where = PALM_SLICES[hand]
-        rest, before = last_palms[where], palms_before[where]
-        arrived = float((rest - before).norm()) < self.config.settled_m
-        achieved = make_goal(torch.tensor([hand], device=rest.device), rest[None])[0]
-        self._keep(self._chunks(last_fused, lambda _: achieved, float(arrived))[:whole])
+        achieved, arrived = where_it_ended(self._episode[whole - 1], last_palms, self.config.settled_m)
+        self._keep(self._chunks(last_fused, lambda _: achieved, arrived)[:whole])
 
     def _chunks(self, last_fused: Tensor, achieved: Callable[[Decision], Tensor], weight: float) -> list[Experience]:
-        """The episode as experience; `achieved` gives the goal token (5,) that a decision is the right one for."""
-        afters = [fused for _, fused, _ in self._episode[1:]] + [last_fused]
-        items = []
-        for (decision, fused, _), after in zip(self._episode, afters, strict=True):
-            asked, did, text = decision.goal[0], decision.chunk[0], decision.features.text[0]
-            context = head_context(self.model, decision.features, decision.senses)
-            state, tokens = (context[name][0] if name in context else None for name in CONTEXT)
-            items.append(Experience(fused, after, text, asked, did, achieved(decision), weight, state, tokens))
-        return items
+        """The episode as experience, see `examples_of`."""
+        return examples_of(self.model, self._episode, last_fused, achieved, weight)
 
     def _keep(self, items: list[Experience]) -> None:
         """Into the buffer and the strategy's memory, or held back; what is not finite goes nowhere."""
-        if self.drift is not None:
-            for ago, item in enumerate(reversed(items)):
-                item.seen = self.drift.chunk - ago
         usable = finite_rows(stack(items)).tolist()
         self.unusable += usable.count(False)
         items = [item for item, good in zip(items, usable, strict=True) if good]
-        checks = self.config.adoption
-        held = checks is not None and (not self.held_back or self.episodes % checks.hold_back_every == 0)
+        held = is_held_back(items, self.episodes, self.held_back, self.config)
         self.episodes += 1
         (self.held_back if held else self.buffer).extend(items)
         if items and not held:
@@ -313,14 +270,23 @@ class NeonSelfLearner:
     def _watch(self, after: Tensor) -> None:
         """Show the drift detector how well the features (D,) after the newest closed chunk had been foreseen."""
         if self.drift is not None and self._episode:
-            decision, before, _ = self._episode[-1]
-            with torch.no_grad():
-                foreseen = self.forward_model(before[None], decision.chunk)[0]
-            self.drift.observe(residual(foreseen, after))
+            self.drift.observe(self._surprise(after))
+            self._episode[-1].seen = self.drift.chunk
+
+    def _watch_last(self, policy: PractisingPolicy, after: Tensor) -> None:
+        """Likewise of an episode that is over, unless its last chunk was cut short."""
+        if self._whole(policy) == len(self._episode):
+            self._watch(after)
+
+    @torch.no_grad()
+    def _surprise(self, after: Tensor) -> float:
+        newest = self._episode[-1]
+        return residual(self.forward_model(newest.fused[None], newest.decision.chunk)[0], after)
 
     def _propose(self, gate: AdoptionGate) -> Verdict:
-        if not self.held_back:
-            return gate.propose(lambda: 0.0, lambda: torch.zeros(1), "nothing has been held back yet")
+        waits = why_wait(self.held_back, self.config)
+        if waits:
+            return gate.wait(waits)
         held = stack(list(self.held_back))
         return gate.propose(
             same_noise(lambda: float(weighed(self.losses(held), self.config))),
@@ -334,13 +300,3 @@ class NeonSelfLearner:
         self.forward_optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.forward_optimizer.step()
-
-
-def refuse_parts(carried_out: int, decision: Decision) -> None:
-    """Raise ValueError where another chunk is about to be asked for before this one's steps were all carried out."""
-    length = decision.chunk.shape[1]
-    if carried_out < length:
-        raise ValueError(
-            f"A self-learner learns from whole chunks, {carried_out} of {length} steps were carried out. Let rollout"
-            " execute all of them."
-        )
