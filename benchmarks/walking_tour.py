@@ -212,7 +212,10 @@ def main() -> None:
     args = arguments()
     duration_s = PRESETS[args.preset].duration_s
     config = replace(TASKS[args.task], duration_s=duration_s, physics_dt=args.physics_dt, height=args.height)
-    weights = weights_of(args.walker)  # as they are now; a name that is none is said now, not by a worker
+    try:
+        weights = weights_of(args.walker)  # as they are now; a name that is none is said now, not by a worker
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(str(error)) from None
     if args.video is not None:
         shipped = args.walker == "shipped" and config == TASKS["published"]
         folder = ROOT / ("docs" if shipped else f"runs/{NAME}")

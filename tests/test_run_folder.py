@@ -24,6 +24,17 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("dear")
+    said = r"thesis\.tex is a file, and runs have folders\. Choose another --out"
+    for path in (tmp_path / "thesis.tex", tmp_path / "thesis.tex" / "run"):
+        with pytest.raises(ValueError, match=said):
+            claim_folder(path, {})
+        with pytest.raises(ValueError, match=said):
+            begin_folder(path, False, "a")
+    assert (tmp_path / "thesis.tex").read_text() == "dear"
+
+
 def test_who_was_killed_while_claiming_may_claim_again(tmp_path: Path) -> None:
     (tmp_path / f"{MARKER}.partial").write_text('{"pre')
     claim_folder(tmp_path, {"preset": "tiny"})

@@ -14,8 +14,9 @@ def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     """Look whether a folder can be taken for a run, and write nothing.
 
     Raises:
-        ValueError: it holds a run with other settings, or things that no run of ours left there.
+        ValueError: it holds a run with other settings, or things that no run of ours left there, or is no folder.
     """
+    _require_no_file(folder)
     marker = folder / MARKER
     if marker.exists():
         if marker.read_text() != _text(settings):
@@ -39,6 +40,7 @@ def begin_folder(folder: Path, resume: bool, settings: str) -> None:
     Raises:
         ValueError: there is nothing to go on with, it was begun with other settings, or no run of ours made the folder.
     """
+    _require_no_file(folder)
     marker = folder / MARKER
     if resume:
         if not marker.exists():
@@ -52,6 +54,12 @@ def begin_folder(folder: Path, resume: bool, settings: str) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     marker.write_text(settings)
+
+
+def _require_no_file(folder: Path) -> None:
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{path} is a file, and runs have folders. {_ANOTHER}")
 
 
 def _text(settings: Mapping[str, Any]) -> str:
