@@ -217,3 +217,12 @@ def test_a_set_by_others_is_read_without_our_notes(tmp_path: Path) -> None:
     assert episode.rewards.shape == (5,) and episode.terminated.tolist() == [False] * 4 + [True]
     assert np.array_equal(episode.observations["proprio"], full_episode(5, 1).observations["proprio"])
     assert "instruction" not in episode.observations
+
+
+def test_a_file_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
+    folder = record(tmp_path / "set", "v3.0", [simple(4, 1.0), simple(6, 2.0)])
+    assert LeRobotReader(folder).episode(1).actions[0, 0] == 2.0
+    other = record(tmp_path / "other", "v3.0", [simple(4, 3.0), simple(6, 4.0)])
+    for path in (other / "data").rglob("*.parquet"):
+        path.replace(folder / path.relative_to(other))
+    assert LeRobotReader(folder).episode(1).actions[0, 0] == 4.0

@@ -85,6 +85,7 @@ class DataSoup:
         self.quiet = False
         self.samples: SampleCache | None = None
         self._kept: OrderedDict[tuple[str, int], NeonEpisode] = OrderedDict()
+        self._visit: tuple[int, str, int, np.ndarray] | None = None  # the last one, as `_drawn` found it
         self._bytes = 0
         self._told_of_size = False
         self.failures: dict[str, int] = {}  # episodes of a source that were left out because it has `successes_only`
@@ -110,6 +111,13 @@ class DataSoup:
         Raises BadEpisodeError for an episode that cannot be learned from, unless `skip_bad`.
         """
         visit, place = divmod(number, self.config.visit)
+        if self._visit is None or self._visit[0] != visit:
+            self._visit = (visit, *self._drawn(visit))
+        _, name, index, chosen = self._visit
+        return self.window(name, index, int(chosen[place]) * self.windows.stride)
+
+    def _drawn(self, visit: int) -> tuple[str, int, np.ndarray]:
+        """Source and episode of a visit, and the places in it, one for each of its samples."""
         attempt = 0
         while True:
             rng = np.random.default_rng([self.seed, visit, attempt])
@@ -124,8 +132,7 @@ class DataSoup:
                 attempt += 1
                 continue
             # A visit looks at different places of its episode, as long as there are enough.
-            chosen = np.concatenate([rng.permutation(places) for _ in range(-(-self.config.visit // places))])
-            return self.window(name, index, int(chosen[place]) * self.windows.stride)
+            return name, index, np.concatenate([rng.permutation(places) for _ in range(-(-self.config.visit // places))])
 
     def each(self, most: int | None = None) -> "list[tuple[str, int, int]]":
         """Every sample of every episode in order, as (source, episode, step).

@@ -37,6 +37,11 @@ class SampleCache:
         self.full = False  # something did not fit: nothing more is added by this process
         self._size = 0  # bytes of all files when they were counted last, and of those that were written since
         self._uncounted = _RECOUNT
+        self._opened: tuple[Path, Any] | None = None  # the last one: samples of an episode are asked for together
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker, which opens files itself."""
+        return {**vars(self), "_opened": None}
 
     def count(self, name: str, index: int) -> int | None:
         """How many samples an episode has; None if they are not here."""
@@ -80,12 +85,17 @@ class SampleCache:
         from safetensors import SafetensorError, safe_open
 
         path = self._path(name, index)
+        if self._opened is not None and self._opened[0] == path:
+            return self._opened[1]
+        if not path.exists():
+            return None
         try:
-            return safe_open(path, framework="np") if path.exists() else None
+            self._opened = path, safe_open(path, framework="np")
         except SafetensorError as error:
             warnings.warn(f"{path} is damaged ({error}); its episode is read again.", stacklevel=3)
             path.unlink(missing_ok=True)
             return None
+        return self._opened[1]
 
     def _has_room(self, size: int) -> bool:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -18,13 +18,19 @@ def encode_group(model: NeonVLA, encode: Encoder, group: Group) -> BackboneFeatu
 
     A backbone that hears is given the sound if the policy listens: one without an encoder for it is given none later.
     """
-    frames = group.frames
-    if frames is None:
-        config = model.config.backbone
-        shape = (len(group), config.max_frames, config.image_size, config.image_size, 3)
-        frames = torch.zeros(shape, dtype=torch.uint8, device=group.chunk.device)
     listens = model.backbone.hears and "audio" in model.senses and "audio" in group.senses
-    return encode(frames, group.instructions, *((group.senses["audio"],) if listens else ()))
+    sound = (group.senses["audio"],) if listens else ()
+    if group.frames is not None:
+        return encode(group.frames, group.instructions, *sound)
+    config = model.config.backbone
+    clip = (config.max_frames, config.image_size, config.image_size, 3)
+    black = group.mask.new_zeros(clip, dtype=torch.uint8).expand(len(group), *clip)
+    if sound:
+        return encode(black, group.instructions, *sound)
+    rows = {words: row for row, words in enumerate(dict.fromkeys(group.instructions))}  # only they differ: once each
+    said = encode(black[: len(rows)], list(rows))
+    row = torch.tensor([rows[words] for words in group.instructions], device=group.chunk.device)
+    return BackboneFeatures(said.tokens[row], said.pooled[row], said.text[row])
 
 
 def group_losses(model: NeonVLA, features: BackboneFeatures, group: Group) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,10 @@ def read_rows(path: Path, first: int, count: int, names: Iterable[str]) -> pa.Ta
     if not path.exists():
         raise FileNotFoundError(f"No data file {path}.")
     try:
-        with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
-            _check_names(path, file.schema_arrow.names, names)
-            groups, skipped = _groups_of(file.metadata, first, count)
+        footer, columns, starts = _footer(path, *_version(path))
+        _check_names(path, columns, names)
+        groups, skipped = _groups_of(starts, first, count)
+        with pq.ParquetFile(path, metadata=footer, memory_map=False, pre_buffer=False) as file:
             table = file.read_row_groups(groups, columns=list(names), use_threads=False)
     except DAMAGE as error:
         raise ValueError(f"{path} is not a readable parquet file: {error}. Copy or record it again.") from error
@@ -129,16 +131,32 @@ def read_rows(path: Path, first: int, count: int, names: Iterable[str]) -> pa.Ta
     return rows
 
 
+def _version(path: Path) -> tuple[int, int]:
+    """Changes with what a file holds: its size, and when it was written, ns."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=32)
+def _footer(path: Path, size: int, written: int) -> tuple[pq.FileMetaData, list[str], np.ndarray]:
+    """What a file says of itself, its columns' names, and the rows that its row groups begin at, and its last one's end.
+
+    Hundreds of episodes lie in one file, each in a row group: its footer takes longer to understand than an episode.
+    """
+    footer = pq.read_metadata(path)
+    lengths = [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+    return footer, footer.schema.to_arrow_schema().names, np.cumsum([0, *lengths])
+
+
 def _check_names(path: Path, found: list[str], names: Iterable[str]) -> None:
     missing = [name for name in names if name not in found]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r} that meta/info.json promises; it has {found}.")
 
 
-def _groups_of(metadata: Any, first: int, count: int) -> tuple[list[int], int]:
+def _groups_of(starts: np.ndarray, first: int, count: int) -> tuple[list[int], int]:
     """Row groups that hold the rows, and how many rows come before the first of them."""
-    starts = np.cumsum([0] + [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
-    groups = [i for i in range(metadata.num_row_groups) if starts[i] < first + count and starts[i + 1] > first]
+    groups = np.flatnonzero((starts[:-1] < first + count) & (starts[1:] > first)).tolist()
     return groups, int(starts[groups[0]]) if groups else first
 
 
