@@ -3,13 +3,16 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from forgetting_merge import Shards
 
-from neon_sim.eval.plots import COLORS, line_plot
+from neon_sim.eval.plots import COLORS
 from neon_sim.eval.retention import running_mean
+
+# Arms of one unbroken life whose course is drawn; the others' are in the table and in the matrices.
+FOLLOWED: Final = ("frozen", "naive", "online_ewc", "by_itself", "replay", "lr0")
 
 
 def plot_matrices(figures: Mapping[str, Any], stages: Mapping[str, Sequence[str]], path: Path) -> None:
@@ -38,15 +41,46 @@ def plot_matrices(figures: Mapping[str, Any], stages: Mapping[str, Sequence[str]
 
 
 def plot_recovery(shards: Shards, window: int, path: Path) -> None:
-    """Success along the life, a running mean over episodes, all seeds together; one curve per arm that lives it."""
-    lines, length = {}, 0
-    for arm, own in shards.items():
-        if own[0]["stages"][0]["regime"] != 0:
-            continue  # mixed or fresh lives have no such course
-        whole = np.mean([np.concatenate([stage["curve"] for stage in shard["stages"]]) for shard in own], axis=0)
-        lines[arm] = [100 * float(value) for value in running_mean(whole, window)]
-        length = len(whole)
-    line_plot(path, list(range(1, length + 1)), lines, "episode of the life", "ended where it was meant to, %")
+    """Success along the life, a running mean over episodes, all seeds together: one curve per arm of `FOLLOWED`.
+
+    Bands are the stages. Arms whose curves are the same have one curve.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    lives = {arm: own for arm, own in shards.items() if arm in FOLLOWED}
+    figure, axes = plt.subplots(figsize=(9.0, 4.2), dpi=120)
+    begun = 0
+    for number, stage in enumerate(next(iter(lives.values()))[0]["stages"]):
+        end = begun + len(stage["curve"])
+        axes.axvspan(begun, end, color="#000000", alpha=0.06 * (number % 2), linewidth=0)
+        name = stage["name"].replace("_", "\n").replace(" ", "\n")
+        axes.text((begun + end) / 2, 101.5, name, ha="center", va="bottom", fontsize=6)
+        begun = end
+    for color, (names, course) in zip(COLORS, _courses(lives).items(), strict=False):
+        smooth = [100 * float(value) for value in running_mean(course, window)]
+        axes.plot(range(window, begun + 1), smooth[window - 1 :], color=color, linewidth=1.3, label=names)
+    axes.set_xlim(0, begun)
+    axes.set_ylim(None, 101)
+    axes.set_xlabel("episode of the life")
+    axes.set_ylabel(f"ended where it was meant to, % of {window} episodes", fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8, ncol=6, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+    _save(figure, path)
+
+
+def _courses(lives: Shards) -> dict[str, np.ndarray]:
+    """Share of the seeds that succeeded, by episode; arms with the same one under one name."""
+    means = {
+        arm: np.mean([np.concatenate([stage["curve"] for stage in shard["stages"]]) for shard in own], axis=0)
+        for arm, own in lives.items()
+    }
+    alike: dict[bytes, list[str]] = {}
+    for arm, course in means.items():
+        alike.setdefault(course.tobytes(), []).append(arm)
+    return {" = ".join(arms): means[arms[0]] for arms in alike.values()}
 
 
 def plot_pareto(figures: Mapping[str, Any], path: Path) -> None:
@@ -57,11 +91,14 @@ def plot_pareto(figures: Mapping[str, Any], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.0, 4.4), dpi=130)
-    for color, (arm, found) in zip(itertools.cycle(COLORS), figures["arms"].items(), strict=False):
+    places: dict[tuple[float, float], list[str]] = {}
+    for arm, found in figures["arms"].items():
         x, y = found.get("nominal_forgetting"), found["recovered_fraction"]
         if x is not None and y is not None:
-            axes.scatter(100 * x, 100 * y, color=color, s=46)
-            axes.annotate(arm, (100 * x, 100 * y), textcoords="offset points", xytext=(6, 4), fontsize=8)
+            places.setdefault((100 * x, 100 * y), []).append(arm)
+    for color, (place, arms) in zip(itertools.cycle(COLORS), places.items(), strict=False):
+        axes.scatter(*place, color=color, s=46)
+        axes.annotate(", ".join(arms), place, textcoords="offset points", xytext=(6, 4), fontsize=8)
     axes.axvline(5.0, color="#999999", linestyle="--", linewidth=0.8)
     axes.axhline(80.0, color="#999999", linestyle="--", linewidth=0.8)
     axes.set_xlabel("forgotten on nominal after a trouble, points (target: at most 5)")
