@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import av
 import numpy as np
 import pyarrow.parquet as pq
+from av.video.reformatter import VideoReformatter
 from report import write_report
 
 import neon_sim  # noqa: F401  registers NeonG1-v0
@@ -52,8 +53,9 @@ def bare_read(folder: Path) -> None:
     for path in sorted((folder / "videos").rglob("*.mp4")):
         with av.open(str(path)) as container:
             container.streams.video[0].thread_type = "NONE"
+            to_rgb = VideoReformatter()
             for frame in container.decode(container.streams.video[0]):
-                frame.to_ndarray(format="rgb24")
+                to_rgb.reformat(frame, format="rgb24").to_ndarray()
 
 
 def read_all(folder: Path) -> None:
