@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from lerobot_episodes import numbered_pictures, read_numbers
 
-from neon_sim.data.video import VideoConfig, concatenate_videos, decode_video, encode_video, video_rate
+from neon_sim.data.video import VideoConfig, concatenate_videos, decode_video, encode_video, iterate_video, video_rate
 
 
 @pytest.fixture
@@ -24,6 +24,26 @@ def test_every_frame_is_the_one_that_was_written(clip: Path) -> None:
 @pytest.mark.parametrize(("first", "count"), [(0, 1), (1, 3), (24, 2), (25, 1), (77, 20), (119, 1)])
 def test_reading_may_begin_anywhere(clip: Path, first: int, count: int) -> None:
     assert read_numbers(decode_video(clip, 50, first, count)) == list(range(first, first + count))
+
+
+def test_readers_side_by_side_and_those_who_stop_early_get_their_own_frames(clip: Path) -> None:
+    early, late = iterate_video(clip, 50, 3), iterate_video(clip, 50, 30)
+    for step in range(6):
+        assert next(early)[0] == 3 + step
+        assert next(late)[0] == 30 + step
+    early.close()
+    assert [index for index, _ in iterate_video(clip, 50)] == list(range(120))
+    assert next(late)[0] == 36
+    late.close()
+    assert [index for index, _ in iterate_video(clip, 50, 118)] == [118, 119]
+    assert [index for index, _ in iterate_video(clip, 50)] == list(range(120))  # after one that read to the end, too
+
+
+def test_a_video_that_was_written_anew_is_read_anew(tmp_path: Path, clip: Path) -> None:
+    assert len(decode_video(clip, 50)) == 120
+    encode_video(tmp_path / "other.mp4", numbered_pictures(range(7, 17)), 50, VideoConfig())
+    (tmp_path / "other.mp4").replace(clip)
+    assert read_numbers(decode_video(clip, 50)) == list(range(7, 17))
 
 
 def test_clips_put_together_keep_every_frame(tmp_path: Path, clip: Path) -> None:

@@ -132,11 +132,8 @@ class DataSoup:
                 attempt += 1
                 continue
             # A visit looks at different places of its episode, as long as there are enough.
-            return (
-                name,
-                index,
-                np.concatenate([rng.permutation(places) for _ in range(-(-self.config.visit // places))]),
-            )
+            rounds = -(-self.config.visit // places)
+            return name, index, np.concatenate([rng.permutation(places) for _ in range(rounds)])
 
     def each(self, most: int | None = None) -> "list[tuple[str, int, int]]":
         """Every sample of every episode in order, as (source, episode, step).

@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -15,6 +16,8 @@ except ImportError as error:
     raise ImportError("Video needs PyAV. Install it: pip install 'neon-sim[data]'") from error
 
 Path = str | os.PathLike[str]
+_KEPT_OPEN: Final = 4  # videos
+_pool: dict[tuple[str, int, int, int], Any] = {}  # those that nobody reads now, the one that waits longest first
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,12 @@ def decode_video(
 def iterate_video(path: Path, fps: float, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (frame number, (H, W, 3) uint8 RGB) from frame `first` on, holding one frame at a time."""
     try:
-        with av.open(os.fspath(path)) as container:
+        with _opened(os.fspath(path)) as container:
             stream: Any = container.streams.video[0]
             _check_rate(path, stream.average_rate, fps)
-            stream.thread_type = "NONE"  # the caller's workers share the cores
             start = (stream.start_time or 0) * stream.time_base
             to_rgb = VideoReformatter()  # a frame's own would be set up for each frame, twenty times the decoding
-            if first > 0:
-                container.seek(int((start + Fraction(first) / Fraction(fps)) / stream.time_base), stream=stream)
+            container.seek(int((start + Fraction(first) / Fraction(fps)) / stream.time_base), stream=stream)
             for frame in container.decode(stream):
                 index = round((frame.pts * frame.time_base - start) * Fraction(fps))
                 if index >= first:
@@ -118,6 +119,36 @@ def iterate_video(path: Path, fps: float, first: int = 0) -> Iterator[tuple[int,
         raise FileNotFoundError(f"No video {os.fspath(path)}.") from None
     except (av.error.FFmpegError, IndexError) as error:
         raise ValueError(f"{os.fspath(path)} is not a readable video: {error}. Copy or record it again.") from error
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """A video, anywhere in which its last reader may have left it; kept open for the next one.
+
+    To open one whose index lists hundreds of episodes takes as long as to decode an episode of it. Nobody else has it
+    meanwhile; the pool is this process's own, and a file that was written anew is another one.
+    """
+    found = os.stat(path)
+    key = (path, found.st_size, found.st_mtime_ns, os.getpid())
+    container = _pool.pop(key, None)
+    if container is None:
+        container = av.open(path)
+        if container.streams.video:
+            container.streams.video[0].thread_type = "NONE"  # the caller's workers share the cores
+    whole = False
+    try:
+        yield container
+        whole = True
+    except GeneratorExit:  # its reader has seen enough
+        whole = True
+        raise
+    finally:
+        if not whole or key in _pool:
+            container.close()
+        else:
+            _pool[key] = container
+            while len(_pool) > _KEPT_OPEN:
+                _pool.pop(next(iter(_pool))).close()
 
 
 def _check_rate(path: Path, rate: Fraction | None, fps: float) -> None:

@@ -139,7 +139,7 @@ def _version(path: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=32)
 def _footer(path: Path, size: int, written: int) -> tuple[pq.FileMetaData, list[str], np.ndarray]:
-    """What a file says of itself, its columns' names, and the rows that its row groups begin at, and its last one's end.
+    """What a file says of itself, its columns' names, and the rows where its row groups begin and the last one ends.
 
     Hundreds of episodes lie in one file, each in a row group: its footer takes longer to understand than an episode.
     """
