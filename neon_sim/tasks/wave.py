@@ -208,15 +208,25 @@ class WaveTask:
         }
 
     def expert(self, state: RobotState, world: World, steps: int) -> np.ndarray:
-        """Targets (steps, 29) rad: the arms to the gesture, a waving hand to and fro once a second, the other down."""
-        gesture = GESTURES[self._gesture]
+        """Targets (steps, 29) rad: the arms to the gesture, a waving hand to and fro once a second, the other down.
+
+        Where in its swing a hand is, is read from where it is and how fast, so that whoever imitates can know it, too.
+        """
+        gesture, phase = GESTURES[self._gesture], self._phase(state)
         postures = np.tile(joints.HOME, (steps + 1, 1))
         postures[:, joints.GROUPS["waist"]] = state.joint_pos[joints.GROUPS["waist"]]
         for i in range(steps + 1):
-            arms = gesture.postures(gesture.swing * math.sin(math.tau * (state.time_s + i * self._dt)))
+            arms = gesture.postures(gesture.swing * math.sin(phase + math.tau * i * self._dt))
             for hand in (0, 1) if gesture.both else (self._hand,):
                 postures[i, joints.GROUPS[f"{HANDS[hand]}_arm"]] = arms[hand]
         return pursue(state.joint_target, lead(postures, state.gravity_b, self._dt), gain=0.5)
+
+    def _phase(self, state: RobotState) -> float:
+        """rad of a swing once a second: 0 in the middle on the way out, for a hand that hangs still as well."""
+        gesture = GESTURES[self._gesture]
+        arm = joints.GROUPS[f"{HANDS[self._hand]}_arm"]
+        off = of_hand(state.joint_pos[arm], self._hand)[2] - gesture.arm[2]
+        return math.atan2(math.tau * off, of_hand(state.joint_vel[arm], self._hand)[2])
 
     def expert_velocity(self, state: RobotState, world: World, steps: int) -> None:
         """It stands."""
