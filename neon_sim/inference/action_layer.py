@@ -83,7 +83,9 @@ class ActionLayer:
     ) -> dict[str, Tensor]:
         """Everything that `_decode` reads, as tensors by name."""
         model, head = self.model, self.model.action_head
-        inputs = {"pooled": features.pooled, "goal": goal}
+        inputs = {"goal": goal}
+        if model.config.use_vision:
+            inputs["pooled"] = features.pooled
         if model.config.heads_read:
             inputs["text"] = features.text
         if head.context is not None:
@@ -102,9 +104,10 @@ class ActionLayer:
 
     def _decode(self, inputs: Mapping[str, Tensor]) -> Tensor:
         model = self.model
-        parts = {"vision": inputs["pooled"], **_under(_PART, inputs)}
+        parts = {"vision": inputs["pooled"]} if "pooled" in inputs else {}
         if "text" in inputs:
-            parts["text"] = inputs["text"]
+            parts["text"] = model.heard_words(inputs["text"])
+        parts |= _under(_PART, inputs)
         for name, value in _under(_SENSE, inputs).items():
             parts[name] = getattr(model, f"{name}_encoder")(value)
         fused = model.fusion(parts)

@@ -15,7 +15,10 @@ _OWN_HEAD_FIELDS: Final = (
 )  # fmt: skip
 
 # Fields that runs which began earlier know nothing of.
-_LATER: Final = ("speech_vocabulary", "speech_words", "sound_memory_s", "microphones", "goal_hears", "heads_read")
+_LATER: Final = (
+    "speech_vocabulary", "speech_words", "sound_memory_s", "microphones", "goal_hears", "heads_read",
+    "use_vision", "word_choices",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class NeonConfig:
     microphones: int = 1  # whose sound it hears: 1, or 2 at the left and right of the head
     goal_hears: bool = False  # the goal is read out of the clip by what is heard as well, and not by the words alone
     heads_read: bool = False  # the words go to the heads as well, beside the pooled clip, which may be lost
+    word_choices: int = 0  # the words go there as a choice among so many things (WordChoice); 0 = as their own vector
+    use_vision: bool = True  # whether the heads see the pooled clip, in which the words are, too
     head: Mapping[str, Any] = field(default_factory=dict)  # other fields of ActionHeadConfig, such as head_type="flow"
 
     def __post_init__(self) -> None:
@@ -55,9 +60,11 @@ class NeonConfig:
             if name not in known:
                 raise nearest("NeonConfig.head option", name, known)
         sizes = ("num_action_steps", "mlp_hidden", "action_head_layers", "proprioception_hidden")
-        require_counts(self, goal_width=(0, 1 << 16), **dict.fromkeys(sizes, (1, 1 << 16)))
+        require_counts(self, goal_width=(0, 1 << 16), word_choices=(0, 1 << 16), **dict.fromkeys(sizes, (1, 1 << 16)))
         shares = ("dropout", "vision_dropout", "sense_dropout")
         require_numbers(self, tracking_noise=(0.0, 1e3), **dict.fromkeys(shares, (0.0, 1.0)))
+        if self.word_choices and not self.heads_read:
+            raise ValueError("NeonConfig.word_choices is about words that the heads read: set heads_read=True.")
         if self.sound_memory_s and not 0.1 <= self.sound_memory_s <= 30.0:
             raise ValueError(f"NeonConfig.sound_memory_s wants 0 (none), or 0.1 to 30 s, got {self.sound_memory_s}.")
 

@@ -27,6 +27,7 @@ from neon_sim.model.neon_config import NeonConfig
 from neon_sim.model.question import as_question, to_one_ear
 from neon_sim.model.speech import SpeechResponseHead
 from neon_sim.model.video_backbone import COMPACT, BackboneConfig, BackboneFeatures, VideoBackbone
+from neon_sim.model.word_choice import WordChoice
 from neon_sim.names import nearest
 
 PROPRIO_DIM = 125
@@ -57,9 +58,11 @@ class NeonVLA(nn.Module):
             backbone.requires_grad_(False).eval()
         hidden = self.backbone.hidden_size
         self.proprio_encoder = ProprioEncoder(PROPRIO_DIM, config.proprioception_hidden)
-        dims = {"vision": hidden, "proprio": config.proprioception_hidden}
+        dims = ({"vision": hidden} if config.use_vision else {}) | {"proprio": config.proprioception_hidden}
         if config.heads_read:
-            dims["text"] = hidden
+            dims["text"] = config.word_choices or hidden
+        if config.word_choices:
+            self.word_choice = WordChoice(hidden, config.word_choices)
         if config.use_eef:
             self.eef_encoder = EefEncoder()
             dims["eef"] = self.eef_encoder.output_dim
@@ -145,6 +148,10 @@ class NeonVLA(nn.Module):
         hears = self.goal_reader.heard_size > 0 and "audio" in senses
         return self.audio_encoder(senses["audio"]) if hears else None
 
+    def heard_words(self, text: Tensor) -> Tensor:
+        """Words (B, D) as the heads hear them: as they are, or a choice (B, word_choices)."""
+        return self.word_choice(text) if self.config.word_choices else text
+
     def fuse(
         self,
         vision: Tensor | None,
@@ -159,9 +166,9 @@ class NeonVLA(nn.Module):
 
         Raises ValueError for a sense that does not exist.
         """
-        parts: dict[str, Tensor] = {} if vision is None else {"vision": vision}
+        parts: dict[str, Tensor] = {} if vision is None or not self.config.use_vision else {"vision": vision}
         if text is not None and self.config.heads_read:
-            parts["text"] = text
+            parts["text"] = self.heard_words(text)
         for name, value in senses.items():
             if name not in _KNOWN:
                 raise nearest("sense", name, _KNOWN)

@@ -39,6 +39,7 @@ from neon_sim.training.train_config import TrainConfig
 from neon_sim.training.train_parts import (
     SAMPLES,
     build_encoder,
+    build_rewording,
     load_teacher,
     model_config,
     open_tensorboard,
@@ -108,6 +109,7 @@ class NeonTrainer:
         self.pusher = Pusher(config)
         self.average = WeightAverage(self.params, config.ema_decay)
         self.encode = build_encoder(self.model, config)
+        self.reword = build_rewording(eyes, config)
         self.total_steps = config.max_steps or self._steps_in(config.epochs)
         self.step, self.best_loss = 0, float("inf")
         self.losses: list[float] = []  # since the last report
@@ -234,10 +236,11 @@ class NeonTrainer:
         config = self.config
         with self._precision():
             features = encode_group(self.model, self.encode, group)
-            action, reading = group_losses(self.model, features, group)
+            told = features if self.reword is None else self.reword(features, group.instructions)
+            action, reading = group_losses(self.model, told, group)
             if self.teacher is not None:
                 shown = replace(group, chunk=teacher_chunk(self.teacher, self.model, features, group))
-                action = torch.lerp(action, group_losses(self.model, features, shown)[0], config.teacher_weight)
+                action = torch.lerp(action, group_losses(self.model, told, shown)[0], config.teacher_weight)
         loss = action * (group.entries / entries)
         if group.goals:
             loss = loss + config.goal_weight * reading * (group.goals / goals)

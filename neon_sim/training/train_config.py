@@ -37,6 +37,7 @@ class TrainConfig:
     group_weights: dict[str, float] = field(default_factory=dict)  # loss weight of a joint group; 1 where not named
     feature_cache: str | None = None  # folder; what a frozen backbone says about a clip is kept there
     feature_cache_gb: float = 64.0  # disk that this folder may take for one backbone; beyond it nothing is added
+    reworded: float = 0.0  # share of the samples whose words are said otherwise; for a text side that has word vectors
     stride: int = 16  # control steps between two samples of an episode
     num_workers: int = 0  # processes that read data; 0 = in this one
     sample_cache_gb: float = 32.0  # disk that a run may take for samples that were cut and decoded, until it ends
@@ -64,6 +65,8 @@ class TrainConfig:
         for name in ("warmup_ratio", "ema_decay", "teacher_weight"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"TrainConfig.{name} wants a number in [0, 1), got {getattr(self, name)}.")
+        if not 0.0 <= self.reworded <= 1.0:
+            raise ValueError(f"TrainConfig.reworded wants a number in [0, 1], got {self.reworded}.")
         for name in ("num_workers", "sample_cache_gb", "feature_cache_gb"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"TrainConfig.{name} must not be negative, got {getattr(self, name)}.")
@@ -94,8 +97,7 @@ class TrainConfig:
         """
         free = {"output_dir", "num_workers", "sample_cache_gb", "feature_cache_gb", "save_every_s"}
         free |= {"push_to_hub", "hub_model_id", "hub_private", "push_every_s"}
-        if not self.shard_backbone:  # runs that began before there was a choice
-            free.add("shard_backbone")
+        free |= {name for name in ("shard_backbone", "reworded") if not getattr(self, name)}  # runs from before them
         decisive = {name: value for name, value in vars(self).items() if name not in {*free, "feature_cache", "device"}}
         if self.data is not None:  # the defaults stand for any value, so that runs that began with them go on
             decisive["data"] = replace(self.data, skip_bad=False, memory_mb=DataSoupConfig.memory_mb)

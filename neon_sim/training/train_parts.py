@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.chunk_loss import Encoder
 from neon_sim.training.distributed import is_spread
 from neon_sim.training.train_config import TrainConfig
+
+if TYPE_CHECKING:
+    from neon_sim.training.rewording import Rewording
 
 SAMPLES: Final = "samples"  # a run's folder for them; it ends with the run
 _DRAWN_SOURCES: Final = 4  # that can be told apart in a picture beside both losses
@@ -85,6 +88,15 @@ def build_encoder(model: NeonVLA, config: TrainConfig) -> Encoder:
     if model.config.microphones == 1:
         return cache
     return lambda frames, words, *sound: cache(frames, words, *(to_one_ear(heard) for heard in sound))
+
+
+def build_rewording(eyes: VideoBackbone, config: TrainConfig) -> "Rewording | None":
+    """What says the words of some samples otherwise; None where nothing is to. Raises ValueError as `Rewording`."""
+    if not config.reworded:
+        return None
+    from neon_sim.training.rewording import Rewording
+
+    return Rewording(eyes, config.reworded)
 
 
 def load_teacher(config: TrainConfig, model: NeonVLA) -> NeonVLA | None:

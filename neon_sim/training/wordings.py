@@ -112,7 +112,7 @@ def teach_wordings(
     said = say_all(phrases)
     lesson = _Lesson(said, where_it_lies(backbone, said), new.hidden_size)
     rows, fixed = _rows_of(encoder, said)
-    near = _nearest_rows(encoder, rows, training.near)
+    near = nearest_rows(encoder, rows, training.near)
     chances = even_chances(said)
     params = [*encoder.parameters(), *lesson.parameters()]
     optimizer = torch.optim.AdamW(params, training.learning_rate, weight_decay=training.weight_decay)
@@ -181,13 +181,18 @@ def _rows_of(encoder: MeaningEncoder, said: Sequence[Said]) -> tuple[np.ndarray,
     return rows, np.stack(fixed)
 
 
-def _nearest_rows(encoder: MeaningEncoder, used: np.ndarray, count: int) -> np.ndarray:
+def nearest_rows(encoder: MeaningEncoder, used: np.ndarray, count: int) -> np.ndarray:
     """(words, count): for the words that are used the nearest other ones, for the others themselves."""
-    vectors = encoder.vectors.numpy()
+    vectors = encoder.vectors.cpu().numpy()
     near = np.tile(np.arange(len(vectors))[:, None], (1, count))
     for row in np.unique(used[(used >= 0) & (used < len(vectors))]):
-        near[row] = np.argsort(-(vectors @ vectors[row]), kind="stable")[1 : count + 1]
+        near[row] = nearest_to(vectors, row, count)
     return near
+
+
+def nearest_to(vectors: np.ndarray, row: int, count: int) -> np.ndarray:
+    """Rows (count,) of the other words whose unit vectors (words, D) are nearest to that of a word."""
+    return np.argsort(-(vectors @ vectors[row]), kind="stable")[1 : count + 1]
 
 
 def even_chances(said: Sequence[Said]) -> np.ndarray:
