@@ -23,6 +23,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "ensemble": {"head": {"head_type": "ensemble", **SMALL_DIT}, "extra_senses": {"segmentation": 4, "imu": 6}},
 }
 KINDS["told and heard"] = {"heads_read": True, "goal_hears": True}
+KINDS["choosing, blind"] = {"heads_read": True, "word_choices": 5, "use_vision": False}
 NAMES = ("proprio", "eef", "lidar")
 
 

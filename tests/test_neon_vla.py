@@ -360,6 +360,27 @@ def test_a_goal_that_is_heard_moves_with_the_sound_and_the_ear_is_asked_once(fol
     )
 
 
+def test_words_may_reach_the_arms_as_a_choice_and_pictures_not_at_all(folder: Path) -> None:
+    model = tiny_model(folder, heads_read=True, word_choices=3, use_vision=False)
+    features, senses = tiny_features(6), tiny_senses(6)
+    goal = torch.zeros(6, 5)
+    choice = model.heard_words(features.text)
+    assert choice.shape == (6, 3)
+    torch.testing.assert_close(choice.sum(1), torch.ones(6))
+    seen = model(features, senses, goal)[0]
+    other = replace(features, tokens=features.tokens + 1.0, pooled=features.pooled + 1.0)
+    assert torch.equal(model(other, senses, goal)[0], seen)
+    loud = replace(features, text=1000.0 * features.text)  # of a choice that is made, more of the same changes nothing
+    louder = replace(features, text=2000.0 * features.text)
+    torch.testing.assert_close(model(loud, senses, goal)[0], model(louder, senses, goal)[0])
+    assert not torch.allclose(model(loud, senses, goal)[0], seen)
+    model.train()
+    torch.manual_seed(0)
+    assert not torch.equal(model.heard_words(features.text), model.heard_words(features.text))
+    with pytest.raises(ValueError, match="heads_read"):
+        tiny_model(folder, word_choices=3)
+
+
 def test_options_that_came_later_are_said_only_where_they_are_used(folder: Path) -> None:
     plain = tiny_config(folder)
     assert not any(name in repr(plain) for name in ("microphones", "goal_hears", "heads_read"))

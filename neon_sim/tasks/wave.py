@@ -83,6 +83,7 @@ GESTURES: Final[dict[str, Gesture]] = {
         ),
     ),
 }
+_SWINGING: Final = 0.4  # of the expert's swing: what is less has not begun
 _PALMS_B: Final = {  # (2, 3) m, where each gesture has its palms
     name: palms_b(np.concatenate([joints.HOME[:15], *gesture.postures()])) for name, gesture in GESTURES.items()
 }
@@ -211,22 +212,26 @@ class WaveTask:
         """Targets (steps, 29) rad: the arms to the gesture, a waving hand to and fro once a second, the other down.
 
         Where in its swing a hand is, is read from where it is and how fast, so that whoever imitates can know it, too.
+        It swings when it has arrived.
         """
         gesture, phase = GESTURES[self._gesture], self._phase(state)
+        swing = gesture.swing if self._distance(palms_b(state.joint_pos)) <= self._radius else 0.0
         postures = np.tile(joints.HOME, (steps + 1, 1))
         postures[:, joints.GROUPS["waist"]] = state.joint_pos[joints.GROUPS["waist"]]
         for i in range(steps + 1):
-            arms = gesture.postures(gesture.swing * math.sin(phase + math.tau * i * self._dt))
+            arms = gesture.postures(swing * math.sin(phase + math.tau * i * self._dt))
             for hand in (0, 1) if gesture.both else (self._hand,):
                 postures[i, joints.GROUPS[f"{HANDS[hand]}_arm"]] = arms[hand]
         return pursue(state.joint_target, lead(postures, state.gravity_b, self._dt), gain=0.5)
 
     def _phase(self, state: RobotState) -> float:
-        """rad of a swing once a second: 0 in the middle on the way out, for a hand that hangs still as well."""
+        """rad of a swing once a second: 0 in the middle on the way out, and for a hand that hardly moves there."""
         gesture = GESTURES[self._gesture]
         arm = joints.GROUPS[f"{HANDS[self._hand]}_arm"]
-        off = of_hand(state.joint_pos[arm], self._hand)[2] - gesture.arm[2]
-        return math.atan2(math.tau * off, of_hand(state.joint_vel[arm], self._hand)[2])
+        off = math.tau * (of_hand(state.joint_pos[arm], self._hand)[2] - gesture.arm[2])
+        velocity = of_hand(state.joint_vel[arm], self._hand)[2]
+        swings = math.hypot(off, velocity) > _SWINGING * math.tau * gesture.swing
+        return math.atan2(off, velocity) if swings else 0.0
 
     def expert_velocity(self, state: RobotState, world: World, steps: int) -> None:
         """It stands."""
