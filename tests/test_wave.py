@@ -1,6 +1,8 @@
 """wave: words that name one gesture and one hand, what counts as a gesture and what does not, the expert."""
 
+import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -174,7 +176,7 @@ def test_the_expert_makes_each_gesture(env: NeonG1Env, gesture: str) -> None:
     usual = env.task
     env.task = WaveTask(WaveConfig(gestures=(gesture,)))
     _, info = env.reset(seed=1)
-    for _ in range(12):
+    for _ in range(WaveTask.max_steps // 16):
         for action in env.expert_chunk(16):
             *_, terminated, _, info = env.step(action)
             if info["success"]:
@@ -183,6 +185,26 @@ def test_the_expert_makes_each_gesture(env: NeonG1Env, gesture: str) -> None:
             break
     env.task = usual
     assert info["success"] and not terminated and not info["safety"]["clipped"]
+
+
+@pytest.mark.parametrize("hand", [0, 1])
+def test_where_a_hand_is_in_its_swing_is_read_from_the_hand(hand: int) -> None:
+    """At rest in the middle it begins; a quarter of a second later it is on the outside and turns back."""
+    task = WaveTask(WaveConfig(gestures=("wave",)))
+    task.set_state({"gesture": "wave", "hand": hand, "held": 0, "swings": (0, math.nan, 0.0, 0)})
+    gesture, arm = GESTURES["wave"], joints.GROUPS[f"{HANDS[hand]}_arm"]
+
+    def phase(off: float, velocity: float) -> float:
+        pos, vel = np.zeros((2, 29))
+        pos[arm] = gesture.postures(off)[hand]
+        vel[arm] = of_hand(np.array([0.0, 0.0, velocity, 0.0, 0.0, 0.0, 0.0]), hand)
+        return task._phase(SimpleNamespace(joint_pos=pos, joint_vel=vel))
+
+    assert phase(0.0, 0.0) == phase(0.05, 0.1) == 0.0
+    swing, fastest = gesture.swing, math.tau * gesture.swing
+    assert phase(swing, 0.0) == pytest.approx(math.pi / 2)
+    assert phase(0.0, -fastest) == pytest.approx(math.pi)
+    assert phase(-swing * math.sin(0.5), fastest * math.cos(0.5)) == pytest.approx(-0.5)
 
 
 def test_right_arms_mirror_left_ones() -> None:

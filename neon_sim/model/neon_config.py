@@ -17,7 +17,7 @@ _OWN_HEAD_FIELDS: Final = (
 # Fields that runs which began earlier know nothing of.
 _LATER: Final = (
     "speech_vocabulary", "speech_words", "sound_memory_s", "microphones", "goal_hears", "heads_read",
-    "use_vision", "word_choices", "fused_width",
+    "use_vision", "word_choices",
 )  # fmt: skip
 
 
@@ -51,7 +51,6 @@ class NeonConfig:
     goal_hears: bool = False  # the goal is read out of the clip by what is heard as well, and not by the words alone
     heads_read: bool = False  # the words go to the heads as well, beside the pooled clip, which may be lost
     word_choices: int = 0  # the words go there as a choice among so many things (WordChoice); 0 = as their own vector
-    fused_width: int = 0  # of what all senses are fused into; 0 = the backbone's width
     use_vision: bool = True  # whether the heads see the pooled clip, in which the words are, too
     head: Mapping[str, Any] = field(default_factory=dict)  # other fields of ActionHeadConfig, such as head_type="flow"
 
@@ -61,13 +60,8 @@ class NeonConfig:
             if name not in known:
                 raise nearest("NeonConfig.head option", name, known)
         sizes = ("num_action_steps", "mlp_hidden", "action_head_layers", "proprioception_hidden")
-        require_counts(
-            self,
-            goal_width=(0, 1 << 16),
-            word_choices=(0, 1 << 16),
-            fused_width=(0, 1 << 16),
-            **dict.fromkeys(sizes, (1, 1 << 16)),
-        )
+        may_be_none = ("goal_width", "word_choices")
+        require_counts(self, **dict.fromkeys(may_be_none, (0, 1 << 16)), **dict.fromkeys(sizes, (1, 1 << 16)))
         shares = ("dropout", "vision_dropout", "sense_dropout")
         require_numbers(self, tracking_noise=(0.0, 1e3), **dict.fromkeys(shares, (0.0, 1.0)))
         if self.word_choices and not self.heads_read:

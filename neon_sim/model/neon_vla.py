@@ -78,9 +78,8 @@ class NeonVLA(nn.Module):
             dims[name] = encoder.output_dim
         lost = {"vision": config.vision_dropout}
         lost |= dict.fromkeys(("lidar", "audio", *config.extra_senses), config.sense_dropout)
-        width = config.fused_width or hidden
-        self.fusion = FeatureFusion(dims, width, config.dropout, {k: p for k, p in lost.items() if k in dims})
-        self.fused_dim = width + NUM_JOINTS
+        self.fusion = FeatureFusion(dims, hidden, config.dropout, {k: p for k, p in lost.items() if k in dims})
+        self.fused_dim = hidden + NUM_JOINTS
         heard_size = config.audio.output_dim if config.goal_hears and config.use_audio else 0
         self.goal_reader = GoalReader(hidden, self.backbone.num_tokens, heard_size=heard_size)
         self.goal_embed = goal_embedding(config.goal_width)

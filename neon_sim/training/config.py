@@ -190,7 +190,9 @@ def multitask_state_config(tasks: Sequence[str] = STANDING, data: str = "runs/mu
     There is no picture, so no goal is read out of one. The state says where everything is in every scene, and in every
     scene some episodes are of a robot that was told to stand: only the words, which no sample loses, tell which. Chunks
     are differences to the last sent target, because the experts' are: to hold still is then zero, however much an arm
-    sags, and what is learned of it cannot add up to a drift.
+    sags, and what is learned of it cannot add up to a drift. What is to be done, the words say as a choice among as
+    many things as there are tasks, and all else the state: heads that read the words themselves answered wordings that
+    nobody had taught a few centimetres off.
     """
     model = NeonConfig(
         mlp_hidden=256,
@@ -204,9 +206,11 @@ def multitask_state_config(tasks: Sequence[str] = STANDING, data: str = "runs/mu
         extra_senses={"state": STATE_DIM},
         relative_to_target=True,
         heads_read=True,
+        word_choices=len(STANDING),
+        use_vision=False,
         head={"state_relative": True, "use_separate_heads": False},
     )
-    return _multitask(model, tasks, data, "state", goal_weight=0.0)
+    return _multitask(model, tasks, data, "state", goal_weight=0.0, reworded=0.5)
 
 
 def multitask_config(tasks: Sequence[str] = STANDING, data: str = "runs/multitask/camera") -> TrainConfig:
