@@ -8,6 +8,7 @@ operating system keeps what it can of the files in memory, for all processes tha
 import os
 import shutil
 import warnings
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from neon_sim.data.windows import Window
 
 _SPARE: Final = 2 * 2**30  # bytes of the disk that are left to others
 _RECOUNT: Final = 32  # files that a process writes between two looks at what all of them wrote
+_MAPPED: Final = 8192  # files at most; a system allows 65,530 maps, and opening one takes longer than reading a sample
 _WHOLE: Final = ("chunk", "mask", "target_pos_b")  # of every window, as the arrays that they are
 
 
@@ -37,11 +39,11 @@ class SampleCache:
         self.full = False  # something did not fit: nothing more is added by this process
         self._size = 0  # bytes of all files when they were counted last, and of those that were written since
         self._uncounted = _RECOUNT
-        self._opened: tuple[Path, Any] | None = None  # the last one: samples of an episode are asked for together
+        self._opened: OrderedDict[Path, Any] = OrderedDict()  # mapped files, the one asked for last at the end
 
     def __getstate__(self) -> dict[str, Any]:
         """For a worker, which opens files itself."""
-        return {**vars(self), "_opened": None}
+        return {**vars(self), "_opened": OrderedDict()}
 
     def count(self, name: str, index: int) -> int | None:
         """How many samples an episode has; None if they are not here."""
@@ -85,17 +87,20 @@ class SampleCache:
         from safetensors import SafetensorError, safe_open
 
         path = self._path(name, index)
-        if self._opened is not None and self._opened[0] == path:
-            return self._opened[1]
+        if path in self._opened:
+            self._opened.move_to_end(path)
+            return self._opened[path]
         if not path.exists():
             return None
         try:
-            self._opened = path, safe_open(path, framework="np")
+            self._opened[path] = stored = safe_open(path, framework="np")
         except SafetensorError as error:
             warnings.warn(f"{path} is damaged ({error}); its episode is read again.", stacklevel=3)
             path.unlink(missing_ok=True)
             return None
-        return self._opened[1]
+        if len(self._opened) > _MAPPED:
+            self._opened.popitem(last=False)
+        return stored
 
     def _has_room(self, size: int) -> bool:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -210,7 +210,7 @@ def multitask_state_config(tasks: Sequence[str] = STANDING, data: str = "runs/mu
         use_vision=False,
         head={"state_relative": True, "use_separate_heads": False},
     )
-    return _multitask(model, tasks, data, "state", goal_weight=0.0, reworded=0.5, epochs=40)
+    return _multitask(model, tasks, data, "state", goal_weight=0.0, reworded=0.5)
 
 
 def multitask_config(tasks: Sequence[str] = STANDING, data: str = "runs/multitask/camera") -> TrainConfig:

@@ -43,4 +43,4 @@ def standing_soup(folder: str, tasks: Sequence[str] = STANDING) -> DataSoupConfi
         if task not in STANDING:
             raise nearest("task without walking", task, STANDING)
     sources = [DataSourceConfig(task, "neon_sim", str(Path(folder) / task / "dataset")) for task in tasks]
-    return DataSoupConfig(sources, visit=8)
+    return DataSoupConfig(sources, visit=1)
