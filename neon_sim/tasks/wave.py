@@ -83,6 +83,7 @@ GESTURES: Final[dict[str, Gesture]] = {
         ),
     ),
 }
+_AHEAD_S: Final = 0.08  # of the expert's swing, how far it looks ahead
 _SWINGING: Final = 0.4  # of the expert's swing: what is less has not begun
 _PALMS_B: Final = {  # (2, 3) m, where each gesture has its palms
     name: palms_b(np.concatenate([joints.HOME[:15], *gesture.postures()])) for name, gesture in GESTURES.items()
@@ -225,13 +226,16 @@ class WaveTask:
         return pursue(state.joint_target, lead(postures, state.gravity_b, self._dt), gain=0.5)
 
     def _phase(self, state: RobotState) -> float:
-        """rad of a swing once a second: 0 in the middle on the way out, and for a hand that hardly moves there."""
+        """rad of a swing once a second: 0 in the middle on the way out, and for a hand that hardly moves there.
+
+        A little ahead of what is measured: a hand that is asked at every step would never leave where it turns back.
+        """
         gesture = GESTURES[self._gesture]
         arm = joints.GROUPS[f"{HANDS[self._hand]}_arm"]
         off = math.tau * (of_hand(state.joint_pos[arm], self._hand)[2] - gesture.arm[2])
         velocity = of_hand(state.joint_vel[arm], self._hand)[2]
         swings = math.hypot(off, velocity) > _SWINGING * math.tau * gesture.swing
-        return math.atan2(off, velocity) if swings else 0.0
+        return math.atan2(off, velocity) + math.tau * _AHEAD_S if swings else 0.0
 
     def expert_velocity(self, state: RobotState, world: World, steps: int) -> None:
         """It stands."""
