@@ -170,5 +170,6 @@ def test_the_command_line_asks_for_it():
 
 
 def test_a_run_from_before_there_was_a_choice_goes_on(tmp_path):
-    assert "shard_backbone" not in tiny_training(tmp_path).decides()
+    assert not {"shard_backbone", "reworded"} & set(tiny_training(tmp_path).decides())
+    assert tiny_training(tmp_path, reworded=0.5).decides()["reworded"] == 0.5
     assert unfrozen_training(tmp_path, "run", shard_backbone=True).decides()["shard_backbone"] is True

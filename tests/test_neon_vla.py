@@ -383,7 +383,9 @@ def test_words_may_reach_the_arms_as_a_choice_and_pictures_not_at_all(folder: Pa
 
 def test_options_that_came_later_are_said_only_where_they_are_used(folder: Path) -> None:
     plain = tiny_config(folder)
-    assert not any(name in repr(plain) for name in ("microphones", "goal_hears", "heads_read"))
+    assert not any(
+        name in repr(plain) for name in ("microphones", "goal_hears", "heads_read", "use_vision", "word_choices")
+    )
     changed = replace(plain, microphones=2, heads_read=True)
     assert "microphones=2, heads_read=True" in repr(changed) and NeonConfig.from_dict(asdict(changed)) == changed
     model = tiny_model(folder, microphones=2, use_lidar=False)

@@ -1,5 +1,6 @@
 """Words said otherwise in training: whose, how, and by whose randomness."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,8 @@ WORDS = ["touch the red thing", "stand upright", "reach", "touch the blue thing"
 def eyes(tmp_path_factory: pytest.TempPathFactory) -> CompactBackbone:
     """A tiny backbone with a table of twenty words."""
     found = read_wordnet(write_wordnet(tmp_path_factory.mktemp("wordnet")))
-    return with_meanings(tiny_backbone(), word_vectors(found, WordVectorConfig(words=20, dim=6)))
+    backbone = with_meanings(tiny_backbone(), word_vectors(found, WordVectorConfig(words=20, dim=6)))
+    return backbone.requires_grad_(False)
 
 
 def test_features_are_those_of_the_other_words(eyes: CompactBackbone) -> None:
@@ -60,7 +62,12 @@ def test_the_same_seed_says_the_same(eyes: CompactBackbone) -> None:
 
 def test_a_text_side_without_words_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="compact_words"):
-        Rewording(tiny_backbone(), 0.5)
+        Rewording(tiny_backbone().requires_grad_(False), 0.5)
+
+
+def test_a_backbone_that_learns_is_refused(eyes: CompactBackbone) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Rewording(copy.deepcopy(eyes).requires_grad_(True), 0.5)
 
 
 def test_a_training_says_words_otherwise_and_goes_on_to_the_bit(eyes: CompactBackbone, tmp_path: Path) -> None:

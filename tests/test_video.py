@@ -1,12 +1,18 @@
 """Frame-exact video: numbers drawn into the pictures come back, wherever reading begins."""
 
+import multiprocessing
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from lerobot_episodes import numbered_pictures, read_numbers
 
 from neon_sim.data.video import VideoConfig, concatenate_videos, decode_video, encode_video, iterate_video, video_rate
+
+PRESETS = {"libx264": "ultrafast", "libsvtav1": "10"}
 
 
 @pytest.fixture
@@ -37,6 +43,44 @@ def test_readers_side_by_side_and_those_who_stop_early_get_their_own_frames(clip
     late.close()
     assert [index for index, _ in iterate_video(clip, 50, 118)] == [118, 119]
     assert [index for index, _ in iterate_video(clip, 50)] == list(range(120))  # after one that read to the end, too
+
+
+def test_more_videos_than_stay_open_are_read_by_threads_side_by_side(tmp_path: Path) -> None:
+    for number in range(6):
+        encode_video(
+            tmp_path / f"{number}.mp4", numbered_pictures(range(10 * number, 10 * number + 8)), 50, VideoConfig()
+        )
+
+    def read(turn: int) -> bool:
+        number = turn % 6
+        found = read_numbers(decode_video(tmp_path / f"{number}.mp4", 50, 2, 4))
+        return found == list(range(10 * number + 2, 10 * number + 6))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(read, range(120)))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("codec", ["libx264", "libsvtav1"])
+def test_a_process_that_is_forked_off_reads_its_own(tmp_path: Path, codec: str) -> None:
+    if codec not in av.codecs_available:
+        pytest.skip(f"this PyAV cannot write {codec}")
+    paths = [tmp_path / f"{number}.mp4" for number in range(5)]
+    for path in paths:
+        encode_video(path, numbered_pictures(range(8), height=64), 50, VideoConfig(codec, preset=PRESETS[codec]))
+        assert len(decode_video(path, 50)) == 8
+    child = multiprocessing.get_context("fork").Process(target=_read_all, args=(paths,))
+    child.start()
+    child.join(60)
+    hung = child.is_alive()
+    child.kill()
+    assert not hung and child.exitcode == 0
+    assert all(len(decode_video(path, 50)) == 8 for path in paths)
+
+
+def _read_all(paths: list[Path]) -> None:
+    for path in [*paths, *paths]:
+        assert len(decode_video(path, 50)) == 8
 
 
 def test_a_video_that_was_written_anew_is_read_anew(tmp_path: Path, clip: Path) -> None:

@@ -111,9 +111,10 @@ class DataSoup:
         Raises BadEpisodeError for an episode that cannot be learned from, unless `skip_bad`.
         """
         visit, place = divmod(number, self.config.visit)
-        if self._visit is None or self._visit[0] != visit:
-            self._visit = (visit, *self._drawn(visit))
-        _, name, index, chosen = self._visit
+        drawn = self._visit
+        if drawn is None or drawn[0] != visit:
+            self._visit = drawn = (visit, *self._drawn(visit))
+        _, name, index, chosen = drawn
         return self.window(name, index, int(chosen[place]) * self.windows.stride)
 
     def _drawn(self, visit: int) -> tuple[str, int, np.ndarray]:

@@ -45,6 +45,10 @@ class SampleCache:
         """For a worker, which opens files itself."""
         return {**vars(self), "_opened": OrderedDict()}
 
+    def close(self) -> None:
+        """Let go of the files: as long as they are mapped, those that were removed take their room."""
+        self._opened.clear()
+
     def count(self, name: str, index: int) -> int | None:
         """How many samples an episode has; None if they are not here."""
         stored = self._open(name, index)

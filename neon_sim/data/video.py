@@ -1,6 +1,7 @@
 """Frame-exact video with PyAV: frame k of what was written is frame k of what is read, wherever reading begins."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,42 @@ except ImportError as error:
 
 Path = str | os.PathLike[str]
 _KEPT_OPEN: Final = 4  # videos
-_pool: dict[tuple[str, int, int, int], Any] = {}  # those that nobody reads now, the one that waits longest first
+_Version = tuple[str, int, int, int]  # path, inode, bytes, ns
+
+
+class _Pool:
+    """Open videos that nobody reads now; threads may share it, and a process that was forked off begins with none."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[_Version, Any] = {}  # the one that waits longest first
+        self._lock = threading.Lock()
+
+    def take(self, version: _Version) -> Any:
+        """One that is open, for the caller alone; None if there is none."""
+        with self._lock:
+            return self._waiting.pop(version, None)
+
+    def give_back(self, version: _Version, container: Any) -> None:
+        """Keep it for the next reader, and close what has waited longest where there are too many."""
+        with self._lock:
+            surplus = [self._waiting.pop(version, None)]
+            self._waiting[version] = container
+            if len(self._waiting) > _KEPT_OPEN:
+                surplus.append(self._waiting.pop(next(iter(self._waiting))))
+        for other in surplus:
+            if other is not None:
+                other.close()
+
+    def forget(self) -> None:
+        """Another process's videos are left as they are: its decoders' threads are not here to be ended."""
+        _elsewhere.append(self._waiting)
+        self._waiting, self._lock = {}, threading.Lock()
+
+
+_pool = _Pool()
+_elsewhere: list[Any] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.forget)
 
 
 @dataclass(frozen=True)
@@ -105,50 +141,51 @@ def decode_video(
 def iterate_video(path: Path, fps: float, first: int = 0) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (frame number, (H, W, 3) uint8 RGB) from frame `first` on, holding one frame at a time."""
     try:
-        with _opened(os.fspath(path)) as container:
+        with _opened(os.fspath(path)) as (container, fresh):
             stream: Any = container.streams.video[0]
             _check_rate(path, stream.average_rate, fps)
             start = (stream.start_time or 0) * stream.time_base
             to_rgb = VideoReformatter()  # a frame's own would be set up for each frame, twenty times the decoding
-            container.seek(int((start + Fraction(first) / Fraction(fps)) / stream.time_base), stream=stream)
+            if first > 0 or not fresh:
+                container.seek(int((start + Fraction(first) / Fraction(fps)) / stream.time_base), stream=stream)
             for frame in container.decode(stream):
                 index = round((frame.pts * frame.time_base - start) * Fraction(fps))
                 if index >= first:
                     yield index, to_rgb.reformat(frame, format="rgb24").to_ndarray()
     except FileNotFoundError:
         raise FileNotFoundError(f"No video {os.fspath(path)}.") from None
-    except (av.error.FFmpegError, IndexError) as error:
+    except (av.error.FFmpegError, OSError, IndexError) as error:
         raise ValueError(f"{os.fspath(path)} is not a readable video: {error}. Copy or record it again.") from error
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[Any]:
-    """A video, anywhere in which its last reader may have left it; kept open for the next one.
+def _opened(path: str) -> Iterator[tuple[Any, bool]]:
+    """A video, and whether it is at its beginning, or where its last reader left it; kept open for the next one.
 
     To open one whose index lists hundreds of episodes takes as long as to decode an episode of it. Nobody else has it
-    meanwhile; the pool is this process's own, and a file that was written anew is another one.
+    meanwhile, and a file that was written anew is another one.
     """
     found = os.stat(path)
-    key = (path, found.st_size, found.st_mtime_ns, os.getpid())
-    container = _pool.pop(key, None)
-    if container is None:
+    key = (path, found.st_ino, found.st_size, found.st_mtime_ns)
+    container = _pool.take(key)
+    fresh = container is None
+    if fresh:
         container = av.open(path)
         if container.streams.video:
-            container.streams.video[0].thread_type = "NONE"  # the caller's workers share the cores
+            stream: Any = container.streams.video[0]
+            stream.thread_type, stream.codec_context.thread_count = "NONE", 1  # the caller's workers share the cores
     whole = False
     try:
-        yield container
+        yield container, fresh
         whole = True
     except GeneratorExit:  # its reader has seen enough
         whole = True
         raise
     finally:
-        if not whole or key in _pool:
-            container.close()
+        if whole:
+            _pool.give_back(key, container)
         else:
-            _pool[key] = container
-            while len(_pool) > _KEPT_OPEN:
-                _pool.pop(next(iter(_pool))).close()
+            container.close()
 
 
 def _check_rate(path: Path, rate: Fraction | None, fps: float) -> None:

@@ -64,8 +64,12 @@ class NeonConfig:
         require_counts(self, **dict.fromkeys(may_be_none, (0, 1 << 16)), **dict.fromkeys(sizes, (1, 1 << 16)))
         shares = ("dropout", "vision_dropout", "sense_dropout")
         require_numbers(self, tracking_noise=(0.0, 1e3), **dict.fromkeys(shares, (0.0, 1.0)))
-        if self.word_choices and not self.heads_read:
-            raise ValueError("NeonConfig.word_choices is about words that the heads read: set heads_read=True.")
+        if self.word_choices == 1 or (self.word_choices and not self.heads_read):
+            raise ValueError(
+                "NeonConfig.word_choices wants 2 or more, and heads_read=True: who is to choose must hear."
+            )
+        if not (self.use_vision or self.heads_read or self.goal_width):
+            raise ValueError("No words would reach the heads: keep one of use_vision, heads_read and goal_width.")
         if self.sound_memory_s and not 0.1 <= self.sound_memory_s <= 30.0:
             raise ValueError(f"NeonConfig.sound_memory_s wants 0 (none), or 0.1 to 30 s, got {self.sound_memory_s}.")
 

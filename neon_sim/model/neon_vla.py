@@ -161,6 +161,8 @@ class NeonVLA(nn.Module):
     ) -> Tensor:
         """Eq. 4: pooled clip (B, D), any of the senses, and words (B, D) where `heads_read` says so -> f (B, D).
 
+        The clip is left out where `use_vision` is False.
+
         proprio (B, 125), eef (B, 14), lidar (B, N*3) m, audio (B, S), and those of `EXTRA_ENCODERS`; one that the
         config has no encoder for is left out. heard: audio, encoded already by `hear`.
 

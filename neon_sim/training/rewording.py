@@ -25,11 +25,15 @@ class Rewording:
         training: how far a paraphrase goes.
 
     Raises:
-        ValueError: another backbone.
+        ValueError: another backbone, or one that learns.
     """
 
     def __init__(self, backbone: VideoBackbone, share: float, training: WordingTraining | None = None) -> None:
         encoder = getattr(backbone, "text_encoder", None)
+        if any(parameter.requires_grad for parameter in backbone.parameters()):
+            raise ValueError(
+                "TrainConfig.reworded wants a frozen backbone: set freeze_backbone=True, or reworded to 0."
+            )
         if not (isinstance(backbone, CompactBackbone) and isinstance(encoder, MeaningEncoder)):
             raise ValueError(
                 "TrainConfig.reworded wants a text side that knows other words: the compact backbone with "
@@ -59,8 +63,8 @@ class Rewording:
         said = self.encoder.embed(self.encoder.pool(torch.from_numpy(words).to(text.device)))
         some = torch.from_numpy(chosen).to(text.device)
         tokens = features.tokens[some]
-        pooled[some] += self.backbone.find(tokens, said) - self.backbone.find(tokens, text[some])
-        text[some] = said
+        pooled[some] += (self.backbone.find(tokens, said) - self.backbone.find(tokens, text[some])).to(pooled.dtype)
+        text[some] = said.to(text.dtype)
         return BackboneFeatures(features.tokens, pooled, text)
 
     def _rows_of(self, words: str) -> list[int]:

@@ -158,6 +158,8 @@ class NeonTrainer:
         skipped = by_source(all_bad(self.team, self._bad()))
         if self.team.leads:
             write_data(config.folder, self.counts, self.soup.reports(), skipped)
+            if self.soup.samples is not None:
+                self.soup.samples.close()
             shutil.rmtree(config.folder / SAMPLES, ignore_errors=True)
             plot_losses(config.folder / "log.jsonl", config.folder / "loss.png")
             self.pusher.push()

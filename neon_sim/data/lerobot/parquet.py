@@ -131,14 +131,14 @@ def read_rows(path: Path, first: int, count: int, names: Iterable[str]) -> pa.Ta
     return rows
 
 
-def _version(path: Path) -> tuple[int, int]:
-    """Changes with what a file holds: its size, and when it was written, ns."""
+def _version(path: Path) -> tuple[int, int, int]:
+    """Changes with what a file holds: inode, size, and when it was written, ns."""
     found = path.stat()
-    return found.st_size, found.st_mtime_ns
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 @lru_cache(maxsize=32)
-def _footer(path: Path, size: int, written: int) -> tuple[pq.FileMetaData, list[str], np.ndarray]:
+def _footer(path: Path, inode: int, size: int, written: int) -> tuple[pq.FileMetaData, list[str], np.ndarray]:
     """What a file says of itself, its columns' names, and the rows where its row groups begin and the last one ends.
 
     Hundreds of episodes lie in one file, each in a row group: its footer takes longer to understand than an episode.
