@@ -254,7 +254,7 @@ def record_task(config: Collecting, episodes: int, out: Path, args: argparse.Nam
         ValueError: the folder belongs to other settings, or holds episodes that this would replace.
     """
     chosen = asdict(config)
-    for name in ("full_lidar", "microphones", "stand_share"):
+    for name in ("full_lidar", "microphones", "stand_share", "paused_share"):
         if chosen[name] == getattr(Collecting, name):
             del chosen[name]  # so that runs begun before there was this choice go on
     if config.policy in PLANNERS:

@@ -180,6 +180,23 @@ def test_a_noisy_expert_says_what_it_wanted_and_what_the_words_meant() -> None:
     assert quiet.infos["expert_action"] == pytest.approx(quiet.actions)
 
 
+def test_a_paused_expert_holds_its_last_targets_for_whole_chunks_and_says_what_it_wanted() -> None:
+    recorder = Recorder(
+        Collecting(task="reach", policy="noisy_expert", seconds=1.92, noisy_share=0.0, paused_share=0.5)
+    )
+    paused = []
+    for seed in range(4):
+        episode = recorder.episode(seed)
+        chunks = episode.actions.reshape(6, 16, 17)
+        still = (chunks == chunks[:, :1]).all(axis=(1, 2))
+        wished = episode.infos["expert_action"].reshape(6, 16, 17)
+        assert np.abs(wished[~still] - chunks[~still]).max(initial=0.0) < 1e-6
+        for number in np.flatnonzero(still[1:]) + 1:
+            np.testing.assert_allclose(chunks[number, 0, :14], chunks[number - 1, -1, :14], atol=1e-4)
+        paused += [bool(np.abs(w - c).max() > 1e-3) for w, c in zip(wished, chunks, strict=True)]
+    assert 0.1 < np.mean(paused) < 0.9
+
+
 def test_recordings_say_which_hand_belongs_where_or_that_it_is_both_or_that_nobody_can_know() -> None:
     def recorded(task: str, *sensors: str) -> Recorder:
         return Recorder(Collecting(task, "noisy_expert", 4.0, ("proprio", *sensors), stop_on_success=True))

@@ -43,6 +43,7 @@ class Collecting:
     stop_on_success: bool = False
     noise_rad: float = 0.12  # of noisy_expert: std of the offset per arm joint
     noisy_share: float = 0.5  # of noisy_expert: chunks with an offset
+    paused_share: float = 0.0  # of noisy_expert: chunks in which it holds still
     full_lidar: bool = False
     microphones: int = 1
     stand_share: float = 0.0
@@ -57,7 +58,8 @@ NOISE_BORNE: dict[str, tuple[float, float]] = {"lift_box": (0.04, 0.3), "track":
 def as_judged(config: Collecting) -> Collecting:
     """The same with episodes like NeonBench's: of the task's own length, ended by success where that ends it there.
 
-    A noisy expert is disturbed by what the task bears.
+    A noisy expert is disturbed by what the task bears, and now and then it pauses: who learns from it must know how to
+    go on from a halt, wherever that is.
     """
     noise_rad, noisy_share = NOISE_BORNE.get(config.task, (config.noise_rad, config.noisy_share))
     return replace(
@@ -66,6 +68,7 @@ def as_judged(config: Collecting) -> Collecting:
         stop_on_success=config.task not in LASTING,
         noise_rad=noise_rad,
         noisy_share=noisy_share,
+        paused_share=0.1 if config.policy == "noisy_expert" else 0.0,
     )
 
 
@@ -111,15 +114,15 @@ def _require_same_actions(policy: Any, env: Any) -> None:
 
 
 class NoisyExpert(ExpertPolicy):
-    """The expert, pushed off its path in some chunks; `wanted` is what it would have done itself.
+    """The expert, in some chunks pushed off its path or held still; `wanted` is what it would have done itself.
 
     `expert` answers a number of steps with as many actions; it may be exchanged between episodes.
     """
 
-    def __init__(self, env: Any, noise_rad: float, noisy_share: float) -> None:
+    def __init__(self, env: Any, noise_rad: float, noisy_share: float, paused_share: float = 0.0) -> None:
         super().__init__(env)
         self.expert: Callable[[int], np.ndarray] = env.expert_chunk
-        self._noise_rad, self._share = noise_rad, noisy_share
+        self._noise_rad, self._share, self._paused = noise_rad, noisy_share, paused_share
         self._rng: np.random.Generator | None = None
         self.wanted: list[np.ndarray] = []
 
@@ -128,11 +131,14 @@ class NoisyExpert(ExpertPolicy):
         self._rng, self.wanted = None, []
 
     def act(self) -> np.ndarray:
-        """(1, 16, A): in some chunks with an offset on the arms that grows over the chunk."""
+        """(1, 16, A): in some chunks with an offset on the arms that grows over the chunk, in some the last targets."""
         if self._rng is None:
             self._rng = np.random.default_rng([self.env.np_random_seed, 11])
         chunk = self.expert(STEPS)
         self.wanted.append(chunk.astype(np.float32))
+        if self._paused and self._rng.random() < self._paused:
+            still = self.env.action_map.encode(self.env.robot.read().joint_target)
+            return np.tile(still, (1, STEPS, 1))
         if self._rng.random() >= self._share:
             return chunk[None]
         space = self.env.action_map
@@ -244,7 +250,7 @@ class Recorder:
         if driver is not None:
             policy: Any = driver(self.env)
         elif config.policy == "noisy_expert":
-            policy = NoisyExpert(self.env, config.noise_rad, config.noisy_share)
+            policy = NoisyExpert(self.env, config.noise_rad, config.noisy_share, config.paused_share)
         elif config.policy == "expert" and config.control_mode == "whole_body":
             policy = StandingExpert(self.env)
         else:
