@@ -60,7 +60,7 @@ def plot_recovery(shards: Shards, window: int, path: Path) -> None:
         axes.text((begun + end) / 2, 101.5, name, ha="center", va="bottom", fontsize=6)
         begun = end
     for color, (names, course) in zip(COLORS, _courses(lives).items(), strict=False):
-        smooth = [100 * float(value) for value in running_mean(course, window)]
+        smooth = [100 * float(value) for value in running_mean(course.tolist(), window)]
         axes.plot(range(window, begun + 1), smooth[window - 1 :], color=color, linewidth=1.3, label=names)
     axes.set_xlim(0, begun)
     axes.set_ylim(None, 101)
