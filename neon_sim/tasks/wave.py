@@ -213,14 +213,12 @@ class WaveTask:
         """Targets (steps, 29) rad: the arms to the gesture, a waving hand to and fro once a second, the other down.
 
         Where in its swing a hand is, is read from where it is and how fast, so that whoever imitates can know it, too.
-        It swings when it has arrived.
         """
         gesture, phase = GESTURES[self._gesture], self._phase(state)
-        swing = gesture.swing if self._distance(palms_b(state.joint_pos)) <= self._radius else 0.0
         postures = np.tile(joints.HOME, (steps + 1, 1))
         postures[:, joints.GROUPS["waist"]] = state.joint_pos[joints.GROUPS["waist"]]
         for i in range(steps + 1):
-            arms = gesture.postures(swing * math.sin(phase + math.tau * i * self._dt))
+            arms = gesture.postures(gesture.swing * math.sin(phase + math.tau * i * self._dt))
             for hand in (0, 1) if gesture.both else (self._hand,):
                 postures[i, joints.GROUPS[f"{HANDS[hand]}_arm"]] = arms[hand]
         return pursue(state.joint_target, lead(postures, state.gravity_b, self._dt), gain=0.5)
