@@ -84,7 +84,7 @@ GESTURES: Final[dict[str, Gesture]] = {
     ),
 }
 _AHEAD_S: Final = 0.08  # of the expert's swing, how far it looks ahead
-_SWINGING: Final = 0.4  # of the expert's swing: what is less has not begun
+_SWINGING: Final = 0.15  # of the expert's swing: what is less has not begun
 _PALMS_B: Final = {  # (2, 3) m, where each gesture has its palms
     name: palms_b(np.concatenate([joints.HOME[:15], *gesture.postures()])) for name, gesture in GESTURES.items()
 }
