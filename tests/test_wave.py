@@ -194,18 +194,19 @@ def test_where_a_hand_is_in_its_swing_is_read_from_the_hand(hand: int) -> None:
     task.set_state({"gesture": "wave", "hand": hand, "held": 0, "swings": (0, math.nan, 0.0, 0)})
     gesture, arm = GESTURES["wave"], joints.GROUPS[f"{HANDS[hand]}_arm"]
 
-    def phase(off: float, velocity: float) -> float:
+    def swing(off: float, velocity: float) -> tuple[float, float]:
         pos, vel = np.zeros((2, 29))
         pos[arm] = gesture.postures(off)[hand]
         vel[arm] = of_hand(np.array([0.0, 0.0, velocity, 0.0, 0.0, 0.0, 0.0]), hand)
-        return task._phase(SimpleNamespace(joint_pos=pos, joint_vel=vel))
+        return task._swing(SimpleNamespace(joint_pos=pos, joint_vel=vel))
 
-    assert phase(0.0, 0.0) == phase(0.02, 0.1) == 0.0
-    swing, fastest = gesture.swing, math.tau * gesture.swing
-    ahead = math.tau * 0.08
-    assert phase(swing, 0.0) == pytest.approx(math.pi / 2 + ahead)
-    assert phase(0.0, -fastest) == pytest.approx(math.pi + ahead)
-    assert phase(-swing * math.sin(0.5), fastest * math.cos(0.5)) == pytest.approx(-0.5 + ahead)
+    widest, ahead = gesture.swing, math.tau * 0.08
+    fastest = math.tau * widest
+    assert swing(0.0, 0.0) == pytest.approx((0.3 * widest, ahead))  # it begins, on its way out
+    assert swing(widest, 0.0) == pytest.approx((widest, math.pi / 2 + ahead))
+    assert swing(0.0, -fastest) == pytest.approx((widest, math.pi + ahead))
+    slow = (-0.3 * widest * math.sin(0.5), 0.3 * fastest * math.cos(0.5))
+    assert swing(*slow) == pytest.approx((0.6 * widest, ahead - 0.5))  # twice as wide as it was
 
 
 def test_right_arms_mirror_left_ones() -> None:

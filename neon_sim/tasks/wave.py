@@ -84,7 +84,8 @@ GESTURES: Final[dict[str, Gesture]] = {
     ),
 }
 _AHEAD_S: Final = 0.08  # of the expert's swing, how far it looks ahead
-_SWINGING: Final = 0.15  # of the expert's swing: what is less has not begun
+_GROWTH: Final = 2.0  # of a swing that is not as wide as it should be
+_BEGINNING: Final = 0.15  # of the swing: a hand that moves less is taken to be that far into it
 _PALMS_B: Final = {  # (2, 3) m, where each gesture has its palms
     name: palms_b(np.concatenate([joints.HOME[:15], *gesture.postures()])) for name, gesture in GESTURES.items()
 }
@@ -214,26 +215,30 @@ class WaveTask:
 
         Where in its swing a hand is, is read from where it is and how fast, so that whoever imitates can know it, too.
         """
-        gesture, phase = GESTURES[self._gesture], self._phase(state)
+        gesture, (width, phase) = GESTURES[self._gesture], self._swing(state)
         postures = np.tile(joints.HOME, (steps + 1, 1))
         postures[:, joints.GROUPS["waist"]] = state.joint_pos[joints.GROUPS["waist"]]
         for i in range(steps + 1):
-            arms = gesture.postures(gesture.swing * math.sin(phase + math.tau * i * self._dt))
+            arms = gesture.postures(width * math.sin(phase + math.tau * i * self._dt))
             for hand in (0, 1) if gesture.both else (self._hand,):
                 postures[i, joints.GROUPS[f"{HANDS[hand]}_arm"]] = arms[hand]
         return pursue(state.joint_target, lead(postures, state.gravity_b, self._dt), gain=0.5)
 
-    def _phase(self, state: RobotState) -> float:
-        """rad of a swing once a second: 0 in the middle on the way out, and for a hand that hardly moves there.
+    def _swing(self, state: RobotState) -> tuple[float, float]:
+        """(rad, phase) of the swing to go on with, once a second; phase 0 is the middle on the way out.
 
-        A little ahead of what is measured: a hand that is asked at every step would never leave where it turns back.
+        It is up to `_GROWTH` times as wide as the hand's own, so that what is to be done changes smoothly with where
+        the hand is and how fast, and a hand that hardly moves begins. The phase is a little ahead of the hand's: one
+        that is asked at every step would never leave where it turns back.
         """
         gesture = GESTURES[self._gesture]
         arm = joints.GROUPS[f"{HANDS[self._hand]}_arm"]
-        off = math.tau * (of_hand(state.joint_pos[arm], self._hand)[2] - gesture.arm[2])
-        velocity = of_hand(state.joint_vel[arm], self._hand)[2]
-        swings = math.hypot(off, velocity) > _SWINGING * math.tau * gesture.swing
-        return math.atan2(off, velocity) + math.tau * _AHEAD_S if swings else 0.0
+        off = of_hand(state.joint_pos[arm], self._hand)[2] - gesture.arm[2]
+        speed = of_hand(state.joint_vel[arm], self._hand)[2] / math.tau
+        if math.hypot(off, speed) < _BEGINNING * gesture.swing:
+            off, speed = 0.0, _BEGINNING * gesture.swing
+        width = min(gesture.swing, _GROWTH * math.hypot(off, speed))
+        return width, math.atan2(off, speed) + math.tau * _AHEAD_S
 
     def expert_velocity(self, state: RobotState, world: World, steps: int) -> None:
         """It stands."""
