@@ -7,8 +7,8 @@ from torch import Tensor, nn
 class WordChoice(nn.Module):
     """Words (B, dim) -> a soft choice (B, choices), positive, of sum one, in place of the words' own vector.
 
-    Heads that read the vector itself answer a wording nobody taught by something between what they were taught, and a
-    palm is centimetres off. In training the logits are disturbed (std `noise`), so what the heads can rely on is a
+    The vector of a wording that nobody taught lies beside those that were, and heads that read it answer something they
+    were not taught; a choice is one of those that they know. In training the logits are disturbed (std `noise`), so what the heads can rely on is a
     choice that is made, not one that is graded (Salakhutdinov and Hinton 2009, Semantic hashing).
     """
 

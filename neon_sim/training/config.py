@@ -191,8 +191,7 @@ def multitask_state_config(tasks: Sequence[str] = STANDING, data: str = "runs/mu
     scene some episodes are of a robot that was told to stand: only the words, which no sample loses, tell which. Chunks
     are differences to the last sent target, because the experts' are: to hold still is then zero, however much an arm
     sags, and what is learned of it cannot add up to a drift. What is to be done, the words say as a choice among as
-    many things as there are tasks, and all else the state: heads that read the words themselves answered wordings that
-    nobody had taught a few centimetres off.
+    many things as there are tasks, and all else the state.
     """
     model = NeonConfig(
         mlp_hidden=256,

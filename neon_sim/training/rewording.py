@@ -43,9 +43,8 @@ class Rewording:
         self.training = training or WordingTraining()
         self._names = np.array([encoder.rows(name)[0] for name in (*COLORS, *HANDS)])
         self._rows: dict[str, list[int]] = {}  # of the texts that were seen, in the table of words
-        self._near = np.tile(
-            np.arange(len(encoder.vectors))[:, None], (1, self.training.near)
-        )  # to words that were seen
+        words = np.arange(len(encoder.vectors))
+        self._near = np.tile(words[:, None], (1, self.training.near))  # filled in for the words that were seen
 
     @torch.no_grad()
     def __call__(self, features: BackboneFeatures, instructions: Sequence[str]) -> BackboneFeatures:

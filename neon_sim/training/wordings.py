@@ -112,7 +112,7 @@ def teach_wordings(
     said = say_all(phrases)
     lesson = _Lesson(said, where_it_lies(backbone, said), new.hidden_size)
     rows, fixed = _rows_of(encoder, said)
-    near = nearest_rows(encoder, rows, training.near)
+    near = _nearest_rows(encoder, rows, training.near)
     chances = even_chances(said)
     params = [*encoder.parameters(), *lesson.parameters()]
     optimizer = torch.optim.AdamW(params, training.learning_rate, weight_decay=training.weight_decay)
@@ -181,7 +181,7 @@ def _rows_of(encoder: MeaningEncoder, said: Sequence[Said]) -> tuple[np.ndarray,
     return rows, np.stack(fixed)
 
 
-def nearest_rows(encoder: MeaningEncoder, used: np.ndarray, count: int) -> np.ndarray:
+def _nearest_rows(encoder: MeaningEncoder, used: np.ndarray, count: int) -> np.ndarray:
     """(words, count): for the words that are used the nearest other ones, for the others themselves."""
     vectors = encoder.vectors.cpu().numpy()
     near = np.tile(np.arange(len(vectors))[:, None], (1, count))
