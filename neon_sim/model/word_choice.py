@@ -8,8 +8,9 @@ class WordChoice(nn.Module):
     """Words (B, dim) -> a soft choice (B, choices), positive, of sum one, in place of the words' own vector.
 
     The vector of a wording that nobody taught lies beside those that were, and heads that read it answer something they
-    were not taught; a choice is one of those that they know. In training the logits are disturbed (std `noise`), so what the heads can rely on is a
-    choice that is made, not one that is graded (Salakhutdinov and Hinton 2009, Semantic hashing).
+    were not taught; a choice is one of those that they know. In training the logits are disturbed (std `noise`), so
+    what the heads can rely on is a choice that is made, not one that is graded (Salakhutdinov and Hinton 2009, Semantic
+    hashing).
     """
 
     def __init__(self, dim: int, choices: int, noise: float = 2.0) -> None:
