@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from neon_sim.model.audio import AudioConfig, AudioEncoder, hz_to_mel, mel_edges, mel_filterbank, mel_to_hz
+from neon_sim.model.audio import AudioConfig, AudioEncoder
 from neon_sim.model.encoders import EefEncoder, FeatureFusion, LidarEncoder, ProprioEncoder, VectorEncoder
+from neon_sim.model.spectra import hz_to_mel, mel_edges, mel_filterbank, mel_to_hz
 
 DIMS = {"vision": 3, "proprio": 2, "eef": 1}
 
@@ -214,7 +215,7 @@ def test_too_many_bands_are_refused() -> None:
 def test_a_tone_peaks_in_its_band(hz: float) -> None:
     encoder = AudioEncoder()
     time_s = torch.arange(16000) / 16000
-    mel = encoder.log_mel(0.5 * torch.sin(2 * math.pi * hz * time_s).unsqueeze(0))
+    mel = encoder.spectra.log_mel(0.5 * torch.sin(2 * math.pi * hz * time_s).unsqueeze(0))
     assert mel.shape == (1, 80, 101)
     peak = int(mel[0, :, 2:-2].mean(dim=1).argmax())
     edges = mel_edges(80, 16000)
@@ -224,14 +225,14 @@ def test_a_tone_peaks_in_its_band(hz: float) -> None:
 def test_twice_the_amplitude_is_four_times_the_power() -> None:
     encoder = AudioEncoder()
     wave = torch.randn(1, 5120) * 0.1
-    gain = encoder.log_mel(2 * wave) - encoder.log_mel(wave)
+    gain = encoder.spectra.log_mel(2 * wave) - encoder.spectra.log_mel(wave)
     torch.testing.assert_close(gain, torch.full((1, 80, 33), math.log10(4.0)))
 
 
 def test_silence_is_the_floor_and_encodes_finite() -> None:
     encoder = AudioEncoder()
     silence = torch.zeros(2, 5120)
-    torch.testing.assert_close(encoder.log_mel(silence), torch.full((2, 80, 33), -10.0))
+    torch.testing.assert_close(encoder.spectra.log_mel(silence), torch.full((2, 80, 33), -10.0))
     assert bool(encoder(silence).isfinite().all())
 
 
@@ -285,18 +286,19 @@ def two_ears(late: int, gain: float) -> torch.Tensor:
 
 def test_two_ears_hear_where_a_tone_comes_from_by_level_and_by_phase():
     encoder = AudioEncoder(AudioConfig(output_dim=32), microphones=2).eval()
-    found = encoder.between_ears(two_ears(late=4, gain=0.5))
+    found = encoder.spectra.between_ears(two_ears(late=4, gain=0.5))
     loud, level, ahead = found[0, :, 20:80].unflatten(0, (3, 80)).mean(dim=-1)
     band = int(loud.argmax())
     # Half the amplitude is a quarter of the power; 4 samples of 16000 a second are an eighth of a period of 500 Hz.
     assert level[band].item() == pytest.approx(math.log10(4.0), abs=0.01)
     assert ahead[band].item() == pytest.approx(math.sin(math.pi / 4), abs=0.01)
-    mirrored = encoder.between_ears(two_ears(late=-4, gain=2.0))[0, :, 20:80].unflatten(0, (3, 80)).mean(dim=-1)
+    mirrored = encoder.spectra.between_ears(two_ears(late=-4, gain=2.0))[0, :, 20:80].unflatten(0, (3, 80)).mean(dim=-1)
     assert mirrored[1, band].item() == pytest.approx(-level[band].item(), abs=0.01)
     assert mirrored[2, band].item() == pytest.approx(-ahead[band].item(), abs=0.01)
     mono = AudioEncoder(AudioConfig(output_dim=32)).eval()
-    both = 0.5 * (10.0 ** mono.log_mel(two_ears(0, 1.0)[:, :16000]) + 10.0 ** mono.log_mel(two_ears(0, 1.0)[:, 16000:]))
-    torch.testing.assert_close(encoder.between_ears(two_ears(0, 1.0))[:, :80], (both.log10() + 4.0) / 4.0)
+    power = 10.0 ** mono.spectra.log_mel(torch.cat(two_ears(0, 1.0).chunk(2, dim=1)))
+    both = 0.5 * power.sum(0, keepdim=True)
+    torch.testing.assert_close(encoder.spectra.between_ears(two_ears(0, 1.0))[:, :80], (both.log10() + 4.0) / 4.0)
     with torch.no_grad():
         left, right = encoder(two_ears(4, 0.5)), encoder(two_ears(-4, 2.0))
         assert left.shape == (1, 32) and not torch.allclose(left, right, atol=1e-3)
@@ -304,7 +306,7 @@ def test_two_ears_hear_where_a_tone_comes_from_by_level_and_by_phase():
         said, nothing = encoder(word.reshape(1, -1)), encoder(torch.zeros(1, 2 * 16000))
         assert not torch.allclose(said, nothing, atol=1e-2)  # long ago, and still there
         silent = torch.zeros(1, 2 * 16000)
-        assert bool(encoder(silent).isfinite().all()) and not encoder.between_ears(silent)[:, 80:].any()
+        assert bool(encoder(silent).isfinite().all()) and not encoder.spectra.between_ears(silent)[:, 80:].any()
 
 
 def test_one_ear_has_the_weights_that_it_had_and_a_frozen_one_has_no_sides():

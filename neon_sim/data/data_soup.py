@@ -7,7 +7,7 @@ on at step n goes on with what it would have seen there.
 
 import warnings
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -60,7 +60,8 @@ class DataSoup:
         validation: True for the episodes that are held back, False for the others.
 
     `bad` says why each episode that was left out was: (source, episode) -> message. `quiet` keeps it from warning.
-    `samples` keeps what was cut, where somebody puts a cache: the samples are the same ones.
+    `samples` keeps what was cut, where somebody puts a cache: the samples are the same ones. `listen` makes of the
+    sound (S,) of a sample what is learned from; None leaves it as it is.
 
     Raises:
         ValueError: a source without episodes, none to learn from, or a policy whose actions mean something else than
@@ -84,6 +85,7 @@ class DataSoup:
         self.bad: dict[tuple[str, int], str] = {}
         self.quiet = False
         self.samples: SampleCache | None = None
+        self.listen: Callable[[np.ndarray], np.ndarray] | None = None
         self._kept: OrderedDict[tuple[str, int], NeonEpisode] = OrderedDict()
         self._visit: tuple[int, str, int, np.ndarray] | None = None  # the last one, as `_drawn` found it
         self._bytes = 0
@@ -164,11 +166,16 @@ class DataSoup:
         episode = self.episode(name, index)
         columns = action_columns(self.action_space, episode.control_mode, self._where(name, index))
         if kept is None or kept.full:
-            return cut_window(episode, step, self.windows, columns, name)
+            return self._heard(cut_window(episode, step, self.windows, columns, name))
         steps = range(0, len(episode), self.windows.stride)
-        windows = [cut_window(episode, one, self.windows, columns, name) for one in steps]
+        windows = [self._heard(cut_window(episode, one, self.windows, columns, name)) for one in steps]
         kept.write(name, index, windows)
         return windows[place]
+
+    def _heard(self, window: Window) -> Window:
+        if self.listen is None or "audio" not in window.senses:
+            return window
+        return replace(window, senses={**window.senses, "audio": self.listen(window.senses["audio"])})
 
     def readable(self, places: Iterable[tuple[str, int, int]]) -> list[Window]:
         """Samples by their places; with `skip_bad`, those of bad episodes are missing.

@@ -75,7 +75,7 @@ class Window:
     source: str
     frames: np.ndarray | None  # (T, S, S, 3) uint8, oldest first; None where the episode has no camera, or nobody looks
     instruction: str
-    senses: dict[str, np.ndarray]  # name -> float32
+    senses: dict[str, np.ndarray]  # name -> float32; sound that was listened to float16, see DataSoup.listen
     chunk: np.ndarray  # (steps, A) float32 in [-1, 1]
     mask: np.ndarray  # (steps,) float32: 0 beyond the end of the episode
     hand: int  # 0 left, 1 right, 2 both, -1 where nobody said what the words meant

@@ -15,11 +15,13 @@ from neon_sim.training.train_config import TrainConfig
 
 
 def held_back_soup(config: TrainConfig, soup: DataSoup, windows: WindowConfig) -> DataSoup | None:
-    """The episodes that are held back, or None where there are none."""
+    """The episodes that are held back, listened to and kept as the others are, or None where there are none."""
     assert config.data is not None
     if not any(len(episodes) for episodes in soup.others.values()):
         return None
-    return DataSoup(config.data, soup.action_space, windows, config.seed, validation=True)
+    held_back = DataSoup(config.data, soup.action_space, windows, config.seed, validation=True)
+    held_back.listen, held_back.samples = soup.listen, soup.samples
+    return held_back
 
 
 @torch.no_grad()

@@ -75,7 +75,8 @@ def sample_cache(config: TrainConfig, soup: DataSoup, stamps: Mapping[str, DataS
     if not config.sample_cache_gb:
         return None
     written = {name: stamp.written for name, stamp in sorted(stamps.items())}
-    cut = repr((soup.config.sources, written, soup.windows, str(config.model.control_mode), soup.counts()))
+    how = (soup.windows, str(config.model.control_mode), *(() if soup.listen is None else (config.model.audio,)))
+    cut = repr((soup.config.sources, written, *how, soup.counts()))
     folder = config.folder / SAMPLES / hashlib.sha256(cut.encode()).hexdigest()[:16]
     return SampleCache(folder, config.sample_cache_gb)
 

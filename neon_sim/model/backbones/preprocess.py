@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from neon_sim.model.audio import mel_filterbank
+from neon_sim.model.spectra import mel_filterbank
 
 SAMPLE_RATE = 16000  # Hz
 _N_FFT, _HOP = 400, 160  # samples: Whisper's 25 ms windows every 10 ms
