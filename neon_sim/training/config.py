@@ -218,19 +218,24 @@ def multitask_config(tasks: Sequence[str] = STANDING, data: str = "runs/multitas
     data: from agents/collect.py --task standing --as-judged --policy noisy_expert --stand-share 0.125
     --sensors proprio camera audio --microphones 2.
 
-    It remembers 3 s of sound: the longest sentence takes 2.3 s, and begins within half a second. Of so much, a spectrum
-    every 20 ms has to do: half of the work. The words are a choice among more things than there are tasks, because no
-    state tells which gesture of `wave` is asked for, and with which hand: 17 in all.
+    The heads are those of `multitask_state`, but for words that are a choice among more things than there are tasks: no
+    state tells which gesture of `wave` is asked for, and with which hand, 17 things in all. It remembers 3 s of sound:
+    the longest sentence takes 2.3 s, and begins within half a second. Of so much, a spectrum every 20 ms has to do.
     """
     model = NeonConfig(
-        mlp_hidden=512,
+        mlp_hidden=256,
+        dropout=0.0,
+        sense_dropout=0.0,
+        tracking_noise=0.0,
         use_lidar=False,
         audio=AudioConfig(output_dim=64, hop=320),
         sound_memory_s=3.0,
         microphones=2,
+        relative_to_target=True,
         goal_hears=True,
         heads_read=True,
         word_choices=24,
+        head={"state_relative": True, "use_separate_heads": False},
     )
     return _multitask(model, tasks, data, "camera", reworded=0.5)
 
