@@ -25,13 +25,12 @@ from neon_sim.model.compact import CompactBackbone, load_compact, read_compact, 
 from neon_sim.model.video_backbone import BackboneConfig
 from neon_sim.names import nearest
 from neon_sim.sensors.camera import CameraConfig
-from neon_sim.tasks import follow_voice, lift_box, look_at, navigate, press, push_box, reach, stand, track, wave
-from neon_sim.tasks.wording import Wording
 from neon_sim.training.backbone import BackboneTrainer, Films, load_films
 from neon_sim.training.clips import FRAME_STEPS, MOTION_PROBE, ClipConfig, film_paths, record_film, save_films
 from neon_sim.training.multitask import STANDING
 from neon_sim.training.probes import probe_backbone
 from neon_sim.training.run_folder import claim_folder
+from neon_sim.training.task_wordings import WRITTEN, phrases_of
 from neon_sim.training.wording_probes import judge_finding, judge_wordings, text_in_pooled
 from neon_sim.training.wordings import Phrase, WordingTraining, teach_wordings
 from neon_sim.training.wordnet import WordVectorConfig, read_wordnet, word_vectors, wordnet_license
@@ -58,18 +57,6 @@ PRESETS = {
 SHARD = 50  # films in one file
 FOUND_FILMS = 40  # films in which phrases are to find balls
 NAMES = (Phrase("name", "{color}"), Phrase("name", "the {color} ball"))  # what a picture is asked for
-WORDINGS: dict[str, Wording] = {
-    "reach": reach.WORDING,
-    "track": track.WORDING,
-    "press": press.WORDING,
-    "press/either_hand": press.EITHER_HAND,
-    "lift_box": lift_box.WORDING,
-    "look_at": look_at.WORDING,
-    "follow_voice": follow_voice.WORDING,
-    "stand": stand.WORDING,
-    "navigate": navigate.WORDING,
-    "push_box": push_box.WORDING,
-} | {f"wave/{name}": gesture.wording for name, gesture in wave.GESTURES.items()}
 _ENV: Any = None
 
 
@@ -104,14 +91,9 @@ def record(folder: Path, count: int, seed: int, workers: int, config: ClipConfig
     return film_paths(folder)[: len(jobs)]
 
 
-def phrases_of(split: str) -> list[Phrase]:
-    """All wordings of a split; walk's are numbers, which a mean of words does not keep in order."""
-    return [Phrase(meaning, template) for meaning, wording in WORDINGS.items() for template in wording.of(split)]
-
-
 def judge(backbone: CompactBackbone, reference: CompactBackbone, films: Films) -> dict[str, Any]:
     """What a text side makes of held-out wordings: which task, by its own features and through a black clip's."""
-    train, test = ([p for p in phrases_of(split) if p.task in STANDING] for split in ("train", "test"))
+    train, test = ([p for p in phrases_of(WRITTEN, split) if p.task in STANDING] for split in ("train", "test"))
     asked = {name: [p for p in said if p.task == "reach"] for name, said in (("seen", train), ("held_out", test))}
     return {
         "text": judge_wordings(backbone.text_encoder, train, test),
@@ -126,7 +108,9 @@ def train_words(folder: Path, out: Path, test_films: int, seed: int, workers: in
     vectors = word_vectors(read_wordnet(folder), WordVectorConfig(), seed)
     hashed = load_compact(BackboneConfig()).eval()
     training = WordingTraining(seed=seed)
-    save_compact(teach_wordings(hashed, vectors, [*phrases_of("train"), *NAMES], training), out / "compact_words")
+    save_compact(
+        teach_wordings(hashed, vectors, [*phrases_of(WRITTEN, "train"), *NAMES], training), out / "compact_words"
+    )
     minutes = (time.perf_counter() - begun) / 60.0
     (out / "compact_words" / "LICENSE-WordNet.txt").write_text(wordnet_license(folder))
     films = load_films(record(out / "test_films", test_films, 2_000_000 + seed, workers))

@@ -354,7 +354,7 @@ def test_a_goal_that_is_heard_moves_with_the_sound_and_the_ear_is_asked_once(fol
     plain = tiny_model(folder)
     assert torch.equal(plain(features, other)[1], plain(features, senses)[1])
     target = torch.zeros_like(chunk)
-    heard = model.hear(senses)
+    heard = model.hear(features, senses)
     assert torch.equal(
         model.loss(features, senses, goal, target, heard=heard), model.loss(features, senses, goal, target)
     )

@@ -1,6 +1,5 @@
 """Teaching the text side meanings: what is said, how it is said otherwise, what is learned, and how it is judged."""
 
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +8,10 @@ import torch
 from tiny_neon import noise_frames, tiny_backbone
 from tiny_wordnet import write_wordnet
 
+from neon_sim.tasks.wording import Wording
 from neon_sim.training.backbone import Films
 from neon_sim.training.multitask import STANDING
+from neon_sim.training.task_wordings import SPOKEN, WRITTEN, phrases_of
 from neon_sim.training.wording_probes import judge_finding, judge_wordings, text_in_pooled
 from neon_sim.training.wordings import (
     Phrase,
@@ -101,10 +102,9 @@ def test_words_without_a_picture_are_what_the_forward_pass_pools(taught) -> None
     torch.testing.assert_close(text_in_pooled(backbone, texts), backbone(black, texts).pooled, rtol=0, atol=1e-5)
 
 
-def test_the_command_learns_from_every_task_and_from_nothing_that_is_held_back() -> None:
-    path = Path(__file__).resolve().parents[1] / "agents" / "train_backbone.py"
-    script = runpy.run_path(str(path), run_name="train_backbone")
-    learned, held_back = (script["phrases_of"](split) for split in ("train", "test"))
+@pytest.mark.parametrize("wordings", [WRITTEN, SPOKEN])
+def test_every_task_is_learned_from_and_nothing_that_is_held_back(wordings: dict[str, Wording]) -> None:
+    learned, held_back = (phrases_of(wordings, split) for split in ("train", "test"))
     assert {phrase.task for phrase in learned} == {phrase.task for phrase in held_back} > set(STANDING)
     texts = {each.text for each in say_all(learned)}
     assert len(texts) > 200 and not texts & {each.text for each in say_all(held_back)}

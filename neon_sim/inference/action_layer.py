@@ -43,7 +43,7 @@ class ActionLayer:
 
     def goal(self, features: BackboneFeatures, senses: Mapping[str, Tensor]) -> Tensor:
         """The goal token (B, 5) that the model reads out of a clip and words, and out of what it hears if it does."""
-        heard = self.model.hear(senses)
+        heard = self.model.hear(features, senses)
         return self._goal(vars(features) if heard is None else {**vars(features), "heard": heard})
 
     def chunk(

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from neon_sim.model.action_heads import ActionHeadConfig
 from neon_sim.model.audio import AudioConfig
-from neon_sim.model.video_backbone import BackboneConfig
+from neon_sim.model.video_backbone import COMPACT, BackboneConfig
 from neon_sim.names import nearest, require_counts, require_numbers
 
 # Fields of ActionHeadConfig that follow from other fields of NeonConfig, or from the backbone and the action space.
@@ -17,7 +17,7 @@ _OWN_HEAD_FIELDS: Final = (
 # Fields that runs which began earlier know nothing of.
 _LATER: Final = (
     "speech_vocabulary", "speech_words", "sound_memory_s", "microphones", "goal_hears", "heads_read",
-    "use_vision", "word_choices",
+    "use_vision", "word_choices", "ear",
 )  # fmt: skip
 
 
@@ -49,6 +49,7 @@ class NeonConfig:
     sound_memory_s: float = 0.0  # s of sound that it hears at once; 0 = what its microphone gives, 0.32 s of the env's
     microphones: int = 1  # whose sound it hears: 1, or 2 at the left and right of the head
     goal_hears: bool = False  # the goal is read out of the clip by what is heard as well, and not by the words alone
+    ear: str = ""  # a frozen ear (`neon_sim.model.ear`): what is said is asked of the clip as the words are; "" = none
     heads_read: bool = False  # the words go to the heads as well, beside the pooled clip, which may be lost
     word_choices: int = 0  # the words go there as a choice among so many things (WordChoice); 0 = as their own vector
     use_vision: bool = True  # whether the heads see the pooled clip, in which the words are, too
@@ -70,6 +71,10 @@ class NeonConfig:
             )
         if not (self.use_vision or self.heads_read or self.goal_width):
             raise ValueError("No words would reach the heads: keep one of use_vision, heads_read and goal_width.")
+        if self.ear and not (self.goal_hears and self.use_audio and self.backbone.model_id == COMPACT):
+            raise ValueError(
+                "NeonConfig.ear wants goal_hears=True, use_audio=True and the compact backbone, whose words it knows."
+            )
         if self.sound_memory_s and not 0.1 <= self.sound_memory_s <= 30.0:
             raise ValueError(f"NeonConfig.sound_memory_s wants 0 (none), or 0.1 to 30 s, got {self.sound_memory_s}.")
 

@@ -19,6 +19,8 @@ from neon_sim.model.backbones.loading import pick_device
 from neon_sim.model.backbones.trained import save_trained, with_trained
 from neon_sim.model.card import CARD, model_card, put_told
 from neon_sim.model.checkpoint import digest_of, grown_weights, read_checkpoint, replace_text, write_checkpoint
+from neon_sim.model.compact import CompactBackbone
+from neon_sim.model.ear import SpokenWords
 from neon_sim.model.encoders import EefEncoder, FeatureFusion, LidarEncoder, ProprioEncoder
 from neon_sim.model.extra_encoders import EXTRA_ENCODERS, build_extra_encoder
 from neon_sim.model.goal import GOAL_DIM, GoalReader, goal_embedding, goal_token
@@ -81,6 +83,9 @@ class NeonVLA(nn.Module):
         self.fusion = FeatureFusion(dims, hidden, config.dropout, {k: p for k, p in lost.items() if k in dims})
         self.fused_dim = hidden + NUM_JOINTS
         heard_size = config.audio.output_dim if config.goal_hears and config.use_audio else 0
+        self._spoken = SpokenWords(config.ear, config.audio, hidden) if config.ear else None
+        if self._spoken is not None:
+            heard_size += 2 * hidden  # the words, and what they name in the clip
         self.goal_reader = GoalReader(hidden, self.backbone.num_tokens, heard_size=heard_size)
         self.goal_embed = goal_embedding(config.goal_width)
         self.action_head = G1ActionHead(
@@ -114,6 +119,8 @@ class NeonVLA(nn.Module):
         """Read the frozen weights now, a frozen ear's as well: else it happens at the first clip and sound."""
         if self.config.use_audio:
             self.audio_encoder.load()
+        if self._spoken is not None:
+            self._spoken.load(next(self.parameters()).device)
         self.backbone.load()
         self.train(self.training)  # what was just read has no mode yet
         return self.backbone
@@ -143,10 +150,22 @@ class NeonVLA(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.backbone.freeze_backbone):
             return self.backbone(frames, instructions, *sound)
 
-    def hear(self, senses: Mapping[str, Tensor]) -> Tensor | None:
-        """Encoded sound (B, output_dim) for a goal reader that hears, and then for `fuse`; None where it does not."""
-        hears = self.goal_reader.heard_size > 0 and "audio" in senses
-        return self.audio_encoder(senses["audio"]) if hears else None
+    def hear(self, features: BackboneFeatures, senses: Mapping[str, Tensor]) -> Tensor | None:
+        """What a goal reader hears (B, heard_size), and `fuse` after it; None for one that does not.
+
+        First the encoded sound; with an ear of `config.ear` what was said as well, and what that names in the clip.
+        """
+        if not self.goal_reader.heard_size or "audio" not in senses:
+            return None
+        sound = senses["audio"]
+        if self._spoken is None:
+            return self.audio_encoder(sound)
+        spectra = sound if sound.dim() == 3 else self.audio_encoder.spectra(sound)
+        words, eyes = self._spoken(spectra), self.backbone
+        assert isinstance(eyes, CompactBackbone)  # the config saw to it
+        with torch.no_grad():
+            named = eyes.find(features.tokens, words)
+        return torch.cat([self.audio_encoder(spectra), words, named], dim=-1)
 
     def heard_words(self, text: Tensor) -> Tensor:
         """Words (B, D) as the heads hear them: as they are, or a choice (B, word_choices)."""
@@ -176,7 +195,7 @@ class NeonVLA(nn.Module):
                 raise nearest("sense", name, _KNOWN)
             encoder = getattr(self, f"{name}_encoder", None)
             if name == "audio" and heard is not None:
-                parts[name] = heard
+                parts[name] = heard[:, : self.config.audio.output_dim]
             elif encoder is not None:
                 parts[name] = encoder(value)
         fused = self.fusion(parts)
@@ -234,7 +253,7 @@ class NeonVLA(nn.Module):
         guide: Guide | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the chunk (B, 16, A) and the goal token (B, 5) it was decoded from (read from the clip if None)."""
-        heard = self.hear(senses)
+        heard = self.hear(features, senses)
         if goal is None:
             goal = goal_token(self.goal_reader(features, heard))
         state = self.action_state(senses) if self.action_head.config.state_relative else None

@@ -43,7 +43,7 @@ def group_losses(model: NeonVLA, features: BackboneFeatures, group: Group) -> tu
     if not model.config.goal_width:
         unread = features.pooled.new_zeros(len(features.pooled), GOAL_DIM)
         return model.loss(features, group.senses, unread, group.chunk, group.mask), unread.sum()
-    heard = model.hear(group.senses)
+    heard = model.hear(features, group.senses)
     raw = model.goal_reader(features, heard)
     known = group.hand >= 0
     goal, reading = goal_token(raw), raw.sum() * 0.0

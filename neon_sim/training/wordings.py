@@ -110,7 +110,7 @@ def teach_wordings(
     encoder = new.text_encoder
     assert isinstance(encoder, MeaningEncoder)
     said = say_all(phrases)
-    lesson = _Lesson(said, where_it_lies(backbone, said), new.hidden_size)
+    lesson = Lesson(said, where_it_lies(backbone, said), new.hidden_size)
     rows, fixed = _rows_of(encoder, said)
     near = _nearest_rows(encoder, rows, training.near)
     chances = even_chances(said)
@@ -128,26 +128,36 @@ def teach_wordings(
     return new.eval()
 
 
-class _Lesson(nn.Module):
-    """What a text's vector must say."""
+class Lesson(nn.Module):
+    """What a vector of words must say: where it lies, and, read out of it, its meaning, colour and hand.
+
+    Args:
+        said: the texts.
+        target: (N, D) where each of them lies.
+        dim: D.
+    """
 
     def __init__(self, said: Sequence[Said], target: Tensor, dim: int) -> None:
         super().__init__()
-        meanings = sorted({each.phrase.meaning for each in said})
-        self.meaning = torch.tensor([meanings.index(each.phrase.meaning) for each in said])
+        self.meanings = sorted({each.phrase.meaning for each in said})
+        self.meaning = torch.tensor([self.meanings.index(each.phrase.meaning) for each in said])
         self.color = torch.tensor([each.color for each in said])
         self.hand = torch.tensor([each.hand for each in said])
         self.target = target
-        sizes = (len(meanings), len(COLORS), len(HANDS))
+        sizes = (len(self.meanings), len(COLORS), len(HANDS))
         self.read = nn.ModuleList(nn.Linear(dim, size) for size in sizes)
 
+    def answers(self, vectors: Tensor) -> list[Tensor]:
+        """Vectors (B, D) -> logits of the meaning, the colour and the hand."""
+        return [read(vectors) for read in self.read]
+
     def forward(self, vectors: Tensor, chosen: Tensor, closeness: float) -> Tensor:
-        """Vectors (B, D) of paraphrases of the texts numbered `chosen` (B,) -> scalar loss."""
+        """Vectors (B, D) of the texts numbered `chosen` (B,), said in any way -> scalar loss."""
         truths = (self.meaning[chosen], self.color[chosen], self.hand[chosen])
         loss = closeness * F.mse_loss(vectors, self.target[chosen])
-        for read, truth in zip(self.read, truths, strict=True):
+        for logits, truth in zip(self.answers(vectors), truths, strict=True):
             if (truth >= 0).any():
-                loss = loss + F.cross_entropy(read(vectors), truth, ignore_index=-1)
+                loss = loss + F.cross_entropy(logits, truth, ignore_index=-1)
         return loss
 
 
