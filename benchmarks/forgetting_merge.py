@@ -61,6 +61,15 @@ def first_visits(order: Sequence[int | None]) -> dict[int, int]:
     return {regime: order.index(regime) for regime in order if regime is not None}
 
 
+def second_visits(order: Sequence[int | None]) -> dict[int, int]:
+    """Regime -> the stage at which it was met for the second time, of those that were."""
+    found: dict[int, list[int]] = {}
+    for stage, regime in enumerate(order):
+        if regime is not None:
+            found.setdefault(regime, []).append(stage)
+    return {regime: stages[1] for regime, stages in found.items() if len(stages) > 1}
+
+
 def judged_figures(
     frozen: np.ndarray, matrix: np.ndarray, order: Sequence[int | None], counts: Sequence[int], plan: str
 ) -> dict[str, float | None]:
@@ -68,7 +77,8 @@ def judged_figures(
 
     nominal_forgetting: frozen success on nominal less the arm's, at the ends of all stages in troubles that count:
     their mean; worst_: the worst of them; _at_end: at the end of the life, after the troubles that take nothing and are
-    practice like on nominal. recovered REGIME: of what the regime took, at the end of its first stage.
+    practice like on nominal. recovered REGIME: of what the regime took, at the end of its first stage; recovered_again:
+    at the end of its second one, which is later in life.
 
     Args:
         frozen: (regimes,) success of the frozen policy, nominal first.
@@ -82,6 +92,12 @@ def judged_figures(
     found = {f"recovered {j}": value for j, value in won.items()} | {"recovered_fraction": _mean(won.values())}
     if plan == "fresh":
         return found
+    seconds = second_visits(order)
+    if plan != "joint":
+        later = {j: (frozen[j], matrix[seconds[j], j]) for j in counts if j in seconds}
+        again = {j: recovered_fraction(frozen[0], *ends, _ANY_LOSS) for j, ends in later.items()}
+        found |= {f"recovered_again {j}": value for j, value in again.items()}
+        found["recovered_again_fraction"] = _mean(again.values())
     troubled = [i for i, j in enumerate(order) if j is None or j in counts]
     lost = (frozen[0] - matrix[troubled, 0]).tolist()
     found |= {
@@ -116,6 +132,8 @@ def summary(arm: str, shards: Shards, counts: Sequence[int], preset: Preset) -> 
         "order": order,
         "recovered": {names[j]: judged.pop(f"recovered {j}") for j in counts},
         "recovered_intervals": {names[j]: unsure.pop(f"recovered {j}", None) for j in counts},
+        "recovered_again": {names[j]: judged.pop(f"recovered_again {j}", None) for j in counts},
+        "recovered_again_intervals": {names[j]: unsure.pop(f"recovered_again {j}", None) for j in counts},
         "intervals": unsure,
         "falls": sum(stage["falls"] for shard in own for stage in shard["stages"]),
         "protection_bytes": max(stage["protection_bytes"] for shard in own for stage in shard["stages"]),
@@ -132,7 +150,8 @@ def _whole(curve: list[float] | None) -> list[float]:
 def _course(arm: str, shards: Shards, counts: Sequence[int], steps: int, window: int) -> dict[str, Any]:
     """What the learning curves say: means over seeds and over the regimes that count.
 
-    steps_to_recover_median: over all visits, one that never recovered counting as infinite; None where most did not.
+    steps_to_recover_median: over first visits, one that never recovered counting as infinite; None where most did not.
+    worst_dip: of each first visit, their mean.
     savings: of the area lost in as many episodes of both visits, all seeds and regimes together. forward_transfer: of
     each regime's mean success over all seeds, since near 1 a single seed's ratio says nothing.
     """
@@ -163,7 +182,7 @@ def _course(arm: str, shards: Shards, counts: Sequence[int], steps: int, window:
         "recoveries": [len(reached), len(times)],
         "recoveries_again": [sum(took is not None for took in times_again), len(times_again)],
         "area_lost": _mean(areas),
-        "worst_dip": max(dips, default=None),
+        "worst_dip": _mean(dips),
         "savings": savings(*np.sum(compared, axis=0)) if compared else None,
         "forward_transfer": _mean(value for value in forward_transfer(*pooled.T) if np.isfinite(value)),
     }

@@ -8,12 +8,13 @@ from forgetting_arms import ARMS, DEFAULT_ARM
 from neon_sim.eval.statistics import format_rate
 
 HEADER = (
-    "arm", "what it is", "recovered", "forgotten on nominal", "at worst", "at the end", "average", "forgetting",
-    "forward transfer", "steps to recover", "again", "area lost", "worst dip", "savings", "falls",
+    "arm", "what it is", "recovered", "recovered again", "forgotten on nominal", "at worst", "at the end", "average",
+    "forgetting", "forward transfer", "steps to recover", "at second visits", "area lost", "worst dip", "savings",
+    "falls",
 )  # fmt: skip
 _PERCENT: Final = (
-    "recovered_fraction", "nominal_forgetting", "worst_nominal_forgetting", "nominal_forgetting_at_end",
-    "average_performance", "forgetting",
+    "recovered_fraction", "recovered_again_fraction", "nominal_forgetting", "worst_nominal_forgetting",
+    "nominal_forgetting_at_end", "average_performance", "forgetting",
 )  # fmt: skip
 
 
@@ -33,7 +34,7 @@ def regime_lines(figures: Mapping[str, Any]) -> list[str]:
     for j, name in enumerate(figures["regimes"]):
         rate = format_rate(figures["frozen_successes"][j], figures["judged_per_cell"])
         won = [
-            f"{arm} {_percent(found['recovered'][name])} %"
+            f"{arm} {_percent(found['recovered'][name])} %{_again(found['recovered_again'].get(name))}"
             for arm, found in figures["arms"].items()
             if name in found["recovered"]
         ]
@@ -42,6 +43,10 @@ def regime_lines(figures: Mapping[str, Any]) -> list[str]:
         what = f" ({_severity(figures['severities'][j - 1])})" if j else ""
         lines.append(f"- {name}{what}: frozen {rate}{end}")
     return lines
+
+
+def _again(value: float | None) -> str:
+    return "" if value is None else f" (at the second visit {_percent(value)} %)"
 
 
 def _severity(one: Mapping[str, Any]) -> str:

@@ -92,6 +92,8 @@ def test_what_takes_nothing_counts_nowhere() -> None:
 def test_an_arms_figures_by_hand() -> None:
     found = summary("online_ewc", _shards(), [1], PRESET)
     assert found["recovered"] == {"bias": pytest.approx(5 / 6)} and found["recovered_fraction"] == pytest.approx(5 / 6)
+    # at the end of its second stage, the fifth, everything: 10 of 10, where frozen has 4
+    assert found["recovered_again"] == {"bias": 1.0} and found["recovered_again_fraction"] == 1.0
     # nominal has 8 and 9 of 10 after the two stages with a bias, and 9 at the end; what happens on ice counts nowhere
     assert found["nominal_forgetting"] == pytest.approx(0.15)
     assert found["worst_nominal_forgetting"] == pytest.approx(0.2)
@@ -180,11 +182,11 @@ def test_the_table_says_what_was_not_run_and_what_is_too_easy() -> None:
     assert len(rows) == len(ARMS) and all(len(row) == len(HEADER) for row in rows)
     by_arm = {row[0]: row for row in rows}
     cells = by_arm["**online_ewc** (default)"]
-    assert [cell.split(" [")[0] for cell in cells[2:6]] == ["83.3", "15.0", "20.0", "10.0"]
-    assert "[" in cells[2] and "[" in cells[3] and "[" not in cells[4]
+    assert [cell.split(" [")[0] for cell in cells[2:7]] == ["83.3", "100.0", "15.0", "20.0", "10.0"]
+    assert all("[" in cells[i] for i in (2, 3, 4)) and "[" not in cells[5]
     assert by_arm["replay"][2] == "not run" and by_arm["reward"][2] == "not run"
-    assert by_arm["frozen"][9:11] == ["never (2 visits)", "0 of 2"]
-    assert by_arm["naive"][9:11] == ["384 (2 of 2)", "2 of 2"]
+    assert by_arm["frozen"][10:12] == ["never (2 visits)", "0 of 2"]
+    assert by_arm["naive"][10:12] == ["384 (2 of 2)", "2 of 2"]
     lines = regime_lines(figures)
     assert "frozen 40.0 %" in lines[1] and "online_ewc 83.3 %" in lines[1] and len(lines) == 3
     assert "bias 0.2, limits 0.1 to 0.3 rad; not calibrated" in lines[1]

@@ -70,6 +70,16 @@ def test_time_to_recover_waits_for_a_whole_window() -> None:
     assert time_to_recover([1, 1, 1], nominal=1.0, window=3) == 3
 
 
+def test_a_lucky_window_is_no_recovery() -> None:
+    lucky = [0, 0, 1, 1, 0, 0, 0, 0]
+    assert time_to_recover(lucky, nominal=1.0, window=2) is None
+    assert time_to_recover([*lucky, 1, 1], nominal=1.0, window=2) == 10  # to the end of the visit
+    assert time_to_recover([0, 1, 1, 1, 0, 1], nominal=0.5, window=2) == 2  # what follows is at the level, too
+    always = np.random.default_rng(0).random((200, 100)) < 0.85  # frozen where a trouble takes 15 points
+    share = np.mean([time_to_recover(curve, nominal=1.0) is not None for curve in always])
+    assert share < 0.5
+
+
 def test_area_lost_is_signed() -> None:
     assert area_lost([0, 0, 1, 1], nominal=0.75, steps_per_episode=100) == pytest.approx(100.0)
     assert area_lost([1, 1], nominal=0.5) == pytest.approx(-1.0)

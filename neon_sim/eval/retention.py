@@ -69,14 +69,20 @@ def running_mean(curve: Sequence[float], window: int) -> np.ndarray:
 def time_to_recover(
     curve: Sequence[float], nominal: float, window: int = 20, share: float = 0.95, steps_per_episode: int = 1
 ) -> int | None:
-    """Steps until the mean of a whole window of episodes first reaches `share * nominal`; None if it never does.
+    """Steps until the mean of a whole window of episodes reaches `share * nominal` to stay; None if it never does.
+
+    To stay: the mean of all that follows that window, to the end of the curve, is there as well. Without it, whoever
+    has 85 % of nominal all along would be said to recover in most visits, by a lucky window among many.
 
     curve: performance per episode since the change. The answer is the end of that window, so it is never less than
     `window * steps_per_episode`: a lucky first episode is no recovery.
     """
-    means = running_mean(curve, window)[window - 1 :]
-    reached = np.flatnonzero(means >= share * nominal - 1e-9)
-    return int(reached[0] + window) * steps_per_episode if len(reached) else None
+    level = share * nominal - 1e-9
+    reached = running_mean(curve, window)[window - 1 :] >= level
+    for end in np.flatnonzero(reached) + window:
+        if np.mean(np.asarray(curve, float)[end:] if end < len(curve) else [nominal]) >= level:
+            return int(end) * steps_per_episode
+    return None
 
 
 def area_lost(curve: Sequence[float], nominal: float, steps_per_episode: int = 1) -> float:
