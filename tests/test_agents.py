@@ -22,8 +22,8 @@ from neon_sim.training.protection import NoneConfig
 AGENTS = Path(__file__).resolve().parents[1] / "agents"
 SCRIPTS = sorted(path.name for path in AGENTS.glob("*.py"))
 WITH_PRESETS = (
-    "ablate.py", "plan.py", "pretrain.py", "self_learn.py", "train_backbone.py", "train_push_t.py",
-    "train_world_model.py",
+    "ablate.py", "plan.py", "pretrain.py", "self_learn.py", "train_backbone.py", "train_ear.py",
+    "train_push_t.py", "train_world_model.py",
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """The compact ear: what it reads of a sound, what it is taught on, and a policy that asks pictures for what is said."""
 
 import dataclasses
+import json
 import math
 import runpy
 import sys
@@ -12,13 +13,16 @@ import torch
 from tiny_neon import tiny_config, tiny_features, tiny_model, tiny_senses
 
 from neon_sim.model.audio import AudioConfig
+from neon_sim.model.compact import load_compact
 from neon_sim.model.ear import SILENCE, CompactEar, EarConfig, SpokenWords, load_ear, save_ear
 from neon_sim.model.neon_vla import NeonConfig
 from neon_sim.model.spectra import Spectra
+from neon_sim.model.video_backbone import BackboneConfig
 from neon_sim.sensors.sound_field import peak_amplitude
-from neon_sim.sensors.utterances import Utterance
+from neon_sim.sensors.utterances import Utterance, shipped_utterances
+from neon_sim.tasks import follow_voice
 from neon_sim.training.ear import Bed, EarTraining, Voices, judge_ear, masked, spectra_of, teach_ear
-from neon_sim.training.wordings import Lesson, Phrase, Said
+from neon_sim.training.wordings import Lesson, Phrase, Said, say_all, where_it_lies
 
 SMALL = EarConfig(dim=40, channels=16, seconds=1.0)
 ROOT = Path(__file__).parents[1]
@@ -166,8 +170,43 @@ def test_an_ear_without_use_is_refused(tmp_path: Path) -> None:
     assert math.isclose(SILENCE, (math.log10(1e-10) + 4.0) / 4.0)
 
 
-def test_the_script_refuses_what_it_does_not_know(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for flags, message in ((("--preset", "tinny"), "tiny"), (("--steps", "0"), "--steps wants at least 1")):
-        monkeypatch.setattr(sys, "argv", ["train_ear.py", *flags, "--out", str(tmp_path)])
-        with pytest.raises(SystemExit, match=message):
-            runpy.run_path(str(ROOT / "agents" / "train_ear.py"), run_name="__main__")
+@torch.no_grad()
+def test_the_shipped_ear_tells_the_colours_of_voices_it_was_not_taught_on() -> None:
+    ear, said = load_ear("compact_ear"), say_all([Phrase("told", text) for text in follow_voice.SPOKEN.train])
+    library = shipped_utterances()
+    takes = [[library.utterance(number) for number in library.takes(one.text)] for one in said]
+    voices = Voices(said, takes, [quiet_bed(7.0)], ear.config.seconds)
+    chosen = np.repeat(np.arange(len(said)), 4)
+    sound, whole = voices.draw(chosen, 0.0, np.random.default_rng(0))
+    words, sure = ear.hear(spectra_of(ear.config)(torch.from_numpy(sound)))
+    text_side = load_compact(BackboneConfig(weights="compact_words"))
+    there = where_it_lies(text_side, said)
+    nearest_one = torch.cdist(words, there).argmin(1)
+    colors = np.array([one.color for one in said])
+    right = colors[nearest_one.numpy()] == colors[chosen]
+    assert right[whole].mean() > 0.9 and ((sure[:, 0] > 0).numpy() == whole).mean() > 0.9
+    assert float(ear(torch.full((1, 80, 151), SILENCE)).abs().max()) < 0.1 * float(there.abs().max())
+
+
+def test_the_script_refuses_no_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["train_ear.py", "--steps", "0", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="--steps wants at least 1"):
+        runpy.run_path(str(ROOT / "agents" / "train_ear.py"), run_name="__main__")
+
+
+def test_the_script_writes_an_ear_and_says_what_it_hears(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("espeakng_loader", reason="the extra speech makes the voices")
+    flags = ["--preset", "tiny", "--steps", "3", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["train_ear.py", *flags])
+    runpy.run_path(str(ROOT / "agents" / "train_ear.py"), run_name="__main__")
+    report = json.loads((tmp_path / "report.json").read_text())
+    for split in ("seen", "held_out"):
+        assert set(report[split]) == {"said", "color", "meaning"}
+        assert all(0.0 <= share <= 1.0 for share in report[split].values())
+    assert json.loads(capsys.readouterr().out)["seen"] == report["seen"]
+    assert load_ear(str(tmp_path / "compact_ear")).config == EarConfig()
+    monkeypatch.setattr(sys, "argv", ["train_ear.py", *flags[:2], "--steps", "4", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="steps"):  # another training's folder
+        runpy.run_path(str(ROOT / "agents" / "train_ear.py"), run_name="__main__")
