@@ -262,9 +262,27 @@ def test_online_ewc_keeps_the_newest_anchor_and_fades_the_old_fisher() -> None:
     ewc.add_anchor({"theta": torch.tensor([1.0, 1.0])}, {"theta": torch.tensor([1.0, 1.0])}, decay=0.5)
     assert ewc.anchor_count == 1
     ewc.add_gradient_()
-    assert theta.grad is not None and theta.grad.tolist() == pytest.approx([0.0, (0.75 + 1.0) * 4.0])
+    assert theta.grad is not None and theta.grad.tolist() == pytest.approx([0.0, (0.75 + 1.0) / 1.5 * 4.0])
     with pytest.raises(ValueError, match="decay"):
         ewc.add_anchor({"theta": theta}, {"theta": torch.ones(2)}, decay=1.5)
+
+
+def test_online_ewc_does_not_stiffen_with_age() -> None:
+    """F is the mean of all Fishers, each of mean 1 whatever its units, with weights 0.9^k."""
+    theta = nn.Parameter(torch.tensor([1.0, 1.0]))
+    ewc, measured = EWC({"theta": theta}), [(1.0, 3.0), (20.0, 0.0), (4.0, 4.0), (3.0, 1.0)]
+    for fisher in measured:
+        ewc.add_anchor({"theta": torch.zeros(2)}, {"theta": torch.tensor(fisher)}, decay=0.9)
+    weights = [0.9**age for age in (3, 2, 1, 0)]
+    mean = [sum(w * f[i] / (sum(f) / 2) for w, f in zip(weights, measured, strict=True)) / sum(weights) for i in (0, 1)]
+    again = EWC({"theta": theta})
+    again.load_state_dict(ewc.state_dict())
+    again.add_gradient_()
+    assert theta.grad is not None and theta.grad.tolist() == pytest.approx(mean)
+    assert sum(mean) / 2 == pytest.approx(1.0)
+    for each in (ewc, again):
+        each.add_anchor({"theta": torch.zeros(2)}, {"theta": torch.tensor([2.0, 0.0])}, decay=0.9)
+    assert ewc.penalty().item() == again.penalty().item()
 
 
 def test_strength_zero_and_no_anchor_are_no_ops() -> None:

@@ -73,7 +73,7 @@ BY_HAND = {
     "none": (NoneConfig(), (0.0, 0.0)),
     "l2": (L2Config(2.0), (2 * (1 - 2), 2 * (4 - 2))),  # only the newest anchor, F = 1
     "ewc": (EWCConfig(2.0), (2 * (0.5 * 1 + 3 * -1), 2 * (1.5 * 4 + 1 * 2))),
-    "online_ewc": (OnlineEWCConfig(2.0, decay=0.5), (2 * (0.25 + 1.5) * -1, 2 * (0.75 + 0.5) * 2)),
+    "online_ewc": (OnlineEWCConfig(2.0, decay=0.5), (2 * (0.25 + 1.5) / 1.5 * -1, 2 * (0.75 + 0.5) / 1.5 * 2)),
     "replay": (ReplayConfig(), (0.0, 0.0)),
     "ewc_replay": (EWCReplayConfig(EWCConfig(2.0)), (2 * (0.5 * 1 + 3 * -1), 2 * (1.5 * 4 + 1 * 2))),
 }
@@ -98,7 +98,7 @@ def test_pull_by_hand(name: str) -> None:
         "none": (1.0, 4.0),
         "replay": (1.0, 4.0),
         "l2": (2 - 1 / 2, 2 + 2 / 2),
-        "online_ewc": (2 - 1 / 2.75, 2 + 2 / 2.25),
+        "online_ewc": (2 - 1 / (1 + 1.75 / 1.5), 2 + 2 / (1 + 1.25 / 1.5)),
         "ewc": (12 / 7 - 5 / 7 / 4.5, 0.8 + 3.2 / 3.5),  # F sums to (3.5, 2.5); the minimum: (3 * 2 / 3.5, 1 * 2 / 2.5)
     }
     expected["ewc_replay"] = expected["ewc"]

@@ -63,6 +63,7 @@ class EWC:
         self.anchor_count = 0
         self._scale: float | None = None  # the first Fisher's mean, where all anchors are kept
         self._shares: tuple[float, Fisher] | None = None  # step * strength, and which share of a gap such a step leaves
+        self._weight = 0.0  # of all Fishers that online EWC has in its mean, the newest one's being 1
         self._offset = 0.0  # what the anchors' disagreement among themselves adds to the sum, whatever theta is
         self._centre = {name: param.detach().clone() for name, param in self.params.items()}
         self._fisher = {name: torch.zeros_like(param) for name, param in self.params.items()}
@@ -80,8 +81,9 @@ class EWC:
         """Protect one more set of weights.
 
         decay None keeps every anchor (separate EWC). A number in [0, 1] is online EWC (Schwarz et al. 2018): the newest
-        anchor only, and F = decay * F_old + F_new, each F_new with mean 1. Raises ValueError when names or shapes are
-        not those of the params.
+        anchor only, and F <- decay * F + F_new, each F_new with mean 1, divided by the sum of the weights that this
+        gives to all that came: F keeps mean 1, and the springs do not stiffen with every regime of a life. Raises
+        ValueError when names or shapes are not those of the params.
         """
         if decay is not None and not 0.0 <= decay <= 1.0:
             raise ValueError(f"decay must be None or in [0, 1], got {decay}.")
@@ -90,15 +92,17 @@ class EWC:
         if decay is None:
             self._scale = scale = self._scale or scale
         self._shares = None
+        before = (decay or 0.0) * self._weight
         for name, measured in fisher.items():
             new, old, centre, value = measured / scale, self._fisher[name], self._centre[name], anchor[name]
             if decay is not None or self.anchor_count == 0:
-                self._fisher[name], self._centre[name] = (decay or 0.0) * old + new, value.clone()
+                self._fisher[name], self._centre[name] = (before * old + new) / (before + 1.0), value.clone()
                 continue
             share = torch.where(new > 0.0, new / (old + new), 0.0)
             gap = value - centre
             self._offset += float((old * share * gap.square()).double().sum())
             self._fisher[name], self._centre[name] = old + new, centre + share * gap
+        self._weight = 1.0 if decay is None else before + 1.0
         self._offset = 0.0 if decay is not None else self._offset
         self.anchor_count = 1 if decay is not None else self.anchor_count + 1
 
@@ -140,6 +144,7 @@ class EWC:
             "anchor_count": self.anchor_count,
             "offset": self._offset,
             "scale": self._scale,
+            "weight": self._weight,
             "centre": {name: value.clone() for name, value in self._centre.items()},
             "fisher": {name: value.clone() for name, value in self._fisher.items()},
         }
@@ -153,6 +158,7 @@ class EWC:
         self.strength, self._offset = float(state["strength"]), float(state["offset"])
         self.anchor_count = int(state["anchor_count"])
         self._scale = state.get("scale")  # states from before there was one go on in the next Fisher's units
+        self._weight = float(state.get("weight", min(self.anchor_count, 1)))  # and those as if of one regime
 
     def _matched(self, given: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
         if set(given) != set(self.params):

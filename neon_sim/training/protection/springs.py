@@ -21,7 +21,7 @@ from neon_sim.training.protection.strategy import Protection
 class L2Config:
     """Every weight is held alike, where the last regime left it."""
 
-    strength: float = 10.0  # not tuned: 1 + 3e-4 * 10 divides the gap at each step
+    strength: float = 10.0  # not tuned: 1 + learning rate * 10 divides the gap at each step
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class EWCConfig:
 
 @dataclass(frozen=True)
 class OnlineEWCConfig:
-    """Schwarz et al. 2018: the newest anchor only, and F <- decay * F + F_new."""
+    """Schwarz et al. 2018: the newest anchor only, and F <- decay * F + F_new, kept at mean 1 (`EWC.add_anchor`)."""
 
-    strength: float = 1e5  # chosen by benchmarks/forgetting.py --choose strength
+    strength: float = 1e5  # chosen by benchmarks/forgetting.py --choose strength, when F grew with each regime
     decay: float = 0.9  # not tuned
 
     def __post_init__(self) -> None:
