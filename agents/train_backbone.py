@@ -25,14 +25,14 @@ from neon_sim.model.compact import CompactBackbone, load_compact, read_compact, 
 from neon_sim.model.video_backbone import BackboneConfig
 from neon_sim.names import nearest
 from neon_sim.sensors.camera import CameraConfig
+from neon_sim.tasks.said import WRITTEN
 from neon_sim.training.backbone import BackboneTrainer, Films, load_films
 from neon_sim.training.clips import FRAME_STEPS, MOTION_PROBE, ClipConfig, film_paths, record_film, save_films
 from neon_sim.training.multitask import STANDING
 from neon_sim.training.probes import probe_backbone
 from neon_sim.training.run_folder import claim_folder
-from neon_sim.training.task_wordings import WRITTEN, phrases_of
 from neon_sim.training.wording_probes import judge_finding, judge_wordings, text_in_pooled
-from neon_sim.training.wordings import Phrase, WordingTraining, teach_wordings
+from neon_sim.training.wordings import Phrase, WordingTraining, phrases_of, teach_wordings
 from neon_sim.training.wordnet import WordVectorConfig, read_wordnet, word_vectors, wordnet_license
 from neon_sim.training.workers import cpu_count, parallel_map
 

@@ -28,12 +28,13 @@ from neon_sim.model.ear import EarConfig, save_ear
 from neon_sim.model.video_backbone import BackboneConfig
 from neon_sim.names import nearest
 from neon_sim.rollout import rollout
+from neon_sim.sensors.overheard import Bed, Voices
 from neon_sim.sensors.utterances import Utterance, draw_voice, shipped_utterances, synthesize
-from neon_sim.training.ear import Bed, EarTraining, Voices, judge_ear, teach_ear
+from neon_sim.tasks.said import SPOKEN
+from neon_sim.training.ear import EarTraining, judge_ear, teach_ear
 from neon_sim.training.recording import NoisyExpert
 from neon_sim.training.run_folder import claim_folder
-from neon_sim.training.task_wordings import SPOKEN, phrases_of
-from neon_sim.training.wordings import Lesson, Said, say_all, where_it_lies
+from neon_sim.training.wordings import Lesson, Said, phrases_of, say_all, where_it_lies
 
 NOISY_TASKS = ("reach", "wave", "stand", "press")  # whose motors are heard
 TEXT_SIDE = "compact_words"
@@ -92,17 +93,17 @@ def train(preset: EarPreset, out: Path) -> dict[str, Any]:
     config, training = EarConfig(), preset.training
     beds = record_beds(preset, training.seed)
     said = say_all(phrases_of(SPOKEN, "train"))
-    voices = Voices(said, synthesized(said, preset.takes, training.seed), beds, config.seconds)
+    voices = Voices(synthesized(said, preset.takes, training.seed), beds, config.seconds)
     text_side = load_compact(BackboneConfig(weights=TEXT_SIDE))
     lesson = Lesson(said, where_it_lies(text_side, said), config.dim)
     made = time.perf_counter()
-    ear = teach_ear(lesson, voices, config, training)
+    ear = teach_ear(lesson, said, voices, config, training)
     save_ear(ear, out / "compact_ear")
     minutes = {"data": (made - begun) / 60.0, "training": (time.perf_counter() - made) / 60.0}
     judged = {}
     for name, split in (("seen", "train"), ("held_out", "test")):
-        heard = Voices(*shipped(say_all(phrases_of(SPOKEN, split))), beds, config.seconds)
-        judged[name] = judge_ear(ear, lesson, heard, preset.judged, 1)
+        heard, takes = shipped(say_all(phrases_of(SPOKEN, split)))
+        judged[name] = judge_ear(ear, lesson, heard, Voices(takes, beds, config.seconds), preset.judged, 1)
     return {**judged, "preset": asdict(preset), "minutes": minutes, "version": neon_sim.__version__}
 
 

@@ -8,16 +8,17 @@ import torch
 from tiny_neon import noise_frames, tiny_backbone
 from tiny_wordnet import write_wordnet
 
+from neon_sim.tasks.said import SPOKEN, WRITTEN
 from neon_sim.tasks.wording import Wording
 from neon_sim.training.backbone import Films
 from neon_sim.training.multitask import STANDING
-from neon_sim.training.task_wordings import SPOKEN, WRITTEN, phrases_of
 from neon_sim.training.wording_probes import judge_finding, judge_wordings, text_in_pooled
 from neon_sim.training.wordings import (
     Phrase,
     WordingTraining,
     even_chances,
     paraphrase,
+    phrases_of,
     say_all,
     teach_wordings,
     where_it_lies,

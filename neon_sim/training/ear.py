@@ -2,9 +2,9 @@
 they say.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -12,12 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from neon_sim.data.windows import SOUND_HZ, cut_sound
+from neon_sim.data.windows import SOUND_HZ
 from neon_sim.model.ear import CompactEar, EarConfig
 from neon_sim.model.spectra import Spectra
-from neon_sim.sensors.sound_field import peak_amplitude
-from neon_sim.sensors.utterances import Utterance
-from neon_sim.sensors.voice import VoiceConfig
 from neon_sim.training.wordings import Lesson, Said, even_chances
 
 
@@ -35,78 +32,27 @@ class EarTraining:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Bed:
-    """What one microphone hears of the robot and the room in an episode in which nobody speaks.
-
-    sound: (N,) at 16 kHz; it begins `before` samples before time 0.
-    """
-
-    sound: np.ndarray
-    before: int
-
-    @classmethod
-    def of_frames(cls, frames: np.ndarray, rate_hz: float) -> "Bed":
-        """Out of an episode's frames (steps, S), which overlap."""
-        before, last = frames.shape[1], len(frames) - 1
-        sound = cut_sound(frames, last, rate_hz, before / SOUND_HZ + last / rate_hz)
-        return cls(sound.astype(np.float16), before)
-
-    def until(self, now: int, count: int) -> np.ndarray:
-        """The `count` samples (count,) float32 that end `now` samples after time 0, silent where it had not begun."""
-        end = self.before + now
-        heard = self.sound[max(0, end - count) : end].astype(np.float32)
-        return np.concatenate([np.zeros(count - len(heard), np.float32), heard])
-
-
-class Voices:
-    """Samples for an ear: sound (B, S), which sentence is in it, and whether it has been said to its end.
-
-    Somebody begins to speak as in the env (`VoiceConfig`), at a distance and loudness that are drawn, and says it again
-    and again; what is heard ends at a moment that is drawn.
-
-    Args:
-        said: the sentences.
-        takes: utterances of each of them.
-        beds: of the robot's noise.
-        seconds: of sound.
-    """
-
-    def __init__(self, said: Sequence[Said], takes: Sequence[Sequence[Utterance]], beds: Sequence[Bed], seconds: float):
-        self.said, self.takes, self.beds, self.samples = said, takes, beds, round(seconds * SOUND_HZ)
-        self.voice = VoiceConfig()
+class Voices(Protocol):
+    """Who speaks to an ear that learns: `neon_sim.sensors.overheard.Voices`."""
 
     def draw(self, chosen: np.ndarray, quiet: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Sentences by number (B,) -> sound (B, S) float32, and whether each was said (B,) bool."""
-        drawn = [self._sample(int(number), quiet, rng) for number in chosen]
-        return np.stack([sound for sound, _ in drawn]), np.array([whole for _, whole in drawn])
-
-    def _sample(self, number: int, quiet: float, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
-        bed = self.beds[int(rng.integers(len(self.beds)))]
-        now = int(rng.integers(len(bed.sound) - bed.before + 1))
-        sound = bed.until(now, self.samples)
-        if rng.random() < quiet:
-            return sound, False
-        takes = self.takes[number]
-        utterance = takes[int(rng.integers(len(takes)))]
-        level, distance = rng.uniform(*self.voice.level_db), rng.uniform(*self.voice.distance)
-        rms = peak_amplitude(float(level)) / math.sqrt(2.0) / float(distance)
-        begun = round(float(rng.uniform(*self.voice.start_s)) * SOUND_HZ)
-        pause = np.zeros(round(self.voice.pause_s * SOUND_HZ), np.float32)
-        again = np.concatenate([utterance.samples, pause]) * np.float32(rms / utterance.rms)
-        times = np.arange(now - len(sound), now) - begun
-        sound += np.where(times >= 0, again[times % len(again)], 0.0).astype(np.float32)
-        return np.clip(sound, -1.0, 1.0), now >= begun + len(utterance.samples)
+        """Sentences by number (B,) -> sound (B, S) float32, and whether each was said to its end, (B,) bool."""
 
 
 def teach_ear(
-    lesson: Lesson, voices: Voices, config: EarConfig, training: EarTraining, progress: bool = True
+    lesson: Lesson,
+    said: Sequence[Said],
+    voices: Voices,
+    config: EarConfig,
+    training: EarTraining,
+    progress: bool = True,
 ) -> CompactEar:
-    """An ear that knows the sentences of `voices` as the lesson's text side does.
+    """An ear that knows sentences as the lesson's text side does.
 
     Args:
-        lesson: of the same sentences; it reads meaning, colour and hand out of a vector, and is taught along.
-        voices: what is heard.
+        lesson: of these sentences; it reads meaning, colour and hand out of a vector, and is taught along.
+        said: the sentences.
+        voices: who says them.
         config: of the ear.
         training: how.
         progress: show a bar.
@@ -115,14 +61,14 @@ def teach_ear(
     rng = np.random.default_rng(training.seed)
     ear = CompactEar(config).train()
     spectra = spectra_of(config)
-    chances = even_chances(voices.said)
+    chances = even_chances(said)
     optimizer = torch.optim.AdamW(
         [*ear.parameters(), *lesson.parameters()], training.learning_rate, weight_decay=training.weight_decay
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.learning_rate, training.steps, pct_start=0.05)
     with tqdm(total=training.steps, desc="ear", unit="step", disable=not progress) as bar:
         for _ in range(training.steps):
-            chosen = rng.choice(len(voices.said), training.batch, p=chances)
+            chosen = rng.choice(len(said), training.batch, p=chances)
             sound, whole = voices.draw(chosen, training.quiet, rng)
             heard = masked(spectra(torch.from_numpy(sound)), training.masked, rng)
             words, sure = ear.hear(heard)
@@ -140,14 +86,16 @@ def teach_ear(
 
 
 @torch.no_grad()
-def judge_ear(ear: CompactEar, lesson: Lesson, voices: Voices, samples: int, seed: int) -> dict[str, float]:
+def judge_ear(
+    ear: CompactEar, lesson: Lesson, said: Sequence[Said], voices: Voices, samples: int, seed: int
+) -> dict[str, float]:
     """Shares of correct answers: colour and meaning of sentences that were said, and whether one was said at all.
 
     Meanings are told by what the lesson learned on its own sentences; those that it does not have are left out.
     """
     rng = np.random.default_rng(seed)
     spectra = spectra_of(ear.config)
-    chosen = rng.choice(len(voices.said), samples, p=even_chances(voices.said))
+    chosen = rng.choice(len(said), samples, p=even_chances(said))
     right: dict[str, list[bool]] = {"said": [], "color": [], "meaning": []}
     for part in np.array_split(chosen, max(1, samples // 64)):
         sound, whole = voices.draw(part, 0.15, rng)
@@ -155,11 +103,11 @@ def judge_ear(ear: CompactEar, lesson: Lesson, voices: Voices, samples: int, see
         right["said"] += ((sure[:, 0] > 0.0).numpy() == whole).tolist()
         meanings, colors = (read.argmax(-1).tolist() for read in lesson.answers(words)[:2])
         for row in np.flatnonzero(whole):
-            said = voices.said[int(part[row])]
-            if said.color >= 0:
-                right["color"].append(colors[row] == said.color)
-            if said.phrase.meaning in lesson.meanings:
-                right["meaning"].append(lesson.meanings[meanings[row]] == said.phrase.meaning)
+            one = said[int(part[row])]
+            if one.color >= 0:
+                right["color"].append(colors[row] == one.color)
+            if one.phrase.meaning in lesson.meanings:
+                right["meaning"].append(lesson.meanings[meanings[row]] == one.phrase.meaning)
     return {name: float(np.mean(values)) for name, values in right.items() if values}
 
 

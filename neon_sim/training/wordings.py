@@ -5,10 +5,10 @@ in its place. It learns where the hashed text side has the wordings of that mean
 what a phrase finds in a picture stays; and to tell meanings, colours and hands apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -60,6 +60,18 @@ class Said:
     text: str
     color: int = -1
     hand: int = -1
+
+
+class Templates(Protocol):
+    """Ways to say one thing: `neon_sim.tasks.wording.Wording`."""
+
+    def of(self, split: str) -> tuple[str, ...]:
+        """All templates of a split."""
+
+
+def phrases_of(wordings: Mapping[str, Templates], split: str) -> list[Phrase]:
+    """All templates of a split, "train" or "test", of wordings by meaning."""
+    return [Phrase(meaning, template) for meaning, wording in wordings.items() for template in wording.of(split)]
 
 
 def say_all(phrases: Sequence[Phrase]) -> list[Said]:

@@ -4,7 +4,6 @@ from typing import Final
 
 from neon_sim.tasks import follow_voice, lift_box, look_at, navigate, press, push_box, reach, stand, track, wave
 from neon_sim.tasks.wording import Wording
-from neon_sim.training.wordings import Phrase
 
 # Instructions. Those of walk are numbers, which a mean of words does not keep in order.
 WRITTEN: Final[dict[str, Wording]] = {
@@ -22,8 +21,3 @@ WRITTEN: Final[dict[str, Wording]] = {
 
 # Instructions as a voice may give them (`instruct="speech"`), and what is said in the tasks that are about hearing.
 SPOKEN: Final[dict[str, Wording]] = WRITTEN | {"told": follow_voice.SPOKEN, "called": look_at.SPOKEN}
-
-
-def phrases_of(wordings: dict[str, Wording], split: str) -> list[Phrase]:
-    """All templates of a split, "train" or "test"."""
-    return [Phrase(meaning, template) for meaning, wording in wordings.items() for template in wording.of(split)]
