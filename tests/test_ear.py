@@ -175,7 +175,7 @@ def test_an_ear_without_use_is_refused(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
-def test_the_shipped_ear_tells_the_colours_of_voices_it_was_not_taught_on() -> None:
+def test_the_shipped_ear_tells_the_colours_in_takes_it_was_not_taught_on() -> None:
     ear, said = load_ear("compact_ear"), say_all([Phrase("told", text) for text in follow_voice.SPOKEN.train])
     library = shipped_utterances()
     takes = [[library.utterance(number) for number in library.takes(one.text)] for one in said]
