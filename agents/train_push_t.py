@@ -2,7 +2,7 @@
 
     python agents/train_push_t.py                                     # about an hour on two idle cores
     python agents/train_push_t.py --grid 0 --out runs/push_t_token    # pictures read off the class token, as published
-    python agents/train_push_t.py --updates 20000 --device cuda
+    python agents/train_push_t.py --record 8000 --minutes 3 --device cuda   # by the clock, on a GPU
     python agents/train_push_t.py --preset tiny --out runs/tiny_push_t   # two minutes
 
 After 20 updates it says how many minutes are to come, and every --probe-every updates how well a linear probe reads
@@ -50,6 +50,8 @@ from neon_sim.world_model.push_t_judging import (
 from neon_sim.world_model.training import WorldModelTrainer
 from neon_sim.world_model.training_config import OUR_GRID, WorldModelTraining
 
+TRAINING_FLAGS: Final = ("size", "updates", "minutes", "batch", "learning_rate", "seed", "grid")
+TRAINING_FLAGS += ("probe_every", "judge_every", "checkpoint_every")
 REPORT_SEEDS: Final = tuple(range(10))
 # Success in % under the same protocol, from the papers' repositories (stable-worldmodel, le-wm: issue numbers).
 PUBLISHED: Final = {
@@ -104,7 +106,7 @@ def settings(args: argparse.Namespace) -> Run:
     def with_flags(config: Any, *names: str) -> Any:
         return replace(config, **{name: given[name] for name in names if given[name] is not None})
 
-    training = with_flags(run.training, "size", "updates", "batch", "seed", "probe_every", "grid")
+    training = with_flags(run.training, *TRAINING_FLAGS)
     side = lewm_config(training.size).image_size
     data = replace(run.data, image_size=side)
     if args.record is not None:
@@ -165,6 +167,7 @@ def main() -> None:
     parser.add_argument("--size", help=f"of the model: {', '.join(SIZES)}")
     parser.add_argument("--record", type=int, metavar="EPISODES", help="to learn from")
     parser.add_argument("--updates", type=int, help="of the training")
+    parser.add_argument("--minutes", type=float, help="of training, instead of so many updates")
     parser.add_argument(
         "--grid", type=int, help="places that a picture is read off, n x n; 0: the class token, as published"
     )

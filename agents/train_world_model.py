@@ -72,7 +72,7 @@ class Run:
 
 
 PRESETS = {
-    "default": Run(RolloutConfig(episodes=2000), OUR_TRAINING, PartsConfig(episodes=1000)),
+    "default": Run(RolloutConfig(episodes=2000), OUR_TRAINING),
     "tiny": Run(
         RolloutConfig(episodes=24, steps=20, image_size=32, shard_episodes=4),
         WorldModelTraining(size="tiny", updates=60, batch=16, learning_rate=1e-3, judge_every=20, grid=OUR_GRID),
@@ -80,27 +80,29 @@ PRESETS = {
         violations=4,
         ranks=0,
     ),
-    "gpu": Run(  # three tasks side by side on one GPU and 16 cores, in seven minutes; rates and counts are our guess
+    "gpu": Run(  # three tasks side by side on one GPU and 16 cores, in ten minutes
         RolloutConfig(episodes=3000, shard_episodes=10),
         WorldModelTraining(
-            minutes=2.0,
+            minutes=3.5,
             batch=128,
             learning_rate=1e-3,
+            patch_size=16,
             grid=OUR_GRID,
-            checkpoint_every=2000,
-            log_every=50,
-            judge_every=500,
+            checkpoint_every=5000,
+            log_every=100,
+            judge_every=2500,
+            probe_every=10_000,
         ),
         PartsConfig(
-            readout_epochs=40,
+            readout_epochs=20,
             readout_batch=1024,
-            reader_updates=3000,
-            head_updates=8000,
-            distil_plans=8192,
+            reader_updates=2000,
+            head_updates=4000,
+            distil_plans=4096,
             samples=128,
             iterations=8,
         ),
-        record_minutes=1.5,
+        record_minutes=4.0,
     ),
 }
 

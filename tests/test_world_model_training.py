@@ -474,7 +474,7 @@ def _flags(**given: object) -> argparse.Namespace:
         ("default", "s", None, 4, 96),
         ("default", "tiny", None, 4, 32),
         ("default", "paper", None, 0, 224),  # as published
-        ("gpu", "xs", None, 4, 64),
+        ("gpu", "xs", 16, 4, 64),
         ("tiny", "tiny", None, 4, 32),
     ],
 )

@@ -23,7 +23,8 @@ def epps_pulley(samples: Tensor, knots: int = 17, limit: float = 3.0) -> Tensor:
     t = torch.linspace(0.0, limit, knots, dtype=samples.dtype, device=samples.device)
     gaussian = torch.exp(-0.5 * t.square())
     weight = torch.full_like(t, 2.0 * limit / (knots - 1)) * gaussian
-    weight[[0, -1]] *= 0.5
+    weight[0] *= 0.5  # one by one: a list of places would be copied to a GPU, and a CUDA graph cannot wait for that
+    weight[-1] *= 0.5
     angle = samples.unsqueeze(-1) * t  # (..., B, M, knots)
     real, imaginary = angle.cos().mean(-3), angle.sin().mean(-3)
     return samples.shape[-2] * (((real - gaussian).square() + imaginary.square()) * weight).sum(-1)

@@ -20,6 +20,7 @@ from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.interrupt import deferred_interrupt
 from neon_sim.world_model.config import LeWMConfig
 from neon_sim.world_model.dataset import ResidentRollouts, Rollouts, moments_of
+from neon_sim.world_model.graphed import GraphedStep
 from neon_sim.world_model.lewm import LeWM, LeWMLoss
 from neon_sim.world_model.objects import PlaceHead
 from neon_sim.world_model.probe import rollout_error
@@ -37,8 +38,8 @@ class WorldModelTrainer:
 
     The windows, SIGReg's directions and dropout are drawn from generators that the state holds, so a run that was
     killed at any time ends with the weights of one that was not. (On a GPU dropout draws from the GPU's own, matrices
-    are multiplied in bfloat16, and the end is another one of the same kind. On a CPU bfloat16 is off: most have no
-    instructions for it and take three to four times as long.)
+    are multiplied in bfloat16, a step is a CUDA graph, and the end is another one of the same kind. On a CPU bfloat16
+    is off: most have no instructions for it and take three to four times as long.)
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class WorldModelTrainer:
         self._restore()
         self._learned.to(device).train()
         self._optimizer_to(device)
-        windows, judged = self._source(device), self._held_out(device)
+        windows, judged, update = self._source(device), self._held_out(device), self._updater(device)
         begun, first, before = self._clock() - self.seconds, self.step, self.seconds
         total = self.training.updates if self.training.minutes is None else None
         with (
@@ -101,7 +102,7 @@ class WorldModelTrainer:
             torch.backends.cudnn.flags(enabled=True, benchmark=device != "cpu"),
         ):
             while self.done < 1.0 and not interrupt.asked and self.step != stop_at:
-                loss = self._update(windows(), device)
+                loss = self._update(windows(), update, device)
                 self.seconds = self._clock() - begun
                 bar.update()
                 if self.step - first == _TIMED and total:
@@ -135,21 +136,36 @@ class WorldModelTrainer:
         length = min(config.history + _JUDGED_STEPS, config.positions + 1)
         return {name: value.to(device) for name, value in self.test_set.windows(rng, _JUDGED_WINDOWS, length).items()}
 
-    def _update(self, drawn: dict[str, Tensor], device: str) -> LeWMLoss:
-        """One step; nothing in it waits for a GPU. The losses are detached."""
+    def _updater(self, device: str) -> Callable[[dict[str, Tensor]], tuple[Tensor, ...]]:
+        """What learns from a batch that is on the device already."""
+        learn = partial(self._learn, device=torch.device(device).type)
+        return learn if device == "cpu" else GraphedStep(learn, self.generator)
+
+    def _update(
+        self, drawn: dict[str, Tensor], update: Callable[[dict[str, Tensor]], tuple[Tensor, ...]], device: str
+    ) -> LeWMLoss:
+        """One step; nothing in it waits for a GPU. The losses are detached, and the next step may overwrite them."""
+        rate = self.training.learning_rate * self._rate()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.training.learning_rate * self._rate()
-        batch = {name: value.to(device) for name, value in drawn.items()}
+            if torch.is_tensor(group["lr"]):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        losses = update({name: value.to(device) for name, value in drawn.items()})
+        self.step += 1
+        return LeWMLoss(*losses)
+
+    def _learn(self, batch: dict[str, Tensor], device: str) -> tuple[Tensor, ...]:
+        """Losses, gradients, and the step that they ask for."""
         proprio = batch["proprio"] if self.model.config.proprio_dim else None
         extra = partial(self._place_head.loss, objects=batch["objects"]) if self._place_head else None
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=device != "cpu"):
-            loss = self.model.loss(batch["frames"], batch["actions"], proprio, self.generator, extra)
         self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device, torch.bfloat16, enabled=device != "cpu"):
+            loss = self.model.loss(batch["frames"], batch["actions"], proprio, self.generator, extra)
         loss.total.backward()
         nn.utils.clip_grad_norm_(self._learned.parameters(), self.training.max_grad_norm)
         self.optimizer.step()
-        self.step += 1
-        return LeWMLoss(*(value.detach() for value in loss))
+        return tuple(value.detach() for value in loss)
 
     def _rate(self) -> float:
         if self.training.minutes is None:
@@ -205,14 +221,18 @@ class WorldModelTrainer:
             file.write(json.dumps({"step": self.step} | losses) + "\n")
 
     def _optimizer_to(self, device: str) -> None:
-        """Move its state; on a GPU all weights are updated by one kernel, which counts the steps there as well."""
-        fused = device != "cpu"
+        """Move its state; on a GPU all weights are updated by one kernel, and what it counts and the rate lie there as
+        well, for a CUDA graph to read.
+        """
+        gpu = device != "cpu"
         for group in self.optimizer.param_groups:
-            group["fused"] = True if fused else None
+            rate = float(group["lr"])
+            group |= {"fused": True if gpu else None, "capturable": gpu}
+            group["lr"] = torch.tensor(rate, device=device) if gpu else rate
         for state in self.optimizer.state.values():
             for name, value in state.items():
                 if torch.is_tensor(value):
-                    state[name] = value.to(device if fused or name != "step" else "cpu")
+                    state[name] = value.to(device if gpu or name != "step" else "cpu")
 
     def _settings(self) -> dict[str, Any]:
         return {"model": asdict(self.model.config), "training": self.training.learned_from}
