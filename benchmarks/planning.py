@@ -2,7 +2,8 @@
 
     python benchmarks/planning.py                            # speed, memory: ten minutes on two idle cores
     python benchmarks/planning.py --success --preset brief   # the main rows, 60 episodes each: about 1.7 h
-    python benchmarks/planning.py --success                  # all rows, 200 episodes of the main ones: about 12 h
+    python benchmarks/planning.py --success --preset main    # the main rows, 200 episodes each: about 5 h
+    python benchmarks/planning.py --success                  # all rows: about 20 h
     python benchmarks/planning.py --ranks --adaptation       # order of plans, imagined and real; learning in the loop
     python benchmarks/planning.py --equal-flops              # trains a patch-token model of each task, then plays both
     python benchmarks/planning.py --success --seeds 100 101 --tasks reach --controllers cem --episodes 10  # to choose
@@ -50,7 +51,7 @@ from report import BEGUN_AT, ROOT, table, write_report
 
 from neon_sim.names import nearest
 from neon_sim.training.workers import cpu_count
-from neon_sim.world_model.bundle import load_bundle
+from neon_sim.world_model.bundle import load_bundle, other_walker
 from neon_sim.world_model.judging import model_folder
 from neon_sim.world_model.references import CONTROLLERS
 
@@ -59,13 +60,23 @@ HEADER = ("what", "measured", "of the oracle's, or wanted", "distance, start to 
 
 
 def models_of(tasks: tuple[str, ...], given: Path | None = None) -> dict[str, Path]:
-    """The world models that there are, by task; given: a folder with one for each task."""
+    """The world models that there are, by task; given: a folder with one for each task.
+
+    Raises ValueError for one that learned from recordings of another walker: what it does says nothing of today's.
+    """
     found = {}
     for task in tasks:
         try:
             found[task] = model_folder(task, None if given is None else given / task)
         except FileNotFoundError:
             print(f"{task}: no world model; train one with agents/train_world_model.py --task {task}")
+            continue
+        differs = other_walker(found[task])
+        if differs:
+            raise ValueError(
+                f"{found[task]} learned from recordings of another walker ({', '.join(differs)}). Train it again "
+                f"(python agents/train_world_model.py --task {task}), or name others with --models."
+            )
     return found
 
 
@@ -99,13 +110,13 @@ def success(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
 
 def ranks(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
     """Figures and rows of the order of plans; some seconds a problem."""
-    problems = args.episodes or {"full": 50, "brief": 20, "tiny": 1}[args.preset]
+    problems = args.episodes or {"full": 50, "main": 50, "brief": 20, "tiny": 1}[args.preset]
     return measure_ranks(models, args.runs, tuple(args.seeds or REPORT_SEEDS), problems, args.workers)
 
 
 def equal_flops(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
     """Figures and rows of one token against many; the patch-token models are trained first."""
-    episodes = args.episodes or {"full": 50, "brief": 20, "tiny": 2}[args.preset]
+    episodes = args.episodes or {"full": 50, "main": 50, "brief": 20, "tiny": 2}[args.preset]
     training = PatchTraining(episodes=4, updates=20, readout_epochs=1) if args.preset == "tiny" else PatchTraining()
     seeds = args.seeds or REPORT_SEEDS[:episodes]
     return measure_equal_flops(models, args.runs, PLANS[args.preset].planning, seeds, episodes, args.workers, training)
@@ -114,7 +125,7 @@ def equal_flops(args: argparse.Namespace, models: Mapping[str, Path]) -> Measure
 def adaptation(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
     """Figures and rows of learning in the loop; `--episodes` are shared out over the seeds' lives."""
     seeds = args.seeds or REPORT_SEEDS
-    each = -(-(args.episodes or {"full": 200, "brief": 60, "tiny": 10}[args.preset]) // len(seeds))
+    each = -(-(args.episodes or {"full": 200, "main": 200, "brief": 60, "tiny": 10}[args.preset]) // len(seeds))
     given = {"l2": args.strength_l2, "ewc": args.strength_ewc}
     strengths = {arm: value for arm, value in given.items() if value is not None}
     return measure_adaptation(models, args.runs, seeds, each, args.workers, strengths)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-PRESETS: Final = ("tiny", "brief", "full")  # a part gives way to one of its own preset or of a later one
+PRESETS: Final = ("tiny", "brief", "main", "full")  # a part gives way to one of its own preset or of a later one
 NAMES: Final = ("speed", "success", "ranks", "equal_flops", "adaptation")  # in the order of the table
 QUIET: Final = 0.9  # share of the processor that a measurement of time should have got
 

@@ -73,7 +73,7 @@ class Plan:
 
     episodes: int = 200
     far_oracle_episodes: int = 60  # more than a minute each
-    extra_episodes: int = 50  # of the cells beside the main ones
+    extra_episodes: int = 200  # of the cells beside the main ones
     main_only: bool = False  # and near goals only
     planning: PlanningConfig = PlanningConfig()
     oracle_execute: int = 4  # model steps between two plans of the oracle, and of its equal
@@ -84,6 +84,7 @@ HOLD: Final[Mapping[str, int]] = {"navigate": 2, "reach": 2, "push_box": 2}  # c
 _QUICK: Final = PlanningConfig(samples=4, iterations=1, horizon=2, execute=2)
 PLANS: Final = {
     "full": Plan(),
+    "main": Plan(main_only=True),
     "brief": Plan(episodes=60, main_only=True),
     "tiny": Plan(episodes=2, main_only=True, planning=_QUICK),
 }

@@ -145,7 +145,16 @@ class LatentController:
             raise ValueError(NO_PREFIX)
         self.bundle, self.config, self._seed = bundle, config, seed
         self._planners = make_planners(planner, config)
-        self.imagined: Tensor | None = None  # (H, D) latents that the last plan leads to, for pictures of it
+        self._told: tuple[Tensor, Tensor, Tensor] | None = None  # context and commands of the last plan
+
+    @property
+    @torch.no_grad()
+    def imagined(self) -> Tensor | None:
+        """Latents (H, D) float32 that the last plan leads to, for who wants to look: worked out when asked for."""
+        if self._told is None:
+            return None
+        latents, past, found = self._told
+        return self.bundle.model.predictor.rollout(latents, past, found[:, None], self.config.prefix)[0, 0].float()
 
     def begin(self, problem: Problem) -> None:
         """See `Controller`."""
@@ -177,9 +186,7 @@ class LatentController:
     def decide(self) -> np.ndarray:
         """See `Controller`."""
         found = self._search.find(self.cost()).repeat_interleave(self.config.hold, dim=1)
-        with torch.no_grad():
-            told = (*self._context(), found[:, None], self.config.prefix)
-            self.imagined = self.bundle.model.predictor.rollout(*told)[0, 0].float()
+        self._told = (*self._context(), found)
         return found[0, : self.config.execute].numpy().astype(np.float64)
 
     def _walk(self, before: Tensor, now: Tensor) -> None:

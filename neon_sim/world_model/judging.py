@@ -34,10 +34,16 @@ _PER_SEED: Final = 100_000  # episodes that one --seed has room for
 _SHORT: Final = ("success", "passed", "steps", "start_distance", "nearest", "final", "fell", "decide_ms")
 _WHERE: Final = ("path", "model")  # of a job: where things lie says nothing about how it was played
 DRAWN_BY: Final = ("random", "cem")  # whose plans are put in order: chance's, or those that CEM asks about
-# What an episode follows from besides settings, weights and walker: how problems are found, trials judged, tasks made.
+# What an episode follows from besides settings, weights and walker: how problems are found, trials judged, tasks made,
+# what a picture becomes, and how it is planned.
 _TASKS: Final = ("navigate", "reach", "push_box", "boxes", "objects", "path", "arms", "palms")
-_WORLD: Final = ("trial", "problems", "worlds", "rollouts", "command_space")
-_CODE: Final = (*(f"tasks/{name}.py" for name in _TASKS), *(f"world_model/{name}.py" for name in _WORLD))
+_WORLD: Final = ("trial", "problems", "worlds", "rollouts", "command_space", "references")
+_PLANS: Final = ("controllers", "planner", "plan", "lewm", "encoder", "predictor", "readout", "sight", "amortised")
+_CODE: Final = (
+    *(f"tasks/{name}.py" for name in _TASKS),
+    *(f"world_model/{name}.py" for name in (*_WORLD, *_PLANS)),
+    "vector_env/forks.py",
+)
 NO_PROBLEM: Final = "no_problem"  # key of a row that says why an episode was not played
 
 

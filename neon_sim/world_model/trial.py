@@ -55,15 +55,15 @@ def run_trial(
             began = time.perf_counter()
             queue = list(controller.decide())
             decide_ms.append(looked_ms + 1e3 * (time.perf_counter() - began))
-            told = _told(controller, len(queue))
-        command, told_now = queue.pop(0), told.pop(0)
+            told = _told(controller, len(queue)) if film else []
+        command = queue.pop(0)
         obs, fell = step_world(env, space, command, obs)
         seen = moment(env, obs)
         way.go(seen, fell)
         looked_ms = _timed_see(controller, seen, command)
         if film:
             frames.append(seen.frame)
-            imagined.append(told_now)
+            imagined.append(told.pop(0))
     filmed: dict[str, Any] = {}
     if film:
         filmed = {"frames": frames, "imagined": [now for now, _ in imagined], "foreseen": [end for _, end in imagined]}
