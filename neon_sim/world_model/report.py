@@ -154,7 +154,9 @@ def draw_report(report: dict[str, Any], log: list[dict[str, float]], path: Path)
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, (losses, errors, probes, surprises, order) = plt.subplots(1, 5, figsize=(22, 4), dpi=120)
+    ranks = report.get("ranks")
+    count = 4 + bool(ranks and ranks["rho"])
+    figure, (losses, errors, probes, surprises, *order) = plt.subplots(1, count, figsize=(4.4 * count, 4), dpi=120)
     _draw_log(log, losses)
     rollout = report["rollout"]
     for name in ("model", "no_change", "shuffled"):
@@ -169,8 +171,9 @@ def draw_report(report: dict[str, Any], log: list[dict[str, float]], path: Path)
     probes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names], fontsize=7)
     probes.set(ylim=(0, 1), title="R² of probes, held out")
     _draw_expectation(report.get("expectation", {}), surprises)
-    _draw_ranks(report.get("ranks"), order)
-    for axes in (losses, errors, probes, surprises, order):
+    if ranks and order:
+        _draw_ranks(ranks, order[0])
+    for axes in (losses, errors, probes, surprises, *order):
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=7)
         axes.spines[["top", "right"]].set_visible(False)
@@ -209,11 +212,9 @@ def rank_summary(correlations: Sequence[float | None], plans: int) -> dict[str, 
     }
 
 
-def _draw_ranks(ranks: dict[str, Any] | None, axes: Any) -> None:
+def _draw_ranks(ranks: dict[str, Any], axes: Any) -> None:
     """One dot for each problem."""
     axes.set(title="rank correlation of plans,\nimagined against real cost", ylim=(-1, 1))
-    if not ranks or not ranks["rho"]:
-        return
     axes.plot(sorted(ranks["rho"]), "o", color="#4477aa", markersize=4)
     axes.axhline(ranks["median"], color="#cc6677", label=_rank_label(ranks))
     axes.axhline(0.0, color="#999999", linestyle=":", label="chance")
@@ -265,3 +266,4 @@ def _draw_expectation(expectation: dict[str, Any], axes: Any) -> None:
     axes.axhline(1.0, color="#999999", linestyle=":")
     axes.set_xticks(range(len(found)), list(found))
     axes.set(title="surprise over the undisturbed one")
+    axes.margins(y=0.2)  # for what stands above the bars
