@@ -2,7 +2,7 @@
 
     python agents/train_push_t.py                                     # about an hour on two idle cores
     python agents/train_push_t.py --grid 0 --out runs/push_t_token    # pictures read off the class token, as published
-    python agents/train_push_t.py --record 8000 --minutes 3 --device cuda   # by the clock, on a GPU
+    python agents/train_push_t.py --preset gpu   # twice the data, and two and a half minutes by the clock
     python agents/train_push_t.py --preset tiny --out runs/tiny_push_t   # two minutes
 
 After 20 updates it says how many minutes are to come, and every --probe-every updates how well a linear probe reads
@@ -50,8 +50,7 @@ from neon_sim.world_model.push_t_judging import (
 from neon_sim.world_model.training import WorldModelTrainer
 from neon_sim.world_model.training_config import OUR_GRID, WorldModelTraining
 
-TRAINING_FLAGS: Final = ("size", "updates", "minutes", "batch", "learning_rate", "seed", "grid")
-TRAINING_FLAGS += ("probe_every", "judge_every", "checkpoint_every")
+TRAINING_FLAGS: Final = ("size", "updates", "minutes", "batch", "learning_rate", "seed", "grid", "probe_every")
 REPORT_SEEDS: Final = tuple(range(10))
 # Success in % under the same protocol, from the papers' repositories (stable-worldmodel, le-wm: issue numbers).
 PUBLISHED: Final = {
@@ -77,6 +76,18 @@ class Run:
 
 PRESETS = {
     "default": Run(),
+    "gpu": Run(
+        PushTData(episodes=4000),
+        WorldModelTraining(
+            minutes=2.5,
+            batch=128,
+            learning_rate=1e-3,
+            grid=OUR_GRID,
+            checkpoint_every=5000,
+            judge_every=2500,
+            probe_every=5000,
+        ),
+    ),
     "tiny": Run(
         PushTData(episodes=40, steps=10, image_size=32, shard_episodes=10),
         WorldModelTraining(size="tiny", updates=60, batch=16, learning_rate=1e-3, grid=OUR_GRID),
@@ -173,6 +184,7 @@ def main() -> None:
     )
     parser.add_argument("--probe-every", type=int, metavar="UPDATES", help="from one look at what z knows to the next")
     parser.add_argument("--batch", type=int, help="windows in a batch")
+    parser.add_argument("--learning-rate", type=float)
     parser.add_argument("--seed", type=int, help="of weights and batches")
     parser.add_argument("--samples", type=int, help="of the planner")
     parser.add_argument("--iterations", type=int, help="of the planner")

@@ -2,6 +2,7 @@
 
     python benchmarks/push_t.py            # about an hour on two idle cores; the same line goes on where it was stopped
     python benchmarks/push_t.py --grid 4 0   # and with the published class token in place of our grid: two hours
+    python benchmarks/push_t.py --grid 4 0 --preset gpu   # more data and updates; episodes are played on the CPU
 
 The table has a row of LeWM for each --grid; who plans without it is from the first one's run.
 """
@@ -86,12 +87,12 @@ def folder_of(out: Path, grid: int) -> Path:
     return out.with_name(out.name + ("_token" if grid == 0 else f"_grid{grid}"))
 
 
-def train(out: Path, grid: int) -> Report:
+def train(out: Path, grid: int, preset: str) -> Report:
     """The report of one run of the script, which goes on with what lies in `out`.
 
     Raises SystemExit where the script ends with an error, which it has told, or is stopped.
     """
-    command = [sys.executable, str(ROOT / "agents" / "train_push_t.py"), "--out", str(out)]
+    command = [sys.executable, str(ROOT / "agents" / "train_push_t.py"), "--out", str(out), "--preset", preset]
     command += [] if grid == OUR_GRID else ["--grid", str(grid)]
     try:
         status = subprocess.run(command, check=False, cwd=ROOT).returncode
@@ -112,8 +113,9 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=ROOT / "runs" / "push_t", help="of the first kind; others beside it"
     )
+    parser.add_argument("--preset", default="default", help="of agents/train_push_t.py")
     args = parser.parse_args()
-    reports = [train(folder_of(args.out, grid), grid) for grid in dict.fromkeys(args.grid)]
+    reports = [train(folder_of(args.out, grid), grid, args.preset) for grid in dict.fromkeys(args.grid)]
     write_report("push_t", figures_of(reports), HEADER, rows_of(reports), datetime.date.today().isoformat())
 
 
