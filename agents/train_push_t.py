@@ -79,6 +79,7 @@ PRESETS = {
     "gpu": Run(
         PushTData(episodes=4000),
         WorldModelTraining(
+            updates=2000,
             minutes=2.5,
             batch=128,
             learning_rate=1e-3,
