@@ -85,7 +85,7 @@ from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import cpu_count, parallel_map
 from neon_sim.walker import HEIGHT_RANGE
 from neon_sim.world_model.controllers import PLANNERS
-from neon_sim.world_model.judging import fingerprint
+from neon_sim.world_model.played import fingerprint
 
 LONGEST = 10**6  # frames of an episode
 MANY = {"standing": STANDING, "all": tuple(TASKS)}  # words for several tasks

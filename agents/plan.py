@@ -40,7 +40,8 @@ from neon_sim.world_model.command_space import COMMAND_SPACES
 from neon_sim.world_model.controllers import PLANNERS, Controller, LatentController, PlanningConfig
 from neon_sim.world_model.dataset import Rollouts
 from neon_sim.world_model.film import Memory, film_of, write_film
-from neon_sim.world_model.judging import NO_PROBLEM, each_problem, fingerprint, model_folder, row_of, summary
+from neon_sim.world_model.judging import NO_PROBLEM, each_problem, model_folder, row_of, summary
+from neon_sim.world_model.played import fingerprint
 from neon_sim.world_model.problems import GOALS, Problem
 from neon_sim.world_model.references import CONTROLLERS, make_controller
 from neon_sim.world_model.report import commit

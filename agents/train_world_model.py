@@ -44,9 +44,11 @@ from neon_sim.world_model.command_space import COMMAND_SPACES
 from neon_sim.world_model.config import SIZES, lewm_config
 from neon_sim.world_model.dataset import Rollouts
 from neon_sim.world_model.expectation import expectation_report
-from neon_sim.world_model.judging import NO_PROBLEM, RankJob, fingerprint, run_rank_job
+from neon_sim.world_model.judging import NO_PROBLEM
 from neon_sim.world_model.objects import reset_probe
 from neon_sim.world_model.parts import PartsConfig, fit_parts
+from neon_sim.world_model.played import fingerprint
+from neon_sim.world_model.ranking import RankJob, run_rank_job
 from neon_sim.world_model.recording import check_recorded, collect
 from neon_sim.world_model.report import commit, draw_report, held_out_report, machine, rank_summary
 from neon_sim.world_model.rollouts import RolloutConfig, mixed_for

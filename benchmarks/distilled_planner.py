@@ -28,7 +28,7 @@ from neon_sim.inference.planner_policy import SENSES, world_model_of
 from neon_sim.names import nearest
 from neon_sim.training.workers import cpu_count
 from neon_sim.world_model.controllers import PLANNERS
-from neon_sim.world_model.judging import fingerprint
+from neon_sim.world_model.played import fingerprint
 
 FULL: Final = 200  # episodes that a figure counts with
 CELL: Final = "nominal"

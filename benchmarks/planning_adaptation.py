@@ -20,7 +20,8 @@ from neon_sim.training.workers import parallel_map
 from neon_sim.world_model.adapting import Life, LifeConfig, NoLifeError
 from neon_sim.world_model.bundle import Bundle
 from neon_sim.world_model.controllers import LatentController, PlanningConfig
-from neon_sim.world_model.judging import NO_PROBLEM, each_problem, played_once, row_of, summary
+from neon_sim.world_model.judging import NO_PROBLEM, each_problem, row_of, summary
+from neon_sim.world_model.played import played_once
 from neon_sim.world_model.problems import Problem
 from neon_sim.world_model.trial import run_trial
 from neon_sim.world_model.worlds import open_world

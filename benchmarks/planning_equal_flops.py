@@ -26,9 +26,10 @@ from neon_sim.training.workers import parallel_map
 from neon_sim.world_model.bundle import Bundle, load_bundle
 from neon_sim.world_model.controllers import LatentController, PlanningConfig
 from neon_sim.world_model.dataset import Rollouts
-from neon_sim.world_model.judging import each_problem, fingerprint, played_once, row_of, summary
+from neon_sim.world_model.judging import each_problem, row_of, summary
 from neon_sim.world_model.lewm import latent_cost
 from neon_sim.world_model.plan import held
+from neon_sim.world_model.played import fingerprint, played_once
 from neon_sim.world_model.problems import Problem
 from neon_sim.world_model.readout import Readout, fit_readout, state_distance
 from neon_sim.world_model.recording import collect

@@ -8,7 +8,8 @@ import numpy as np
 from planning_success import SHARD, Plan
 
 from neon_sim.training.workers import parallel_map
-from neon_sim.world_model.judging import DRAWN_BY, NO_PROBLEM, RankJob, run_rank_job
+from neon_sim.world_model.judging import NO_PROBLEM
+from neon_sim.world_model.ranking import DRAWN_BY, RankJob, run_rank_job
 
 OF_WHOM: Final = {"random": "random plans", "cem": "plans that CEM asks about"}
 

@@ -15,7 +15,8 @@ from planning_time import time_left
 from neon_sim.training.workers import parallel_map
 from neon_sim.world_model.command_space import STEP_S
 from neon_sim.world_model.controllers import PLANNERS, PlanningConfig
-from neon_sim.world_model.judging import NO_PROBLEM, TrialJob, run_job, stamp_of, summary
+from neon_sim.world_model.judging import NO_PROBLEM, TrialJob, run_job, summary
+from neon_sim.world_model.played import stamp_of
 from neon_sim.world_model.problems import TRUE_POSE
 
 TASKS: Final = ("navigate", "reach", "push_box")

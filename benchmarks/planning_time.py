@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from neon_sim.world_model.judging import seconds_of
+from neon_sim.world_model.played import seconds_of
 
 
 def time_left(groups: Sequence[tuple[float, Sequence[tuple[Path, int]]]], workers: int) -> str:

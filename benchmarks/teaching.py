@@ -46,7 +46,8 @@ from neon_sim.training.teaching import TeachingConfig, teach
 from neon_sim.training.workers import cpu_count, parallel_map
 from neon_sim.world_model.bundle import load_bundle
 from neon_sim.world_model.controllers import PlanningConfig
-from neon_sim.world_model.judging import fingerprint, model_folder
+from neon_sim.world_model.judging import model_folder
+from neon_sim.world_model.played import fingerprint
 
 ENV: dict[str, Any] = {
     "task": "reach",

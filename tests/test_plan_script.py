@@ -14,8 +14,9 @@ from neon_sim.world_model import judging
 from neon_sim.world_model.amortised import AmortisedConfig, AmortisedHead
 from neon_sim.world_model.bundle import Bundle, save_bundle
 from neon_sim.world_model.config import lewm_config
-from neon_sim.world_model.judging import FIRST_SEED, fingerprint
+from neon_sim.world_model.judging import FIRST_SEED
 from neon_sim.world_model.lewm import LeWM
+from neon_sim.world_model.played import fingerprint
 from neon_sim.world_model.problems import NoProblemError, find_problem
 from neon_sim.world_model.readout import Readout
 

@@ -26,18 +26,12 @@ from neon_sim.world_model.controllers import (
     make_planners,
 )
 from neon_sim.world_model.film import Memory, film_of
-from neon_sim.world_model.judging import (
-    TrialJob,
-    asked_plans,
-    each_problem,
-    rank_of_plans,
-    run_job,
-    seconds_of,
-    summary,
-)
+from neon_sim.world_model.judging import TrialJob, each_problem, run_job, summary
 from neon_sim.world_model.lewm import LeWM
 from neon_sim.world_model.plan import Box, Plan
+from neon_sim.world_model.played import seconds_of
 from neon_sim.world_model.problems import TRUE_POSE, Problem, find_problem, seen_from_base, worded
+from neon_sim.world_model.ranking import asked_plans, rank_of_plans
 from neon_sim.world_model.readout import GoalReader, ReaderConfig, Readout, embed_words
 from neon_sim.world_model.references import OracleController, make_controller
 from neon_sim.world_model.rollouts import JUDGED_FROM, RolloutConfig

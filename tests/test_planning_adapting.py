@@ -22,9 +22,9 @@ from neon_sim.world_model.bundle import Bundle, save_bundle
 from neon_sim.world_model.command_space import command_space
 from neon_sim.world_model.config import lewm_config
 from neon_sim.world_model.controllers import LatentController, PlanningConfig
-from neon_sim.world_model.judging import RankJob, run_rank_job
 from neon_sim.world_model.lewm import LeWM
 from neon_sim.world_model.problems import find_problem
+from neon_sim.world_model.ranking import RankJob, run_rank_job
 from neon_sim.world_model.readout import Readout
 from neon_sim.world_model.trial import run_trial
 from neon_sim.world_model.worlds import open_world

@@ -27,8 +27,8 @@ import planning_turns as turns
 
 from neon_sim.world_model.bundle import Bundle, save_bundle
 from neon_sim.world_model.config import lewm_config
-from neon_sim.world_model.judging import played_once
 from neon_sim.world_model.lewm import LeWM
+from neon_sim.world_model.played import played_once
 from neon_sim.world_model.predictor import rollout_plain
 from neon_sim.world_model.readout import Readout
 
