@@ -1,4 +1,4 @@
-"""Plan inside a world model, live: look, imagine, act, at 10 Hz.
+"""Plan inside a world model, live: look, imagine, act, at 10 Hz (and it says how often that took longer).
 
     python agents/plan.py --task reach                                     # goals are states, CEM, ten episodes
     python agents/plan.py --task navigate --goal image --planner icem
@@ -25,6 +25,7 @@ what it imagines is shown as the nearest recorded picture (from --data).
 import argparse
 import datetime
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from neon_sim.names import nearest
 from neon_sim.sim import faults
 from neon_sim.world_model.adapting import SPRINGS, Life, LifeConfig
 from neon_sim.world_model.bundle import Bundle, load_bundle
-from neon_sim.world_model.command_space import COMMAND_SPACES
+from neon_sim.world_model.command_space import COMMAND_SPACES, STEP_S
 from neon_sim.world_model.controllers import PLANNERS, Controller, LatentController, PlanningConfig
 from neon_sim.world_model.dataset import Rollouts
 from neon_sim.world_model.film import Memory, film_of, write_film
@@ -191,7 +192,17 @@ def play(config: PlanningConfig, episodes: int, args: argparse.Namespace) -> Non
     finally:
         env.close()
     if rows:
-        tell(made | {"config": asdict(config)} | summary(rows) | learned_by(life, controller), args)
+        figures = summary(rows) | punctuality(rows, config)
+        tell(made | {"config": asdict(config)} | figures | learned_by(life, controller), args)
+
+
+def punctuality(rows: Sequence[Mapping[str, Any]], config: PlanningConfig) -> dict[str, float]:
+    """How many decisions were there, how many took longer than what they decide on lasts, and how many ms that is. The
+    simulated world waits for a late one, a robot would not.
+    """
+    lasts_ms = 1e3 * STEP_S * config.execute
+    decisions = [ms for row in rows for ms in row.get("decide_ms", ())]
+    return {"decisions": len(decisions), "late_decisions": sum(ms > lasts_ms for ms in decisions), "due_ms": lasts_ms}
 
 
 def own_config(controller: Controller, config: PlanningConfig) -> PlanningConfig:
@@ -225,7 +236,8 @@ def tell(found: dict[str, Any], args: argparse.Namespace) -> None:
     (args.out / "plan.json").write_text(json.dumps(found, indent=2) + "\n")
     without = f", {found['without_a_problem']} more without a problem" if found["without_a_problem"] else ""
     print(f"{args.task}: {found['success']}{without}, {found['final_cm_median']:.1f} cm from the goal at the end "
-          f"(median), {found['decide_ms_p50']:.0f} ms a decision")  # fmt: skip
+          f"(median), {found['decide_ms_p50']:.0f} ms a decision, {found['late_decisions']} of {found['decisions']} "
+          f"took more than {found['due_ms']:.0f} ms")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from neon_sim.world_model import judging
 from neon_sim.world_model.amortised import AmortisedConfig, AmortisedHead
 from neon_sim.world_model.bundle import Bundle, save_bundle
 from neon_sim.world_model.config import lewm_config
+from neon_sim.world_model.controllers import PlanningConfig
 from neon_sim.world_model.judging import FIRST_SEED
 from neon_sim.world_model.lewm import LeWM
 from neon_sim.world_model.played import fingerprint
@@ -111,3 +112,9 @@ def test_figures_say_what_they_are_of(
     with pytest.raises(SystemExit, match="Of 2 episodes none had a problem. nothing moved"):
         _run(monkeypatch, *flags, "--out", str(tmp_path / "none"))
     assert not (tmp_path / "none").exists()
+
+
+def test_late_decisions_are_counted() -> None:
+    rows = [{"decide_ms": [40.0, 120.0]}, {"no_problem": "none"}, {"decide_ms": [201.0, 199.0]}]
+    assert script.punctuality(rows, PlanningConfig()) == {"decisions": 4, "late_decisions": 3, "due_ms": 100.0}
+    assert script.punctuality(rows, PlanningConfig(execute=2))["late_decisions"] == 1
