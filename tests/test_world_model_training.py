@@ -103,6 +103,20 @@ def test_a_killed_run_ends_with_the_same_bits(data: Path, tmp_path: Path) -> Non
         _trainer(data, tmp_path / "whole").run()
 
 
+def test_a_training_that_a_gpu_began_goes_on_on_a_cpu(data: Path, tmp_path: Path) -> None:
+    whole = _trainer(data, tmp_path / "whole")
+    assert whole.run() and not _trainer(data, tmp_path / "moved").run(stop_at=2)
+    path = tmp_path / "moved" / STATE_FILE
+    state = torch.load(path, weights_only=True)
+    for group in state["optimizer"]["param_groups"]:  # as a CUDA graph wants them
+        group |= {"lr": torch.tensor(group["lr"]), "fused": True, "capturable": True}
+    torch.save(state, path)
+    moved = _trainer(data, tmp_path / "moved")
+    assert moved.run()
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, moved.model.state_dict()[name]), name
+
+
 class _Clock:
     """Ten seconds pass between two looks; at one of them somebody presses Ctrl-C."""
 

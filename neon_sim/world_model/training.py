@@ -138,8 +138,9 @@ class WorldModelTrainer:
 
     def _updater(self, device: str) -> Callable[[dict[str, Tensor]], tuple[Tensor, ...]]:
         """What learns from a batch that is on the device already."""
-        learn = partial(self._learn, device=torch.device(device).type)
-        return learn if device == "cpu" else GraphedStep(learn, self.generator)
+        kind = torch.device(device).type
+        learn = partial(self._learn, device=kind)
+        return GraphedStep(learn, self.generator) if kind == "cuda" else learn
 
     def _update(
         self, drawn: dict[str, Tensor], update: Callable[[dict[str, Tensor]], tuple[Tensor, ...]], device: str
@@ -221,14 +222,14 @@ class WorldModelTrainer:
             file.write(json.dumps({"step": self.step} | losses) + "\n")
 
     def _optimizer_to(self, device: str) -> None:
-        """Move its state; on a GPU all weights are updated by one kernel, and what it counts and the rate lie there as
-        well, for a CUDA graph to read.
+        """Move its state; on a GPU all weights are updated by one kernel, which counts the steps there as well, and for
+        a CUDA graph the rate lies there, too.
         """
-        gpu = device != "cpu"
+        gpu, graph = device != "cpu", torch.device(device).type == "cuda"
         for group in self.optimizer.param_groups:
             rate = float(group["lr"])
-            group |= {"fused": True if gpu else None, "capturable": gpu}
-            group["lr"] = torch.tensor(rate, device=device) if gpu else rate
+            group |= {"fused": True if gpu else None, "capturable": graph}
+            group["lr"] = torch.tensor(rate, device=device) if graph else rate
         for state in self.optimizer.state.values():
             for name, value in state.items():
                 if torch.is_tensor(value):
