@@ -159,7 +159,7 @@ def prepare(model: Path, training: PatchTraining, folder: Path, workers: int) ->
     latents = encoded(world, rollouts)
     error = train(world, latents, rollouts, training, folder)
     generator = torch.Generator().manual_seed(training.seed)
-    readout = fit_readout(rollouts, latents.float(), generator, training.readout_epochs)
+    readout = fit_readout(rollouts, latents.float(), generator, training.readout_epochs, task=bundle.task)
     parts = {"tokens": world.tokens.state_dict(), "readout": readout.state_dict(), "error": error}
     buffer = io.BytesIO()
     torch.save(parts | {"training": asdict(training), "weights": fingerprint(model)}, buffer)
@@ -175,7 +175,7 @@ def patch_bundle(model: Path, training: PatchTraining, folder: Path) -> Bundle:
     bundle, state = load_bundle(model), _of(model, training, folder / WORLD_FILE)
     world = PatchWorld(bundle.model)
     world.tokens.load_state_dict(state["tokens"])
-    readout = Readout.empty(world.config.dim)
+    readout = Readout.empty(world.config.dim, bundle.task)
     readout.load_state_dict(state["readout"])
     made: Any = world.requires_grad_(False).eval()  # it plans like a LeWM
     return Bundle(bundle.task, made, readout.requires_grad_(False).eval(), sight=bundle.sight)

@@ -149,7 +149,7 @@ def test_a_box_that_the_latent_misplaces_is_where_the_patches_say() -> None:
         controller.see(start, None)
         with torch.no_grad():
             costs.append(float(controller.cost()(torch.zeros(1, 1, 1, 3))))
-    # One imagined step ahead takes the box along by 0.1 m: from (0, 0), and from (1.2, 0.2) with 0.3 m to go.
+    # One imagined step pushes the box by 0.1 m: from (0, 0), and from (1.2, 0.2) with 0.3 m to go.
     # A box that is said to be far to the left was guessed: the latent is believed.
     assert costs == pytest.approx([1.4**2 + 0.2**2, 0.2**2, 1.4**2 + 0.2**2], rel=1e-4)
 
@@ -254,12 +254,15 @@ def _seen(base: list[float], seed: int = 0) -> Moment:
 
 
 def _walker(task: str) -> Bundle:
-    """A world model that reads of every step that it is 0.1 m ahead and a quarter turn to the left."""
+    """A world model that reads of every step that it is 0.1 m ahead, box and all, and a quarter turn to the left."""
     torch.manual_seed(0)
-    readout = Readout.empty(32).requires_grad_(False)
+    readout = Readout.empty(32, task).requires_grad_(False)
     readout.step.output_std.zero_()
     readout.place.output_std.zero_()
     readout.step.output_mean.copy_(torch.tensor([0.1, 0.0, np.pi / 2]))
+    if readout.push is not None:
+        readout.push.output_std.zero_()
+        readout.push.output_mean.copy_(torch.tensor([0.1, 0.0]))
     return Bundle(task, LeWM(lewm_config("tiny", action_dim=3)).eval(), readout.eval())
 
 

@@ -45,7 +45,7 @@ def test_a_square_is_found_where_it_is_and_padding_teaches_nothing(model: LeWM, 
     assert len(off) > 3 and off[:, :2].mean() < 0.08 and off[:, 2].max() < 1e-3  # of a spread of 0.29
 
     for name, half in (("whole", False), ("half", True)):
-        save_bundle(Bundle("push_box", model, Readout.empty(32), sight=sight), tmp_path / name, half)
+        save_bundle(Bundle("push_box", model, Readout.empty(32, "push_box"), sight=sight), tmp_path / name, half)
         kept = load_bundle(tmp_path / name).sight
         assert kept is not None
         with torch.no_grad():
@@ -62,5 +62,5 @@ def test_what_is_never_in_front_cannot_be_learned(model: LeWM, tmp_path: Path) -
 
 
 def test_a_bundle_may_lack_it(model: LeWM, tmp_path: Path) -> None:
-    save_bundle(Bundle("push_box", model, Readout.empty(32)), tmp_path)
+    save_bundle(Bundle("push_box", model, Readout.empty(32, "push_box")), tmp_path)
     assert load_bundle(tmp_path).sight is None

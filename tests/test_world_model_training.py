@@ -30,7 +30,7 @@ from neon_sim.world_model.dataset import ResidentRollouts, Rollouts, encode_roll
 from neon_sim.world_model.lewm import LeWM
 from neon_sim.world_model.parts import PartsConfig, fit_parts, planned_pairs
 from neon_sim.world_model.probe import Probe, fit_linear_probe, score_probe
-from neon_sim.world_model.readout import GoalReader, ReaderConfig, Readout, state_distance, step_labels
+from neon_sim.world_model.readout import GoalReader, ReaderConfig, Readout, push_labels, state_distance, step_labels
 from neon_sim.world_model.report import commit, draw_report, felt_labels, held_out_report, machine, rank_summary
 from neon_sim.world_model.rollouts import RolloutConfig, mixed_for, save_shard, shards_of
 from neon_sim.world_model.training import STATE_FILE, WorldModelTrainer, read_log
@@ -291,33 +291,46 @@ def test_steps_are_seen_from_the_robot() -> None:
     assert step_labels(base) == pytest.approx(np.array([[1.0, 0.0, np.pi / 2], [2.0, 0.0, 0.5]]))
 
 
+def test_pushes_are_seen_from_the_robot_whatever_it_does_itself() -> None:
+    base = np.array([[0.0, 0.0, np.pi / 2], [0.0, 1.0, np.pi], [-2.0, 1.0, -np.pi + 0.5]])
+    box_w = np.array([[1.0, 2.0], [1.0, 2.5], [0.7, 2.5]])
+    cosine, sine = np.cos(base[:, 2]), np.sin(base[:, 2])
+    dx, dy = (box_w - base[:, :2]).T
+    thing = np.stack([cosine * dx + sine * dy, -sine * dx + cosine * dy, np.zeros(3)], axis=-1)
+    assert push_labels(base, thing) == pytest.approx(np.array([[0.5, 0.0], [0.3, 0.0]]), abs=1e-12)
+
+
 def _known_readout() -> Readout:
-    """Latents of 15 numbers: places in the first twelve, the step to a latent in its last three."""
-    place, step = nn.Linear(15, 12, bias=False), nn.Linear(30, 3, bias=False)
+    """Latents of 17 numbers: places in the first twelve, then the step to a latent (3) and the box's (2)."""
+    place, step, push = nn.Linear(17, 12, bias=False), nn.Linear(34, 3, bias=False), nn.Linear(34, 2, bias=False)
     nn.init.zeros_(step.weight)
+    nn.init.zeros_(push.weight)
     with torch.no_grad():
-        place.weight.copy_(torch.eye(15)[:12])
-        step.weight[:, 27:].copy_(torch.eye(3))
-    probes = [Probe(net, torch.zeros(2, net.in_features), torch.zeros(2, net.out_features)) for net in (place, step)]
-    return Readout(*probes)
+        place.weight.copy_(torch.eye(17)[:12])
+        step.weight[:, 29:32].copy_(torch.eye(3))
+        push.weight[:, 32:].copy_(torch.eye(2))
+    nets = (place, step, push)
+    return Readout(*[Probe(net, torch.zeros(2, net.in_features), torch.zeros(2, net.out_features)) for net in nets])
 
 
 def test_imagined_steps_add_up_to_a_square() -> None:
-    imagined = torch.zeros(1, 1, 4, 15)
-    imagined[..., 12:] = torch.tensor([1.0, 0.0, torch.pi / 2])  # a metre ahead, then a quarter turn left, four times
-    walked = _known_readout().walked(torch.zeros(1, 15), imagined)[0, 0]
+    imagined = torch.zeros(1, 1, 4, 17)
+    imagined[..., 12:15] = torch.tensor([1.0, 0.0, torch.pi / 2])  # a metre ahead, then a quarter turn left, four times
+    walked = _known_readout().walked(torch.zeros(1, 17), imagined)[0, 0]
     expected = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
     torch.testing.assert_close(walked[:, :2], expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(walked[:, 2], torch.pi / 2 * torch.arange(1.0, 5.0))
 
 
 def test_outcomes_and_distances_by_hand() -> None:
-    readout, imagined = _known_readout(), torch.zeros(1, 1, 1, 15)
-    imagined[..., 6:8] = torch.tensor([0.5, 0.1])  # the box, ahead and left
-    imagined[..., 12:] = torch.tensor([1.0, 0.0, torch.pi / 2])
-    start = torch.zeros(1, 15)
+    readout, imagined = _known_readout(), torch.zeros(1, 1, 2, 17)
+    imagined[..., 12:15] = torch.tensor([1.0, 0.0, torch.pi / 2])
+    imagined[..., 15:] = torch.tensor([0.2, 0.0])  # the box is pushed ahead, then, after the quarter turn, to the left
+    start = torch.zeros(1, 17)
+    start[..., 6:8] = torch.tensor([0.5, 0.1])  # the box, ahead and left
     box = readout.outcome("push_box", start, imagined)
-    torch.testing.assert_close(box[0, 0, 0, 0], torch.tensor([0.9, 0.5]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(box[0, 0, :, 0], torch.tensor([[0.7, 0.1], [0.7, 0.3]]), atol=1e-6, rtol=0)
+    imagined = imagined[:, :, :1]
     assert readout.outcome("navigate", start, imagined)[0, 0, 0, 0].tolist() == [1.0, 0.0]
     imagined[..., :6] = torch.arange(6.0)
     assert readout.outcome("reach", start, imagined)[0, 0, 0].tolist() == [[0, 1, 2], [3, 4, 5]]

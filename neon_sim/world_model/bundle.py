@@ -72,7 +72,8 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         described: dict[str, Any] = json.loads((folder / DESCRIPTION_FILE).read_text())
         weights = load_file(folder / PARTS_FILE)
-        readout = _filled(Readout.empty(model.config.dim), "readout", weights)
+        task = command_space(described["task"]).task
+        readout = _filled(Readout.empty(model.config.dim, task), "readout", weights)
         heads = {
             name: _filled(AmortisedHead(AmortisedConfig(**described[name])), name, weights)
             for name in HEADS
@@ -84,7 +85,6 @@ def load_bundle(folder: Path) -> Bundle:
         sight = None
         if any(key.startswith("sight.") for key in weights):
             sight = _filled(Sight.empty(model.config.dim), "sight", weights)
-        task = command_space(described["task"]).task
     except (OSError, KeyError, TypeError, RuntimeError, json.JSONDecodeError, SafetensorError) as error:
         raise ValueError(
             f"{folder} does not hold a whole world model with its parts ({error}). Train one of the task in question: "

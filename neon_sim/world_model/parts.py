@@ -92,7 +92,7 @@ def fit_parts(
         latents = stages.run("latents", lambda: encode_rollouts(model, used))
         readout = stages.run(
             "readout",
-            lambda: fit_readout(used, latents, generator, config.readout_epochs, config.readout_batch, device),
+            lambda: fit_readout(used, latents, generator, config.readout_epochs, config.readout_batch, device, task),
         )
         reader = stages.run("words", lambda: _reader(used, latents, generator, config, device))
         sight = stages.run("sight", lambda: fit_sight(model.encoder, used)) if task == "push_box" else None

@@ -1,7 +1,9 @@
-"""What a latent says in metres: palms, box and target, and how far the robot walked between two latents.
+"""What a latent says in metres: palms, box and target, and how far robot and box went between two latents.
 
 So a goal can be a state or words instead of a picture. A single latent does not know where in the world the robot is;
-steps between neighbours do, and along an imagined rollout they add up.
+steps between neighbours do, and along an imagined rollout they add up. So do those of a box: where it is, a latent
+tells 4 cm off, and whether it was moved, two neighbours tell better (1 s ahead, read of where it is then was 6.3 cm off
+in the median, the steps added up 3.7; 480 starts of held-out episodes, 2026-11-27).
 """
 
 from collections.abc import Sequence
@@ -17,41 +19,38 @@ from neon_sim.world_model.lewm import Distance
 from neon_sim.world_model.probe import Probe, fit_mlp_probe
 
 PLACES: Final = {"palms": slice(0, 6), "thing": slice(6, 9), "target": slice(9, 12)}  # m, see `Moment`
-_PLACE_DIM, _STEP_DIM, _HIDDEN = 12, 3, 256
+_PLACE_DIM, _STEP_DIM, _PUSH_DIM, _HIDDEN = 12, 3, 2, 256
 _RESTING: Final = torch.tensor([[0.14, 0.20, -0.02], [0.14, -0.20, -0.02]])  # m: where a palm that is not named waits
 
 
 class Readout(nn.Module):
-    """Two probes: latent -> places (12,) m, framed as in `Moment`; two neighbouring latents -> the step, (3,)."""
+    """Probes: latent -> places (12,) m, framed as in `Moment`; two neighbouring latents -> the robot's step, (3,), and
+    for push_box the box's, (2,) m.
+    """
 
-    def __init__(self, place: Probe, step: Probe) -> None:
+    def __init__(self, place: Probe, step: Probe, push: Probe | None = None) -> None:
         super().__init__()
-        self.place, self.step = place, step
+        self.place, self.step, self.push = place, step, push
 
     @classmethod
-    def empty(cls, dim: int) -> "Readout":
+    def empty(cls, dim: int, task: str = "reach") -> "Readout":
         """For weights to be loaded into."""
 
         def probe(inputs: int, outputs: int) -> Probe:
             net = nn.Sequential(nn.Linear(inputs, _HIDDEN), nn.GELU(), nn.Linear(_HIDDEN, outputs))
             return Probe(net, torch.zeros(2, inputs), torch.zeros(2, outputs))
 
-        return cls(probe(dim, _PLACE_DIM), probe(2 * dim, _STEP_DIM))
+        push = probe(2 * dim, _PUSH_DIM) if task == "push_box" else None
+        return cls(probe(dim, _PLACE_DIM), probe(2 * dim, _STEP_DIM), push)
 
     def walked(self, start: Tensor, imagined: Tensor) -> Tensor:
         """Pose (B, N, H, 3) x, y m and yaw rad after each step in the frame of the start: start (B, D), (B, N, H, D).
 
         The steps are read between neighbours and put together.
         """
-        first = start[:, None, None].expand(-1, imagined.shape[1], 1, -1).to(imagined)
-        before = torch.cat([first, imagined[:, :, :-1]], dim=2)
-        steps = self.step(torch.cat([before, imagined], dim=-1))
+        steps = self.step(_neighbours(start, imagined))
         yaw = steps[..., 2].cumsum(-1)
-        heading = yaw - steps[..., 2]
-        cosine, sine = heading.cos(), heading.sin()
-        x = (cosine * steps[..., 0] - sine * steps[..., 1]).cumsum(-1)
-        y = (sine * steps[..., 0] + cosine * steps[..., 1]).cumsum(-1)
-        return torch.stack([x, y, yaw], dim=-1)
+        return torch.cat([_added_up(steps[..., :2], yaw - steps[..., 2]), yaw.unsqueeze(-1)], dim=-1)
 
     def outcome(self, task: str, start: Tensor, imagined: Tensor) -> Tensor:
         """What a goal of the task is about, after each imagined step: (B, N, H, K, d), see `worlds.outcome`.
@@ -60,14 +59,27 @@ class Readout(nn.Module):
         """
         if task == "reach":
             return self.place(imagined)[..., PLACES["palms"]].unflatten(-1, (2, 3))
-        pose = self.walked(start, imagined)
         if task == "navigate":
-            return pose[..., None, :2]
-        box = self.place(imagined)[..., PLACES["thing"]]
-        cosine, sine = pose[..., 2].cos(), pose[..., 2].sin()
-        x = pose[..., 0] + cosine * box[..., 0] - sine * box[..., 1]
-        y = pose[..., 1] + sine * box[..., 0] + cosine * box[..., 1]
-        return torch.stack([x, y], dim=-1).unsqueeze(-2)
+            return self.walked(start, imagined)[..., None, :2]
+        assert self.push is not None  # who reads boxes has it
+        pairs = _neighbours(start, imagined)
+        turns = self.step(pairs)[..., 2]
+        moved = _added_up(self.push(pairs), turns.cumsum(-1) - turns)
+        return (self.place(start)[:, None, None, PLACES["thing"]][..., :2] + moved).unsqueeze(-2)
+
+
+def _neighbours(start: Tensor, imagined: Tensor) -> Tensor:
+    """Each latent behind the one before it: (B, D), (B, N, H, D) -> (B, N, H, 2 D)."""
+    first = start[:, None, None].expand(-1, imagined.shape[1], 1, -1).to(imagined)
+    return torch.cat([torch.cat([first, imagined[:, :, :-1]], dim=2), imagined], dim=-1)
+
+
+def _added_up(steps: Tensor, heading: Tensor) -> Tensor:
+    """Steps (..., H, 2), each in a frame that is turned by `heading` (..., H) rad -> where they led, (..., H, 2)."""
+    cosine, sine = heading.cos(), heading.sin()
+    ahead = (cosine * steps[..., 0] - sine * steps[..., 1]).cumsum(-1)
+    left = (sine * steps[..., 0] + cosine * steps[..., 1]).cumsum(-1)
+    return torch.stack([ahead, left], dim=-1)
 
 
 def state_distance(readout: Readout, task: str, start: Tensor, goal: Tensor) -> Distance:
@@ -93,16 +105,31 @@ def step_labels(base: np.ndarray) -> np.ndarray:
     return np.stack([ahead, left, turned], axis=-1)
 
 
+def push_labels(base: np.ndarray, thing: np.ndarray) -> np.ndarray:
+    """Base poses (..., T, 3) and a thing's places ahead of and left of them (..., T, 2 or more) -> how far it went to
+    the next in the frame of each, (..., T - 1, 2).
+    """
+    cosine, sine = np.cos(base[..., 2]), np.sin(base[..., 2])
+    x = base[..., 0] + cosine * thing[..., 0] - sine * thing[..., 1]
+    y = base[..., 1] + sine * thing[..., 0] + cosine * thing[..., 1]
+    (dx, dy), cosine, sine = (np.diff(x, axis=-1), np.diff(y, axis=-1)), cosine[..., :-1], sine[..., :-1]
+    return np.stack([cosine * dx + sine * dy, -sine * dx + cosine * dy], axis=-1)
+
+
 def place_labels(rollouts: Rollouts) -> np.ndarray:
     """(N, T, 12) m: palms, thing and target."""
     return np.concatenate([rollouts["palms"], rollouts["thing"], rollouts["target"]], axis=-1)
 
 
-def step_pairs(rollouts: Rollouts, latents: Tensor) -> tuple[Tensor, Tensor]:
-    """Neighbouring latents (M, 2 D) and the steps between them (M, 3), before a fall; latents (N, T, D)."""
-    steps = torch.from_numpy(step_labels(rollouts["base"].astype(np.float64))).float()
+def step_pairs(rollouts: Rollouts, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Neighbouring latents (M, 2 D), and the robot's steps (M, 3) and the thing's (M, 2) between them, before a fall;
+    latents (N, T, D).
+    """
+    base = rollouts["base"].astype(np.float64)
+    steps = torch.from_numpy(step_labels(base)).float()
+    pushes = torch.from_numpy(push_labels(base, rollouts["thing"].astype(np.float64))).float()
     seen = torch.from_numpy(np.arange(steps.shape[1]) < rollouts["length"][:, None] - 1)
-    return torch.cat([latents[:, :-1], latents[:, 1:]], dim=-1)[seen], steps[seen]
+    return torch.cat([latents[:, :-1], latents[:, 1:]], dim=-1)[seen], steps[seen], pushes[seen]
 
 
 def fit_readout(
@@ -112,16 +139,19 @@ def fit_readout(
     epochs: int = 20,
     batch: int = 256,
     device: str = "cpu",
+    task: str = "reach",
 ) -> Readout:
-    """Fit both probes to recorded episodes and their latents (N, T, D) on the CPU; `device` is where it is done and
-    where the readout is.
+    """Fit the task's probes to recorded episodes and their latents (N, T, D) on the CPU; `device` is where it is done
+    and where the readout is.
     """
     z, places = moments_of(rollouts, latents, torch.from_numpy(place_labels(rollouts)))
-    place, step = (
+    pairs, steps, pushes = step_pairs(rollouts, latents)
+    asked = [(z, places), (pairs, steps)] + [(pairs, pushes)] * (task == "push_box")
+    probes = (
         fit_mlp_probe(inputs.to(device), wanted.to(device), generator, _HIDDEN, epochs, batch)
-        for inputs, wanted in ((z, places), step_pairs(rollouts, latents))
+        for inputs, wanted in asked
     )
-    return Readout(place, step).eval()
+    return Readout(*probes).eval()
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from neon_sim.world_model.probe import (
 from neon_sim.world_model.readout import PLACES, embed_words, place_labels, step_pairs
 
 _JOINT_VEL: Final = slice(29, 58)  # of the proprio vector
+_MOVES_M: Final = 0.005  # in 0.1 s, or the box stands
 _TILT: Final = slice(119, 121)  # of the same: gravity's ahead and left, pelvis frame, the sines of pitch and roll
 POSE_NOTE: Final = (
     "Of the base pose, the tilt of the pelvis is probed. Where in the world the robot stands and looks (x, y, yaw) is "
@@ -106,17 +107,23 @@ def _mean(score: ProbeScore, at: slice) -> dict[str, float | None]:
 
 
 def readout_error_cm(bundle: Bundle, rollouts: Rollouts, latents: Tensor) -> dict[str, float]:
-    """Median error of the readout: each place in cm, and a step of 0.1 s in cm and degrees."""
+    """Median error of the readout: each place in cm, a step of 0.1 s in cm and degrees, and the box's in cm where there
+    is one, of the steps in which it moves.
+    """
     z, places = moments_of(rollouts, latents, torch.from_numpy(place_labels(rollouts)))
     with torch.no_grad():
         off = bundle.readout.place(z) - places
-        pairs, steps = step_pairs(rollouts, latents)
+        pairs, steps, pushes = step_pairs(rollouts, latents)
         step_off = bundle.readout.step(pairs) - steps
+        push_off = None if bundle.readout.push is None else bundle.readout.push(pairs) - pushes
     found = {
         name: 100.0 * float(off[:, at].unflatten(-1, (-1, 3)).norm(dim=-1).median()) for name, at in PLACES.items()
     }
     found["step"] = 100.0 * float(step_off[:, :2].norm(dim=-1).median())
     found["turn_deg"] = float(torch.rad2deg(step_off[:, 2].abs().median()))
+    moves = pushes.norm(dim=-1) > _MOVES_M
+    if push_off is not None and moves.any():
+        found["push"] = 100.0 * float(push_off[moves].norm(dim=-1).median())
     return found
 
 
