@@ -4,6 +4,8 @@
     python agents/train_world_model.py --task reach --collect     # records only
     python agents/train_world_model.py --task push_box --place-weight 0.1 --out runs/taught   # and a supervised loss
     python agents/train_world_model.py --task reach --preset gpu --device cuda --minutes 2   # by the clock, on a GPU
+    python agents/train_world_model.py --task reach --felt-dim 32 --encoder-from assets/g1/world_models/reach \
+        --out runs/felt   # all but the picture encoder anew
     python agents/train_world_model.py --preset tiny --out runs/tiny_world   # two minutes
 
 Stop with Ctrl-C, or lose the machine: the same line goes on, and the weights are those of a run that was not stopped
@@ -39,12 +41,13 @@ from neon_sim.shipped import walker_fingerprint
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.run_folder import claim_folder
 from neon_sim.training.workers import cpu_count, parallel_map
-from neon_sim.world_model.bundle import Bundle, load_bundle, save_bundle
+from neon_sim.world_model.bundle import PROVENANCE_FILE, Bundle, load_bundle, save_bundle
 from neon_sim.world_model.command_space import COMMAND_SPACES
 from neon_sim.world_model.config import SIZES, lewm_config
 from neon_sim.world_model.dataset import Rollouts
 from neon_sim.world_model.expectation import expectation_report
 from neon_sim.world_model.judging import NO_PROBLEM
+from neon_sim.world_model.lewm import load_world_model
 from neon_sim.world_model.objects import reset_probe
 from neon_sim.world_model.parts import PartsConfig, fit_parts
 from neon_sim.world_model.played import fingerprint
@@ -56,7 +59,7 @@ from neon_sim.world_model.training import STATE_FILE, WorldModelTrainer, read_lo
 from neon_sim.world_model.training_config import OUR_GRID, OUR_TRAINING, WorldModelTraining, model_config, of_size
 
 TRAINING_FLAGS = ("size", "updates", "minutes", "batch", "learning_rate", "prefix", "seed", "probe_every")
-TRAINING_FLAGS += ("patch_size", "grid", "proprio_dropout", "felt_dim", "place_weight")
+TRAINING_FLAGS += ("patch_size", "grid", "proprio_dropout", "felt_dim", "place_weight", "encoder_from")
 TOLD = ("violations", "ranks")  # how much the report asks, which is written last: a run may go on with others
 RANK_SEED = 100  # of problems whose plans are put in order; 0 to 9 are for the benchmark
 
@@ -156,6 +159,8 @@ def settings(args: argparse.Namespace) -> Run:
     )
     found: Run = with_flags(run, "record_minutes", "ranks")
     model_config(args.task, found.training, found.rollouts.image_size)  # a size that cannot be is said before recording
+    if found.training.encoder_from is not None:
+        load_world_model(found.training.encoder_from)  # and so is a folder that holds none
     return found
 
 
@@ -188,6 +193,7 @@ def main() -> None:
     )
     parser.add_argument("--proprio-dropout", type=float, help="chance that a window lacks what the robot feels")
     parser.add_argument("--felt-dim", type=int, help="entries of z that proprioception alone has; 0: shared with sight")
+    parser.add_argument("--encoder-from", metavar="FOLDER", help="of a world model: its picture encoder, kept as it is")
     parser.add_argument("--place-weight", type=float, help="of a supervised loss on objects' places; 0: as published")
     parser.add_argument("--probe-every", type=int, metavar="UPDATES", help="from one look at what z knows to the next")
     parser.add_argument("--ranks", type=int, help="problems at which the report puts plans in order; 0: none")
@@ -266,7 +272,7 @@ def provenance(report: dict[str, Any], trainer: WorldModelTrainer, args: argpars
     """What made the weights, to lie beside them."""
     data = {"episodes": len(trainer.train_set) + len(trainer.test_set), "held_out": len(trainer.test_set)}
     moments = trainer.train_set.moments + trainer.test_set.moments
-    return {
+    return encoder_provenance(trainer.training.encoder_from) | {
         "command": shlex.join(["python", *sys.argv]),
         "date": datetime.date.today().isoformat(),
         "commit": args.commit or commit(Path(__file__).resolve().parent),
@@ -277,6 +283,14 @@ def provenance(report: dict[str, Any], trainer: WorldModelTrainer, args: argpars
         "walker": walker_fingerprint(),
         **{name: report[name] for name in ("hours", "machine", "parameters")},
     }
+
+
+def encoder_provenance(folder: str | None) -> dict[str, Any]:
+    """What made the encoder that was taken over, under its name; nothing without one."""
+    if folder is None:
+        return {}
+    path = Path(folder) / PROVENANCE_FILE
+    return {"encoder": json.loads(path.read_text(encoding="utf-8")) if path.exists() else "not told"}
 
 
 def say(report: dict[str, Any], out: Path) -> None:

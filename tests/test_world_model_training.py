@@ -117,6 +117,26 @@ def test_a_training_that_a_gpu_began_goes_on_on_a_cpu(data: Path, tmp_path: Path
         assert torch.equal(value, moved.model.state_dict()[name]), name
 
 
+def test_an_encoder_that_is_taken_over_stays_as_it_is(data: Path, tmp_path: Path) -> None:
+    first = _trainer(data, tmp_path / "first")
+    first.run()
+    save_bundle(Bundle("navigate", first.model, Readout.empty(32)), tmp_path / "world")
+    given = replace(TRAINING, encoder_from=str(tmp_path / "world"), felt_dim=8)
+    second = WorldModelTrainer(model_config("navigate", given, 32), given, Rollouts(data), tmp_path / "second")
+    before = {name: value.clone() for name, value in second.model.predictor.state_dict().items()}
+    assert second.run()
+    for name, value in first.model.encoder.state_dict().items():
+        assert torch.equal(value, second.model.encoder.state_dict()[name]), name
+    assert any(not torch.equal(value, before[name]) for name, value in second.model.predictor.state_dict().items())
+    frames = torch.from_numpy(second.test_set.frames(0))[None]
+    seen = second.model.encoder(frames[0])[None]
+    torch.testing.assert_close(second.model.encode(seen), second.model.encode(frames))
+    other = replace(given, size="tiny", patch_size=16, grid=2)
+    with pytest.raises(ValueError, match="is of another size than this training's"):
+        WorldModelTrainer(model_config("navigate", other, 32), other, Rollouts(data), tmp_path / "third")
+    assert "encoder_from" not in TRAINING.learned_from  # runs from before it go on
+
+
 class _Clock:
     """Ten seconds pass between two looks; at one of them somebody presses Ctrl-C."""
 
@@ -467,6 +487,7 @@ def test_a_bundle_may_lack_what_nobody_fitted(data: Path, tmp_path: Path) -> Non
 def test_flags_go_to_the_part_that_they_name() -> None:
     names = ("size", "episodes", "updates", "minutes", "record_minutes", "batch", "learning_rate", "prefix", "ranks")
     names += ("seed", "probe_every", "patch_size", "proprio_dropout", "felt_dim", "place_weight", "grid")
+    names += ("encoder_from",)
     given = argparse.Namespace(preset="tiny", task="navigate", **dict.fromkeys(names))
     tiny = script.PRESETS["tiny"]
     assert script.settings(given) == replace(tiny, rollouts=mixed_for("navigate", tiny.rollouts))

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from tqdm import tqdm
 
 from neon_sim.world_model.lewm import LeWM
 
@@ -105,6 +106,29 @@ class Rollouts:
         return torch.from_numpy(values.mean(0)).float(), torch.from_numpy(values.std(0)).float()
 
 
+class SeenRollouts(Rollouts):
+    """Rollouts whose pictures are what an encoder saw in them, (T, D) float32 each: where it does not learn, once is
+    enough. They lie in memory.
+    """
+
+    def __init__(self, rollouts: Rollouts, encoder: nn.Module) -> None:
+        """Lets every picture be seen: a millisecond or two each on one core."""
+        self._frames, self._place, self._arrays = rollouts._frames, rollouts._place, rollouts._arrays
+        self._seen = []
+        with torch.no_grad():
+            for row in tqdm(range(len(rollouts)), desc="seeing"):
+                self._seen.append(encoder(torch.from_numpy(rollouts.frames(row))).numpy())
+
+    def frames(self, episode: int, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """What was seen (n, D) float32 in pictures of one episode, before its fall."""
+        return self._seen[episode][start:stop]
+
+    @property
+    def nbytes(self) -> int:
+        """What all of it takes."""
+        return sum(seen.nbytes for seen in self._seen)
+
+
 class ResidentRollouts:
     """Rollouts that lie in a device's memory as one row of moments, so that a window costs no copy from the host."""
 
@@ -113,8 +137,8 @@ class ResidentRollouts:
         self._rollouts, self._device = rollouts, device
         lengths = rollouts["length"]
         self._first = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        shape = (rollouts.moments, *rollouts.frames(0, 0, 1).shape[1:])
-        self._frames = torch.empty(shape, dtype=torch.uint8, device=device)
+        one = torch.from_numpy(rollouts.frames(0, 0, 1))
+        self._frames = torch.empty((rollouts.moments, *one.shape[1:]), dtype=one.dtype, device=device)
         for row, (first, length) in enumerate(zip(self._first.tolist(), lengths.tolist(), strict=True)):
             self._frames[first : first + length] = torch.from_numpy(rollouts.frames(row)).to(device)
         commands = np.pad(rollouts["commands"], ((0, 0), (0, 1), (0, 0)))  # none follows the last moment

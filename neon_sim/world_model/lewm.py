@@ -50,14 +50,14 @@ class LeWM(nn.Module):
         self.predictor = Predictor(config)
 
     def encode(self, frames: Tensor, proprio: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
-        """Frames (B, T, S, S, 3) uint8 and proprioception (B, T, P) -> latents z (B, T, D).
+        """Frames (B, T, S, S, 3) uint8, or what the encoder saw in them (B, T, D) float, and proprioception (B, T, P)
+        -> latents z (B, T, D).
 
         proprio None: a picture alone (a goal, say). keep (B, 1) or (B, T) bool: False hides proprioception there.
         Raises ValueError for proprioception that the model has no input for, or of another shape.
         """
         batch, length = frames.shape[:2]
-        at_once = _AT_ONCE if frames.device.type == "cpu" else batch * length
-        seen = torch.cat([self.encoder(some) for some in frames.flatten(0, 1).split(at_once)]).view(batch, length, -1)
+        seen = frames if frames.is_floating_point() else self._seen(frames)
         wanted = (batch, length, self.config.proprio_dim)
         if proprio is not None and (not self.config.proprio_dim or proprio.shape != wanted):
             raise ValueError(f"This world model wants proprio {wanted} (width 0: none), got {tuple(proprio.shape)}.")
@@ -67,6 +67,11 @@ class LeWM(nn.Module):
         if self.config.felt_dim:
             return torch.cat([self.projector(seen), self.felt_projector(felt)], dim=-1)
         return self.projector(torch.cat([seen, felt], dim=-1))
+
+    def _seen(self, frames: Tensor) -> Tensor:
+        flat = frames.flatten(0, 1)
+        at_once = _AT_ONCE if frames.device.type == "cpu" else len(flat)
+        return torch.cat([self.encoder(some) for some in flat.split(at_once)]).view(*frames.shape[:2], -1)
 
     def loss(
         self,
@@ -78,7 +83,7 @@ class LeWM(nn.Module):
     ) -> LeWMLoss:
         """Training loss of sequences.
 
-        frames (B, T, S, S, 3) uint8, actions (B, T - 1, A) between them in [-1, 1], proprio (B, T, P) or None. T is at
+        frames as `encode` takes them, actions (B, T - 1, A) between them in [-1, 1], proprio (B, T, P) or None. T is at
         most positions + 1. The generator draws SIGReg's directions, hidden proprioception and the prefixes' lengths.
         extra: a loss of one's own of the latents (B, T, D), added to the total; a scalar.
         """

@@ -19,9 +19,9 @@ from tqdm import tqdm
 from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.interrupt import deferred_interrupt
 from neon_sim.world_model.config import LeWMConfig
-from neon_sim.world_model.dataset import ResidentRollouts, Rollouts, moments_of
+from neon_sim.world_model.dataset import ResidentRollouts, Rollouts, SeenRollouts, moments_of
 from neon_sim.world_model.graphed import GraphedStep
-from neon_sim.world_model.lewm import LeWM, LeWMLoss
+from neon_sim.world_model.lewm import LeWM, LeWMLoss, load_world_model
 from neon_sim.world_model.objects import PlaceHead
 from neon_sim.world_model.probe import rollout_error
 from neon_sim.world_model.training_config import WorldModelTraining, schedule, timed_schedule
@@ -53,7 +53,8 @@ class WorldModelTrainer:
     ) -> None:
         """probe: what the latents know, by name, told of training and held-out episodes every `probe_every` updates.
 
-        Raises ValueError for too few episodes, or if a supervised loss is asked for and they lack its labels.
+        Raises ValueError for too few episodes, if a supervised loss is asked for and they lack its labels, or for an
+        encoder of another size.
         """
         torch.manual_seed(training.seed)
         self.training, self.folder = training, folder
@@ -63,6 +64,7 @@ class WorldModelTrainer:
         self.model = LeWM(config)
         if config.proprio_dim:
             self.model.proprio.set_statistics(*self.train_set.proprio_statistics())
+        self._seen = self._taken_over() if training.encoder_from else self.train_set
         self._place_head = self._made_head()
         self._learned = nn.ModuleList([self.model, self._place_head] if self._place_head else [self.model])
         self.optimizer = torch.optim.AdamW(
@@ -112,6 +114,17 @@ class WorldModelTrainer:
         self._learned.to("cpu").eval()
         return self.done >= 1.0
 
+    def _taken_over(self) -> SeenRollouts:
+        """Take another world model's encoder; the training episodes as it sees them."""
+        folder = Path(str(self.training.encoder_from))
+        theirs = load_world_model(folder).float().encoder
+        try:
+            self.model.encoder.load_state_dict(theirs.state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"The encoder in {folder} is of another size than this training's: {error}") from error
+        self.model.encoder.requires_grad_(False)
+        return SeenRollouts(self.train_set, theirs)
+
     def _made_head(self) -> PlaceHead | None:
         """What the supervised loss is read off with, if there is to be one."""
         if not self.training.place_weight:
@@ -123,12 +136,12 @@ class WorldModelTrainer:
 
     def _source(self, device: str) -> Callable[[], dict[str, Tensor]]:
         """What draws the next batch: from the disk, or from the GPU's memory if the pictures fit into it."""
-        fits = self.train_set.nbytes <= 1e9 * self.training.resident_gb
+        fits = self._seen.nbytes <= 1e9 * self.training.resident_gb
         length, also = self.model.config.positions + 1, ("objects",) if self._place_head else ()
         if device != "cpu" and fits:
-            resident = ResidentRollouts(self.train_set, device, also)
+            resident = ResidentRollouts(self._seen, device, also)
             return lambda: resident.windows(self.rng, self.training.batch, length)
-        return lambda: self.train_set.windows(self.rng, self.training.batch, length, also)
+        return lambda: self._seen.windows(self.rng, self.training.batch, length, also)
 
     def _held_out(self, device: str) -> dict[str, Tensor]:
         """Windows of held-out episodes, the same ones whenever they are judged."""

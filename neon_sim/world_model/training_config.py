@@ -36,6 +36,7 @@ class WorldModelTraining:
     felt_dim: int = 0  # entries of z that proprioception alone has
     place_weight: float = 0.0  # of a supervised loss on the places of objects: with it, this is not LeWM as published
     prefix: bool = False  # also learn from action prefixes (Fast-LeWM)
+    encoder_from: str | None = None  # folder of a world model whose picture encoder is taken over and stays as it is
     resident_gb: float = 16.0  # pictures that may lie in a GPU's memory; more stay on the disk until they are drawn
     seed: int = 0
 
@@ -57,8 +58,9 @@ class WorldModelTraining:
 
     @property
     def learned_from(self) -> dict[str, Any]:
-        """All fields that the weights follow from, by name."""
-        return {name: value for name, value in asdict(self).items() if name not in WATCHED}
+        """All fields that the weights follow from, by name; one that is later than the others where it is used."""
+        told = {name: value for name, value in asdict(self).items() if name not in WATCHED}
+        return told if self.encoder_from else {name: v for name, v in told.items() if name != "encoder_from"}
 
 
 # An hour on two cores: the default of agents/train_world_model.py, and what benchmarks/planning.py takes the time of.
