@@ -10,8 +10,9 @@
 
 nominal -> payload -> weak motor -> actuator bias -> low friction -> latency -> nominal -> each trouble again. After
 each stage a frozen copy is judged on all regimes. Each arm's life with each seed is a shard: run the command again and
-it goes on, where a shard was begun from its last whole stage. The table, the pictures and the JSON file are written
-once all shards of the preset are there.
+it goes on, where a shard was begun from its last whole stage. A life that fails leaves what went wrong in OUT/failed,
+and the others go on. The table, the pictures and the JSON file are written once all shards of the preset are there, all
+of the same settings and code.
 reach begins with the shipped heads; wave's are taught, and for stand and walk the healthy robot's body is found out, in
 runs/forgetting_TASK_policy, with the preset tiny a little of it below --out. --policy takes another's.
 """
@@ -29,16 +30,19 @@ from forgetting_arms import ARMS, PRESETS, Preset, preset_of
 from forgetting_calibrate import calibrate
 from forgetting_choose import choose
 from forgetting_costs import PROPORTIONS, expected_seconds, expected_total, measured_costs
+from forgetting_failures import live_all
 from forgetting_gestures import TINY as FEW_GESTURES
 from forgetting_gestures import GestureTeaching, teach_gestures
+from forgetting_inside import inside_lines
 from forgetting_job import ShardJob
+from forgetting_learners import prepare_rivals
 from forgetting_legs import TINY as LITTLE_BABBLING
 from forgetting_legs import Babbling, begin_residual
-from forgetting_life import live_shard, prepare_rival
 from forgetting_looks import look_at_all
 from forgetting_merge import figures_of
 from forgetting_plots import plot_all
 from forgetting_settings import prepare
+from forgetting_shards import read_shard
 from forgetting_strength import choose_strength
 from forgetting_table import HEADER, arm_rows, regime_lines
 from forgetting_tasks import subject_of
@@ -48,16 +52,21 @@ from report import ROOT, table, write_report
 from neon_sim.eval.regimes import CALIBRATED, REGIMES, regimes_of
 from neon_sim.names import nearest
 from neon_sim.shipped import asset_path
-from neon_sim.training.workers import cpu_count, parallel_map
+from neon_sim.training.workers import cpu_count
 
 CHOICES = {"settings": choose, "strength": choose_strength}
 
 
 def gather(jobs: Sequence[ShardJob]) -> dict[str, list[Any]]:
-    """The finished shards, by arm, in the order of their seeds."""
+    """The finished shards, by arm, in the order of their seeds.
+
+    Raises:
+        FileNotFoundError: a shard is missing.
+        ValueError: one does not belong to the settings of its arm.
+    """
     shards: dict[str, list[Any]] = {}
     for job in jobs:
-        shards.setdefault(job.arm, []).append(json.loads(job.path.read_text()))
+        shards.setdefault(job.arm, []).append(read_shard(job))
     return {arm: shards[arm] for arm in ARMS if arm in shards}
 
 
@@ -66,6 +75,7 @@ def report(jobs: Sequence[ShardJob], name: str) -> str:
 
     Raises:
         FileNotFoundError: a shard is missing; nothing is written.
+        ValueError: one was lived with other settings or code than the folder says; nothing is written.
     """
     job, shards = jobs[0], gather(jobs)
     figures = {"task": job.task, "preset": name, **figures_of(shards, job.regimes, job.preset)}
@@ -73,7 +83,8 @@ def report(jobs: Sequence[ShardJob], name: str) -> str:
     figures["verdicts"] = verdicts(figures)
     figures["lived_at"] = sorted({shard["commit"] for found in shards.values() for shard in found})  # commits
     rows = arm_rows(figures)
-    notes = "\n".join((*verdict_lines(figures["verdicts"]), *regime_lines(figures)))
+    lines = (*verdict_lines(figures["verdicts"]), *inside_lines(figures["inside_training"]), *regime_lines(figures))
+    notes = "\n".join(lines)
     text = f"{table(HEADER, rows)}\n\n{notes}\n"
     (job.out / "figures.json").write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
     (job.out / "table.md").write_text(text)
@@ -108,13 +119,17 @@ def make_jobs(preset: Preset, task: str, policy: Path, out: Path, own: bool = Tr
 
 
 def run(jobs: Sequence[ShardJob], name: str, workers: int) -> None:
-    """Look, tell how long it will take, live, report."""
+    """Look, tell how long it will take, live, report.
+
+    Raises:
+        SystemExit: the folder has other settings, or lives failed: what is finished stays, and nothing is reported.
+        ValueError: a finished shard does not belong to the folder's settings.
+    """
     prepare(jobs)
     missing = [job for job in jobs if not job.path.exists()]
     if missing:
         looks = look_at_all(jobs[0], workers)
-        if any(job.kind.remembers for job in missing):
-            prepare_rival(jobs[0])
+        prepare_rivals(missing, workers)
         costs = measured_costs(jobs[0], looks)
         minutes = expected_total(jobs, costs, min(workers, len(missing))) / 60
         each = (
@@ -122,7 +137,7 @@ def run(jobs: Sequence[ShardJob], name: str, workers: int) -> None:
         )
         each = f"{each} to judge on this machine now"
         print(f"{len(missing)} of {len(jobs)} shards, {workers} workers; {each}: about {minutes:.0f} min.", flush=True)
-        list(parallel_map(live_shard, missing, min(workers, len(missing)), "lives"))
+        live_all(missing, workers)
     print(f"\n{report(jobs, name)}\nWrote table.md, figures.json and three pictures to {jobs[0].out}")
 
 

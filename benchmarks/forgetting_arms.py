@@ -1,16 +1,12 @@
-"""The arms of the forgetting benchmark, the presets, and the life that each arm lives."""
+"""The arms of the forgetting benchmark, and its presets."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import numpy as np
-from forgetting_calibrate import judging_seeds
 from forgetting_randomised import RivalConfig
 from forgetting_tasks import Subject, subject_of
 
-from neon_sim.eval.regimes import Regime, life_order
 from neon_sim.names import nearest
 from neon_sim.training.adoption import AdoptionConfig
 from neon_sim.training.drift import DriftConfig
@@ -26,8 +22,6 @@ from neon_sim.training.protection import (
 )
 from neon_sim.training.residual_learner import ResidualLearnerConfig
 
-LIFE_SEED: Final = 5_000_000  # demonstrations have 3 million and on, judged episodes 10 million and on
-LIFE_ROOM: Final = 10_000  # episodes between two lives' first seeds
 DEFAULT_ARM: Final = "online_ewc"
 # Of EWC's springs on the legs. The heads' 1e6 held the residual where the first regime had left it: unlike theirs, none
 # of its weights is idle on a healthy robot. Tried on seed 100, not tuned beyond that; L2 has the class's own strength,
@@ -49,8 +43,8 @@ class Arm:
     eps: float | None = None  # of Adam; None = the preset's
     learns: bool = True  # False: the learning cycle is not even run
     labels: bool = False  # whether it is told each episode's reward
-    remembers: bool = False  # whether its heads have a memory and were trained on randomised robots
-    plan: str = "sequence"  # or "joint", "fresh", "short": see `stages_of`
+    remembers: bool = False  # whether its heads have a memory, and were taught by an expert that knows the fault
+    plan: str = "sequence"  # or "joint", "fresh", "taught", "short": see `forgetting_stages.stages_of`
     without: tuple[str, ...] = ()  # losses whose weight is 0
     least_chunks: int | None = None  # to learn from; None = the preset's
     by_itself: bool = False  # whether nobody tells it that a stage ends, and each update is checked before it counts
@@ -72,6 +66,12 @@ ARMS: Final[dict[str, Arm]] = {
         "trained on randomised loads and motors, has a memory, never learns", learns=False, remembers=True
     ),
     "lr0": Arm("the whole cycle with learning rate 0", rate=0.0),
+    "oracle": Arm(
+        "upper bound with labels: for each regime heads that an expert taught which knows it, and a memory",
+        learns=False,
+        remembers=True,
+        plan="taught",
+    ),
     "fresh": Arm("met each regime as its first, label-free: for transfer, no upper bound", plan="fresh"),
     "joint": Arm("label-free ceiling: the same episodes, all regimes mixed from the start", plan="joint"),
 }
@@ -119,7 +119,7 @@ class Preset:
     # It waits for a whole batch, eleven episodes of a stage. Tried on seed 100, 60 episodes in the bias: the default
     # had 26 of 30 on nominal and 23 in the bias when it began with 6 chunks, 29 and 26 with 24, and 30 and 30 so.
     learner: SelfLearnerConfig | ResidualLearnerConfig = SelfLearnerConfig(practice_noise_m=0.04)
-    rival: RivalConfig = RivalConfig()  # the arm `randomised`
+    rival: RivalConfig = RivalConfig()  # the arms `randomised` and `oracle`
     written: bool = True  # into benchmarks/results and RESULTS.md
 
 
@@ -185,74 +185,6 @@ def _learner_of(preset: Preset, subject: Subject) -> SelfLearnerConfig | Residua
         updates_per_chunk=min(usual.updates_per_chunk, 2 * own.updates_per_chunk),
         fisher_samples=own.fisher_samples,
     )
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A piece of a life between two judgements."""
-
-    name: str
-    regimes: tuple[int, ...]  # of each episode
-    first_episode: int  # in the life: its seed follows from it
-    anew: bool = False  # whether a learner that knows nothing of the stages before begins here
-
-
-def stages_of(plan: str, regimes: Sequence[Regime], preset: Preset, seed: int) -> list[Stage]:
-    """What an arm lives through.
-
-    plan: "sequence" = one unbroken life; "joint" = its episodes in one stage, the regimes mixed up; "fresh" = a new
-    learner for the first visit to each trouble; "short" = up to the second visit to nominal, and "troubles" = the first
-    visits, to choose settings on.
-    """
-    life = _sequence(regimes, preset)
-    if plan == "sequence":
-        return life
-    if plan == "short":
-        return life[: len(regimes) + 1]
-    if plan == "troubles":
-        return life[: len(regimes)]
-    if plan == "fresh":
-        firsts = {stage.regimes[0]: stage for stage in reversed(life) if stage.regimes[0] != 0}
-        return [replace(firsts[regime], anew=True) for regime in sorted(firsts)]
-    everything = np.concatenate([stage.regimes for stage in life])
-    mixed = np.random.default_rng([seed, 3]).permutation(everything)
-    return [Stage("all, mixed", tuple(int(regime) for regime in mixed), 0)]
-
-
-def _sequence(regimes: Sequence[Regime], preset: Preset) -> list[Stage]:
-    stages: list[Stage] = []
-    begun = 0
-    for regime in life_order(regimes):
-        seen = any(stage.regimes[0] == regime for stage in stages)
-        count = preset.again if seen else preset.first_visit
-        name = f"{regimes[regime].name} again" if seen else regimes[regime].name
-        stages.append(Stage(name, (regime,) * count, begun))
-        begun += count
-    return stages
-
-
-def episodes_of_life(regimes: Sequence[Regime], preset: Preset) -> int:
-    """Episodes of one unbroken life.
-
-    Raises:
-        ValueError: more than there are seeds between two lives.
-    """
-    count = sum(len(stage.regimes) for stage in _sequence(regimes, preset))
-    if count > LIFE_ROOM:
-        raise ValueError(f"A life may have {LIFE_ROOM} episodes, this preset's has {count}. Shorten its visits.")
-    return count
-
-
-def life_seed(seed: int, episode: int) -> int:
-    """Of `env.reset`, for an episode of a life."""
-    return LIFE_SEED + LIFE_ROOM * seed + episode
-
-
-def all_seeds(regimes: Sequence[Regime], preset: Preset) -> list[int]:
-    """Every episode that any arm plays, lived or judged: what has to be looked at once."""
-    count = episodes_of_life(regimes, preset)
-    lived = [life_seed(seed, episode) for seed in preset.seeds for episode in range(count)]
-    return lived + [number for seed in preset.seeds for number in judging_seeds(seed, preset.judged)]
 
 
 def learner_config(preset: Preset, arm: Arm, seed: int) -> SelfLearnerConfig | ResidualLearnerConfig:

@@ -8,25 +8,23 @@ of the difference is above zero. What was chosen is written into `forgetting_arm
 """
 
 import datetime
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from forgetting_arms import AS_IT_IS, BEFORE_CHOOSING, CANDIDATES, preset_of
-from forgetting_intervals import drawn_counts, outcomes_of
+from forgetting_failures import live_all as live_missing
+from forgetting_intervals import interval_of_mean, outcomes_of
 from forgetting_job import ShardJob
-from forgetting_life import live_shard
 from forgetting_looks import look_at_all
 from forgetting_merge import matrix_of
 from forgetting_settings import prepare
+from forgetting_shards import read_shard
 from forgetting_tasks import subject_of
 from report import table, write_report
 
 from neon_sim.eval.regimes import regimes_of
-from neon_sim.training.workers import parallel_map
 
 SEEDS: Final = (100, 101)
 KNOBS: Final = ("l2", "decay", "share", "least", "rate", "eps")  # candidates are named KNOB_VALUE
@@ -71,11 +69,10 @@ def live_all(job: ShardJob, workers: int) -> dict[str, list[dict[str, Any]]]:
     lives = [(arm, seed) for seed in job.preset.seeds for arm in job.preset.arms]
     jobs = [replace(job, arm=arm, seed=seed) for arm, seed in lives]
     prepare(jobs)
-    missing = [one for one in jobs if not one.path.exists()]
-    if missing:
+    if not all(one.path.exists() for one in jobs):
         look_at_all(jobs[0], workers)
-        list(parallel_map(live_shard, missing, min(workers, len(missing)), "lives"))
-    shards = [json.loads(one.path.read_text()) for one in jobs]
+    live_missing(jobs, workers)
+    shards = [read_shard(one) for one in jobs]
     return {arm: [shard for shard in shards if shard["arm"] == arm] for arm in job.preset.arms}
 
 
@@ -87,7 +84,7 @@ def figures_of(shards: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, A
     said = [f"{knob}: {'as it is' if name == AS_IT_IS else name}." for knob, name in chosen.items()]
     for arm in shards:
         if CANDIDATES[arm].without:
-            low, high = 100 * _won(shards[AS_IT_IS], shards[arm])
+            low, high = (100 * end for end in _won(shards[AS_IT_IS], shards[arm]))
             said.append(
                 f"{' and '.join(CANDIDATES[arm].without)}: {100 * (scores[AS_IT_IS] - scores[arm]):+.1f} points"
                 f" [{low:+.1f}, {high:+.1f}]: {'helps' if low > 0.0 else 'hurts' if high < 0.0 else 'no help seen'}."
@@ -105,13 +102,10 @@ def rows_of(figures: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _won(base: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """(2,) the ends of the 95 % interval of one score less another; episodes are drawn in pairs."""
+def _won(base: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> list[float]:
+    """The ends of the 95 % interval of one score less another; episodes are drawn in pairs."""
     gap = (outcomes_of(base) - outcomes_of(other))[:, 1:].mean(axis=(1, 2))  # (seeds, episodes)
-    seeds, episodes = gap.shape
-    draws = np.einsum("dse,se->d", drawn_counts(seeds, episodes, np.random.default_rng(0)), gap)
-    ends: np.ndarray = np.percentile(draws / gap.size, (2.5, 97.5))
-    return ends
+    return interval_of_mean(gap)
 
 
 def _best(knob: str, scores: Mapping[str, float]) -> str:

@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from forgetting_arms import ARMS, all_seeds, learner_config, stages_of
+from forgetting_arms import ARMS, learner_config
 from forgetting_calibrate import judging_seeds
 from forgetting_job import ShardJob
 from forgetting_judge import EXECUTED, TOGETHER, Judge
-from forgetting_life import make_actor, make_learner, play
+from forgetting_learners import make_actor, make_learner
+from forgetting_life import play
+from forgetting_randomised import rival_seeds
+from forgetting_stages import all_seeds, stages_of
 from forgetting_world import Looks, open_env
 
 
@@ -43,7 +46,7 @@ def measured_costs(job: ShardJob, looks: Looks) -> Costs:
     learned = time.perf_counter() - begun
     env.close()
     judged = judging_seeds(job.seed, min(6, job.preset.judged))
-    together = Judge(job.task, lambda: make_actor(job, learner, looks), min(TOGETHER, len(job.regimes) * len(judged)))
+    together = Judge(job.task, lambda: make_actor(learner, looks), min(TOGETHER, len(job.regimes) * len(judged)))
     begun = time.perf_counter()
     together.judge(job.regimes, judged)
     spent = time.perf_counter() - begun
@@ -55,11 +58,11 @@ def expected_seconds(job: ShardJob, costs: Costs) -> float:
     """How long a shard takes from its beginning."""
     arm, preset = job.kind, job.preset
     stages = stages_of(arm.plan, job.regimes, preset, job.seed)
+    taught = sum(stage.taught is not None for stage in stages)
     rows = len(stages) if arm.learns and arm.rate > 0.0 else 1  # the same weights are judged once
-    episodes = sum(len(stage.regimes) for stage in stages)
-    return episodes * (costs.acted + arm.learns * costs.learned) + rows * len(job.regimes) * (
-        preset.judged * costs.judged
-    )
+    cells = taught or rows * len(job.regimes)
+    episodes = sum(len(stage.regimes) for stage in stages) + taught * len(rival_seeds(preset.rival))
+    return episodes * (costs.acted + arm.learns * costs.learned) + cells * preset.judged * costs.judged
 
 
 def expected_total(jobs: Sequence[ShardJob], costs: Costs, workers: int) -> float:

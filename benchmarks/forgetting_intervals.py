@@ -11,9 +11,15 @@ Shards = Sequence[Mapping[str, Any]]  # of one arm, one for each seed
 
 
 def outcomes_of(shards: Shards) -> np.ndarray:
-    """(seeds, stages, regimes, episodes) 1 for each success of a frozen copy; seeds and episodes in their order."""
+    """(seeds, stages, regimes, episodes) 1 for each success of a frozen copy; seeds and episodes in their order.
+
+    NaN where nothing was judged.
+    """
     ordered = sorted(shards, key=lambda shard: shard["seed"])
-    cells = [[[list(cell["outcomes"]) for cell in stage["row"]] for stage in shard["stages"]] for shard in ordered]
+    rows = [[stage["row"] for stage in shard["stages"]] for shard in ordered]
+    episodes = max(len(cell["outcomes"]) for stages in rows for row in stages for cell in row if cell)
+    none = ["nan"] * episodes
+    cells = [[[list(cell["outcomes"]) if cell else none for cell in row] for row in stages] for stages in rows]
     return np.array(cells).astype(float)
 
 
@@ -49,3 +55,21 @@ def intervals(
             if value is not None:
                 found.setdefault(name, []).append(value)
     return {name: np.percentile(values, (2.5, 97.5)).tolist() for name, values in found.items()}
+
+
+def interval_of_mean(values: np.ndarray) -> list[float]:
+    """Both ends of the 95 % interval of the mean of values (seeds, episodes)."""
+    seeds, episodes = values.shape
+    drawn = drawn_counts(seeds, episodes, np.random.default_rng(0))
+    ends: list[float] = np.percentile(np.einsum("dse,se->d", drawn, values) / values.size, (2.5, 97.5)).tolist()
+    return ends
+
+
+def lead(own: Shards, other: Shards, cells: Sequence[tuple[int, int]]) -> dict[str, list[float]]:
+    """Mean success (2,) of two arms in some cells, (stage, regime) of both, and the interval of its `difference`.
+
+    The arms are judged by the same episodes: these are drawn together.
+    """
+    stages, regimes = np.transpose(cells)
+    ours, theirs = (outcomes_of(shards)[:, stages, regimes].mean(axis=1) for shards in (own, other))
+    return {"success": [float(ours.mean()), float(theirs.mean())], "difference": interval_of_mean(ours - theirs)}

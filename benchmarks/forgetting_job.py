@@ -1,9 +1,10 @@
 """What one shard of the forgetting benchmark is: who lives, in what, and where it is written."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from forgetting_arms import ARMS, CANDIDATES, STRENGTHS, Arm, Preset
+from forgetting_randomised import RIVALS, RivalConfig
 
 from neon_sim.eval.regimes import Regime
 
@@ -37,6 +38,21 @@ class ShardJob:
         return self.out / "states" / f"{self.arm}_{self.seed}.pt"
 
     @property
+    def settings_path(self) -> Path:
+        """Of what all shards of the arm are lived with."""
+        return self.out / "settings" / f"{self.arm}.json"
+
+    @property
+    def failure_path(self) -> Path:
+        """Of what went wrong when it was lived last, if anything did."""
+        return self.out / "failed" / f"{self.arm}_{self.seed}.txt"
+
+    @property
+    def rival(self) -> RivalConfig:
+        """Of heads that remember: what is taught in a life is its own, of the arm `randomised` there are `RIVALS`."""
+        return replace(self.preset.rival, seed=self.seed if self.kind.plan == "taught" else self.seed % RIVALS)
+
+    @property
     def rival_path(self) -> Path:
-        """Of the heads of the arm `randomised`."""
-        return self.out / "rival.pt"
+        """Of the heads of the arm `randomised` with this seed."""
+        return self.out / f"rival_{self.rival.seed}.pt"

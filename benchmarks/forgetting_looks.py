@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Final
 
 import torch
-from forgetting_arms import all_seeds
 from forgetting_job import ShardJob
+from forgetting_randomised import rival_seeds
+from forgetting_stages import all_seeds
 from forgetting_tasks import subject_of
 from forgetting_world import Looks, look
 
@@ -29,7 +30,8 @@ def look_at_all(job: ShardJob, workers: int) -> Looks:
     """The first picture of every seed, rendered once for all arms; none where only the legs act."""
     if subject_of(job.task).legs:
         return Looks()
-    seeds = all_seeds(job.regimes, job.preset)
+    taught = rival_seeds(job.preset.rival) if "oracle" in job.preset.arms else []  # in each of its lives
+    seeds = all_seeds(job.regimes, job.preset) + taught
     blocks = [tuple(seeds[i : i + BLOCK]) for i in range(0, len(seeds), BLOCK)]
     work = [(job.policy, job.task, job.out / "looks" / f"{_name_of(block)}.npz", block) for block in blocks]
     missing = [item for item in work if not item[2].exists()]

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 from forgetting_arms import ARMS, DEFAULT_ARM, Preset
-from forgetting_intervals import intervals, outcomes_of
+from forgetting_inside import inside_figures
+from forgetting_intervals import intervals, lead, outcomes_of
 from forgetting_randomised import trained_on
 
 from neon_sim.eval.regimes import LEAST_LOSS, Regime
@@ -31,7 +32,7 @@ _ANY_LOSS: Final = 1e-6  # of a regime whose counting is settled
 
 
 def matrix_of(shards: Sequence[Shard]) -> np.ndarray:
-    """Retention matrix (stages, regimes) of one arm, all its seeds' episodes together."""
+    """Retention matrix (stages, regimes) of one arm, all its seeds' episodes together; NaN where nothing was judged."""
     matrix: np.ndarray = outcomes_of(shards).mean(axis=(0, 3))
     return matrix
 
@@ -90,7 +91,7 @@ def judged_figures(
     firsts, kept = first_visits(order), [0, *counts]
     won = {j: recovered_fraction(frozen[0], frozen[j], matrix[firsts.get(j, -1), j], _ANY_LOSS) for j in counts}
     found = {f"recovered {j}": value for j, value in won.items()} | {"recovered_fraction": _mean(won.values())}
-    if plan == "fresh":
+    if plan in ("fresh", "taught"):
         return found
     seconds = second_visits(order)
     if plan != "joint":
@@ -128,7 +129,7 @@ def summary(arm: str, shards: Shards, counts: Sequence[int], preset: Preset) -> 
     judged, unsure = say(frozen, matrix), intervals(shards["frozen"], own, say)
     unsure.pop("worst_nominal_forgetting", None)  # the worst of several is worse in nearly every draw
     found: dict[str, Any] = {
-        "matrix": matrix.tolist(),
+        "matrix": [[None if math.isnan(value) else value for value in row] for row in matrix.tolist()],
         "order": order,
         "recovered": {names[j]: judged.pop(f"recovered {j}") for j in counts},
         "recovered_intervals": {names[j]: unsure.pop(f"recovered {j}", None) for j in counts},
@@ -139,7 +140,9 @@ def summary(arm: str, shards: Shards, counts: Sequence[int], preset: Preset) -> 
         "protection_bytes": max(stage["protection_bytes"] for shard in own for stage in shard["stages"]),
         **judged,
     }
-    return found if plan in ("fresh", "joint") else found | _course(arm, shards, counts, preset.steps, preset.window)
+    if plan in ("fresh", "taught", "joint"):
+        return found
+    return found | _course(arm, shards, counts, preset.steps, preset.window)
 
 
 def _whole(curve: list[float] | None) -> list[float]:
@@ -195,6 +198,7 @@ def figures_of(shards: Shards, regimes: Sequence[Regime], preset: Preset) -> dic
     counts = regimes_that_count(frozen, regimes)
     arms = {arm: summary(arm, shards, counts, preset) for arm in shards}
     default, naive = arms.get(DEFAULT_ARM, {}), arms.get("naive", {})
+    outside = [j for j in counts if not trained_on(regimes[j], preset.rival)]
     return {
         "recovered_fraction": default.get("recovered_fraction"),
         "nominal_forgetting_default": default.get("nominal_forgetting"),
@@ -208,13 +212,26 @@ def figures_of(shards: Shards, regimes: Sequence[Regime], preset: Preset) -> dic
         "judged_per_cell": outcomes.shape[0] * outcomes.shape[2],
         "counting": [names[j] for j in counts],
         "no_loss": [names[j] for j in range(1, len(names)) if j not in counts],
-        "outside_training": [names[j] for j in counts if not trained_on(regimes[j], preset.rival)],
+        "outside_training": [names[j] for j in outside],
+        "beside_randomised": beside_randomised(shards, outside),
+        "inside_training": inside_figures(shards, regimes, preset.rival),
         "least_loss": LEAST_LOSS,
         "steps_of_a_first_visit": preset.first_visit * preset.steps,
         "arms": arms,
         "cpu_s_per_episode": costs(shards),
         "cpu_hours": cpu_hours(shards),
     }
+
+
+def beside_randomised(shards: Shards, outside: Sequence[int]) -> dict[str, list[float]] | None:
+    """`lead` of the default arm, after each first visit to the regimes that `randomised` was not trained on.
+
+    None where one of both was not run, or nothing lies outside.
+    """
+    if not outside or not {DEFAULT_ARM, "randomised"} <= shards.keys():
+        return None
+    firsts = first_visits(order_of(shards[DEFAULT_ARM]))
+    return lead(shards[DEFAULT_ARM], shards["randomised"], [(firsts[j], j) for j in outside])
 
 
 def severity_of(regime: Regime) -> dict[str, Any]:
@@ -233,7 +250,10 @@ def severity_of(regime: Regime) -> dict[str, Any]:
 
 
 def costs(shards: Shards) -> dict[str, dict[str, float | None]]:
-    """CPU seconds of an episode that was lived and of one that was judged, by arm; the same weights are judged once."""
+    """CPU seconds of an episode that was lived and of one that was judged, by arm; None where there was none.
+
+    The same weights are judged once.
+    """
     found: dict[str, dict[str, float | None]] = {}
     for arm, own in shards.items():
         stages = [stage for shard in own for stage in shard["stages"]]
@@ -241,14 +261,17 @@ def costs(shards: Shards) -> dict[str, dict[str, float | None]]:
         played = [stage["cost"] for stage in stages if stage["cost"]["judged_anew"]]
         judged = sum(cost["judged_anew"] for cost in played)
         found[arm] = {
-            "life": sum(stage["cost"]["life_cpu_s"] for stage in stages) / lived,
+            "life": sum(stage["cost"]["life_cpu_s"] for stage in stages) / lived if lived else None,
             "judge": sum(cost["judge_cpu_s"] for cost in played) / judged if judged else None,
         }
     return found
 
 
 def cpu_hours(shards: Shards) -> float:
-    """Of all lives and their judging; looks at episodes and the rival's training come on top."""
+    """Of all lives, what an expert taught in them included, and of their judging.
+
+    Looks, the rivals' training and `forgetting_inside` come on top.
+    """
     spent = [stage["cost"] for own in shards.values() for shard in own for stage in shard["stages"]]
     return sum(cost["life_cpu_s"] + cost["judge_cpu_s"] for cost in spent) / 3600.0
 

@@ -30,13 +30,14 @@ def plot_matrices(figures: Mapping[str, Any], stages: Mapping[str, Sequence[str]
         if arm is None:
             axes.set_visible(False)
             continue
-        matrix = 100 * np.array(figures["arms"][arm]["matrix"])
+        matrix = 100 * np.array(figures["arms"][arm]["matrix"], dtype=float)  # NaN where nothing was judged
         axes.imshow(matrix, vmin=0, vmax=100, cmap="viridis", aspect="auto")
         axes.set_title(arm, fontsize=10)
         axes.set_xticks(range(matrix.shape[1]), figures["regimes"], rotation=35, ha="right", fontsize=7)
         axes.set_yticks(range(matrix.shape[0]), stages[arm], fontsize=7)
         for (i, j), value in np.ndenumerate(matrix):
-            axes.text(j, i, f"{value:.0f}", ha="center", va="center", fontsize=6, color="w" if value < 60 else "k")
+            shown = "" if np.isnan(value) else f"{value:.0f}"
+            axes.text(j, i, shown, ha="center", va="center", fontsize=6, color="w" if value < 60 else "k")
     _save(figure, path)
 
 

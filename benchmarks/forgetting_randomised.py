@@ -7,7 +7,7 @@ that knows the fault, on the states that they come to themselves (DAgger, Ross e
 
 import io
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from forgetting_world import HeldLook, Looks, look, open_env
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from neon_sim.eval.regimes import Regime
 from neon_sim.g1.joints import GROUPS, JOINT_NAMES, NUM_JOINTS
@@ -26,6 +27,7 @@ from neon_sim.rollout import rollout
 from neon_sim.sim.faults import ActuatorFault, Payload
 from neon_sim.training.atomic_file import replace_bytes
 
+RIVALS: Final = 3  # of one task, trained with other seeds: the lives take them in turn
 RIVAL_SEED: Final = 7_000_000  # lives have 5 million and on, the ceiling of agents/self_learn.py 6 million and on
 # In a third of the training episodes a hand carries something, in the others one of these motors is at fault.
 _LOADED: Final = 1.0 / 3.0
@@ -142,17 +144,28 @@ def trained_on(regime: Regime, config: RivalConfig) -> bool:
     return bool(fault["strength"] >= config.weakest and abs(fault["bias"]) <= config.most_bias)
 
 
-def record(env: Any, policy: HistoryPolicy, config: RivalConfig, seeds: Sequence[int]) -> list[tuple[Tensor, ...]]:
+def record(
+    env: Any, policy: HistoryPolicy, steps: int, seeds: Sequence[int], trouble: Callable[[int], Any]
+) -> list[tuple[Tensor, ...]]:
     """Play, and ask the expert at each chunk: rows of what the head was given and the expert's chunk (1, 16, A).
+
+    Args:
+        env: of a task whose expert can be told of a fault; it is healthy again afterwards.
+        policy: what plays.
+        steps: of an episode.
+        seeds: of the episodes.
+        trouble: what `apply_fault` takes in a seed's episode, and the expert is told.
 
     Raises:
         ValueError: a task whose expert cannot be told of a fault.
     """
     if not hasattr(env.task, "known_fault"):
-        raise ValueError(f"The expert of '{env.task.name}' cannot make up for a fault: leave the arm `randomised` out.")
+        raise ValueError(
+            f"The expert of '{env.task.name}' cannot make up for a fault: leave the arms `randomised` and `oracle` out."
+        )
     rows: list[tuple[Tensor, ...]] = []
     for seed in seeds:
-        env.task.known_fault = fault = drawn_trouble(config, np.random.default_rng([seed, config.seed]))
+        env.task.known_fault = fault = trouble(seed)
         env.world.apply_fault(fault)
         policy.begin(seed)
         labels: list[Tensor] = []
@@ -160,7 +173,7 @@ def record(env: Any, policy: HistoryPolicy, config: RivalConfig, seeds: Sequence
         def asked_the_expert(env: Any, labels: list[Tensor] = labels) -> None:
             labels.append(_label(env))
 
-        rollout(env, policy, config.steps, seed, keep=(), on_chunk=asked_the_expert)
+        rollout(env, policy, steps, seed, keep=(), on_chunk=asked_the_expert)
         rows += [(*asked, label) for asked, label in zip(policy.asked, labels, strict=True)]
     env.task.known_fault = None
     env.world.apply_fault(None)
@@ -190,19 +203,30 @@ def fit(head: HistoryHead, rows: Sequence[tuple[Tensor, ...]], config: RivalConf
     return float(np.mean(losses))
 
 
+def teach(env: Any, policy: HistoryPolicy, config: RivalConfig, trouble: Callable[[int], Any]) -> float:
+    """DAgger: rounds of `record`, each played with what all rounds before have taught; env and trouble as there.
+
+    Returns the last round's mean squared error.
+    """
+    rows: list[tuple[Tensor, ...]] = []
+    seeds, error = rival_seeds(config), 0.0
+    for start in range(0, len(seeds), config.episodes):
+        rows += record(env, policy, config.steps, seeds[start : start + config.episodes], trouble)
+        error = fit(policy.head, rows, config)
+    return error
+
+
 def train_rival(policy: str, task: str, config: RivalConfig, path: Path) -> None:
     """Train it and write it, unless it is there; two minutes on one core."""
     if path.exists():
         return
     torch.set_num_threads(1)
     model, env = NeonVLA.from_pretrained(policy), open_env(task)
-    head, seeds = HistoryHead.for_model(config, model), rival_seeds(config)
-    eyes = HistoryPolicy(model, look(model, task, seeds), head)
-    rows: list[tuple[Tensor, ...]] = []
-    for start in range(0, len(seeds), config.episodes):
-        rows += record(env, eyes, config, seeds[start : start + config.episodes])
-        print(f"rival, {len(rows)} chunks: mean squared error {fit(head, rows, config):.2g}", flush=True)
+    head = HistoryHead.for_model(config, model)
+    eyes = HistoryPolicy(model, look(model, task, rival_seeds(config)), head)
+    error = teach(env, eyes, config, lambda seed: drawn_trouble(config, np.random.default_rng([seed, config.seed])))
     env.close()
+    tqdm.write(f"rival {config.seed}: mean squared error {error:.2g}")
     buffer = io.BytesIO()
     torch.save(head.state_dict(), buffer)
     replace_bytes(path, buffer.getbuffer())

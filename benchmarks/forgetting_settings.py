@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from forgetting_arms import learner_config
+from forgetting_code import life_code
 from forgetting_job import ShardJob
 from forgetting_reward import LAST, MOST, TEMPERATURE
+from forgetting_shards import read_shard
+from forgetting_world import world_of
 
 from neon_sim.shipped import walker_fingerprint
 from neon_sim.training.atomic_file import replace_bytes
@@ -25,6 +28,7 @@ def judging_of(job: ShardJob) -> dict[str, Any]:
     regimes = [(regime.name, regime.fault, regime.faults) for regime in job.regimes]
     found = {"task": job.task, "seed": job.seed, "judged": job.preset.judged, "regimes": regimes}
     found |= {"policy": _digest_of(Path(job.policy)), "walker": walker_fingerprint()}
+    found |= {"code": life_code(job.task), "world": world_of(job.task)}
     return found | ({"rival": asdict(job.preset.rival)} if job.kind.remembers else {})
 
 
@@ -43,20 +47,25 @@ def prepare(jobs: Sequence[ShardJob]) -> None:
     Raises:
         SystemExit: an arm of theirs was begun there with other settings, or another arm with what all must share;
             nothing is written.
+        ValueError: a finished shard of theirs does not belong to the settings.
     """
-    folder = jobs[0].out / "settings"
+    folder = jobs[0].settings_path.parent
     wanted = {job.arm: json.loads(json.dumps(settings_of(job), default=str)) for job in jobs}
     shared = {name: value for name, value in wanted[jobs[0].arm].items() if name not in _ITS_OWN}
     for path in sorted(folder.glob("*.json")):
         begun, mine = json.loads(path.read_text()), wanted.get(path.stem, shared)
         odd = [name for name in mine if begun.get(name) != mine[name]]
         if odd:
+            heads = ", rival_*.pt" if path.stem == "randomised" else ""
             raise SystemExit(
                 f"{jobs[0].out} was begun with other settings for the arm '{path.stem}': {', '.join(odd)}. Choose"
-                f" another --out, or delete {path} and what shards and states hold of this arm, to live it anew."
+                f" another --out, or delete {path}{heads} and what shards and states hold of this arm, to live it anew."
             )
     for arm, settings in wanted.items():
         replace_bytes(folder / f"{arm}.json", (json.dumps(settings, indent=1) + "\n").encode())
+    for job in jobs:
+        if job.path.exists():
+            read_shard(job)  # before hours are spent beside what cannot be merged
 
 
 def _digest_of(folder: Path) -> str:

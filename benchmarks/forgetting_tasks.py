@@ -34,7 +34,8 @@ _ON_LEGS: Final[dict[str, Any]] = {
     "legs": True,
     "lasts": True,
     "per_cell": 100,
-    "lacking": ("by_itself",),  # a residual has no forward model whose error would tell
+    # A residual has no forward model whose error would tell, and no expert makes up for a fault of the legs.
+    "lacking": ("by_itself", "oracle"),
 }
 SUBJECTS: Final[dict[str, Subject]] = {
     "reach": Subject(steps=96),
@@ -43,7 +44,7 @@ SUBJECTS: Final[dict[str, Subject]] = {
         options={"task_options": {"gestures": _GESTURES}},
         per_cell=100,
         window=12,
-        lacking=("randomised",),  # its expert cannot make up for a fault
+        lacking=("randomised", "oracle"),  # its expert cannot make up for a fault
         practice_m=0.02,  # a gesture must come within 8 cm of its place all the same
     ),
     "stand": Subject(steps=320, window=6, **_ON_LEGS),

@@ -26,24 +26,14 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scri
 import forgetting
 import forgetting_arms
 import forgetting_settings
-from forgetting_arms import (
-    ARMS,
-    CANDIDATES,
-    LIFE_SEED,
-    PRESETS,
-    Preset,
-    all_seeds,
-    episodes_of_life,
-    learner_config,
-    life_seed,
-    stages_of,
-)
+from forgetting_arms import ARMS, CANDIDATES, PRESETS, Preset, learner_config
 from forgetting_calibrate import CHOOSING_SEEDS, calibrate, judging_seeds
 from forgetting_costs import Costs, expected_seconds, expected_total
 from forgetting_job import ShardJob
 from forgetting_judge import Judge
 from forgetting_life import Life, live_shard
 from forgetting_settings import prepare
+from forgetting_stages import LIFE_SEED, all_seeds, episodes_of_life, life_seed, stages_of
 from forgetting_world import HeldLook, Looks, act_together, arrived, fault_of, judge, look, open_env
 
 BIAS = Regime("bias", "ActuatorFault", (("strength", 1.0),), "bias", ("left_elbow_joint",), 0.1, 0.5, 0.1, 0.4, "rad")
@@ -151,6 +141,17 @@ def test_other_plans_are_made_of_the_same_episodes() -> None:
     assert len(set(mixed.regimes[:40])) == 6 and mixed != stages_of("joint", REGIMES["reach"], preset, 1)[0]
     fresh = stages_of("fresh", REGIMES["reach"], preset, 0)
     assert [replace(stage, anew=False) for stage in fresh] == life[1:6] and all(stage.anew for stage in fresh)
+    assert [stage.regime for stage in (*life[:3], *fresh[:2], mixed)] == [0, 1, 2, 1, 2, None]
+
+
+def test_an_expert_teaches_what_may_count_and_lives_nothing() -> None:
+    """Of reach's five troubles two take nothing; what was not calibrated may count."""
+    stages = stages_of("taught", REGIMES["reach"], PRESETS["benchmark"], 0)
+    assert [(stage.name, stage.taught, stage.regime) for stage in stages] == [
+        ("payload", 1, 1), ("weak_motor", 2, 2), ("actuator_bias", 3, 3),
+    ]  # fmt: skip
+    assert all(stage.anew and not stage.regimes for stage in stages)
+    assert [stage.taught for stage in stages_of("taught", TWO, SHORT, 0)] == [1]
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -187,6 +188,7 @@ def test_arms_differ_in_what_their_names_say() -> None:
 def test_lives_are_lived_judged_and_written_once(policy: str, looks: Looks, tmp_path: Path) -> None:
     looks.save(tmp_path / "looks" / "0000.npz")
     jobs = {arm: _job(arm, policy, tmp_path) for arm in ("frozen", "lr0", "naive")}
+    prepare(list(jobs.values()))
     shards = {arm: json.loads(live_shard(job).read_text()) for arm, job in jobs.items()}
     for shard in shards.values():
         assert [stage["regime"] for stage in shard["stages"]] == [0, 1, 0, 1]
@@ -237,6 +239,10 @@ def test_a_life_that_was_stopped_goes_on_at_its_last_stage(
         with pytest.raises(KeyboardInterrupt):
             Life(job, looks).go_on(stages)
     resumed = Life(job, looks)
+    resumed.settings, own = "other", resumed.settings
+    with pytest.raises(ValueError, match="naive_0.pt is of a life with other settings or code: delete it"):
+        resumed.go_on(stages)
+    resumed.settings = own
     again = resumed.go_on(stages)
 
     def told(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -246,6 +252,8 @@ def test_a_life_that_was_stopped_goes_on_at_its_last_stage(
     assert again[0]["cost"] != records[0]["cost"]  # another run
     for name, value in whole.learner.params.items():
         assert torch.equal(resumed.learner.params[name], value), name
+    whole.close()
+    resumed.close()
 
 
 def test_judging_leaves_the_policy_alone_and_names_falls(policy: str, looks: Looks) -> None:
@@ -305,6 +313,8 @@ def test_expected_time_by_hand(policy: str, tmp_path: Path) -> None:
     # 6 episodes lived; 4 stages x 2 regimes judged, or once where the weights stay.
     by_hand = [6 * (2 + 3) + 80, 6 * (2 + 3) + 80, 6 * (2 + 3) + 20, 6 * 2 + 20]
     assert [expected_seconds(job, costs) for job in jobs] == pytest.approx(by_hand)
+    # An oracle is taught one trouble in 2 x 150 episodes that it acts in, and is judged in that alone.
+    assert expected_seconds(_job("oracle", policy, tmp_path), costs) == pytest.approx(300 * 2 + 10)
     assert expected_total(jobs, costs, 1) == pytest.approx(sum(by_hand))
     assert expected_total(jobs, costs, 2) == pytest.approx(by_hand[0] + by_hand[2])  # 110 + 50 beside 110 + 32
     jobs[0].path.parent.mkdir()

@@ -1,5 +1,6 @@
 """Each arm of the forgetting benchmark does what its name says, on the smallest real robot."""
 
+import json
 import math
 import sys
 from dataclasses import replace
@@ -23,9 +24,12 @@ from neon_sim.training.protection import EWCReplayConfig
 from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
-from forgetting_arms import ARMS, PRESETS, SPRING_BYTES, Preset, all_seeds, learner_config, stages_of
+import forgetting
+from forgetting_arms import ARMS, PRESETS, SPRING_BYTES, Preset, learner_config
+from forgetting_inside import inside, inside_regimes, judge_inside
 from forgetting_job import ShardJob
-from forgetting_life import Life, make_learner, play
+from forgetting_learners import make_learner, prepare_rivals
+from forgetting_life import Life, live_shard, play
 from forgetting_randomised import (
     HistoryHead,
     HistoryPolicy,
@@ -40,7 +44,9 @@ from forgetting_randomised import (
     trained_on,
 )
 from forgetting_reward import RewardedLearner, reward_of
-from forgetting_world import HeldLook, Looks, look, open_env
+from forgetting_settings import prepare
+from forgetting_stages import all_seeds, stages_of
+from forgetting_world import HeldLook, Looks, fault_of, look, open_env
 
 BIAS = Regime("bias", "ActuatorFault", (("strength", 1.0),), "bias", ("left_elbow_joint",), 0.1, 0.5, 0.1, 0.4, "rad")
 TWO = (Regime("nominal"), BIAS)
@@ -81,7 +87,7 @@ def looks(policy: str) -> Looks:
 def rival_folder(policy: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the trained rival lies."""
     folder = tmp_path_factory.mktemp("rival")
-    train_rival(policy, "reach", RIVAL, folder / "rival.pt")
+    train_rival(policy, "reach", RIVAL, folder / "rival_0.pt")
     return folder
 
 
@@ -100,7 +106,8 @@ def test_every_arm_lives_its_first_stages_and_keeps_what_it_is_to_keep(
     stages = stages_of(kind.plan, TWO, SHORT, 0)[:2]
     records = [life._stage(stage) for stage in stages]
     assert [len(record["curve"]) for record in records] == [len(stage.regimes) for stage in stages]
-    assert all(len(record["row"]) == 2 for record in records)
+    judged = [[cell is not None for cell in record["row"]] for record in records]
+    assert judged == ([[False, True]] if arm == "oracle" else [[True, True]] * len(stages))
     assert bool(life.learner.buffer or life.learner.held_back) == kind.by_itself  # a regime that nobody has ended
     moved = any(not torch.equal(value, before[name]) for name, value in life.learner.params.items())
     assert moved == (kind.learns and kind.rate > 0.0 and not kind.by_itself)  # which does not know yet what is usual
@@ -117,7 +124,7 @@ def test_every_arm_lives_its_first_stages_and_keeps_what_it_is_to_keep(
 def test_who_protects_both_ways_rehearses_and_is_held() -> None:
     assert isinstance(ARMS["ewc_replay"].protection, EWCReplayConfig)
     assert {arm for arm, kind in ARMS.items() if kind.labels} == {"reward"}
-    assert {arm for arm, kind in ARMS.items() if not kind.learns} == {"frozen", "randomised"}
+    assert {arm for arm, kind in ARMS.items() if not kind.learns} == {"frozen", "randomised", "oracle"}
     assert set(PRESETS["full"].arms) == set(ARMS)
 
 
@@ -213,17 +220,21 @@ def test_the_expert_teaches_it(policy: str, looks: Looks) -> None:
     model, env = NeonVLA.from_pretrained(policy), open_env("reach")
     config = replace(RIVAL, epochs=60, hidden=64)
     head = HistoryHead.for_model(config, model)
-    rows = record(env, HistoryPolicy(model, looks, head), config, rival_seeds(config)[:2])
+
+    def trouble(seed: int) -> Any:
+        return drawn_trouble(config, np.random.default_rng(seed))
+
+    rows = record(env, HistoryPolicy(model, looks, head), config.steps, rival_seeds(config)[:2], trouble)
     assert len(rows) == 4 and env.task.known_fault is None and env.world.faults == ()  # 2 chunks of 16 steps each
     before = float(torch.stack([(row[0] - row[4]).square().mean() for row in rows]).mean())
     assert fit(head, rows, config) < 0.3 * before
     env.close()
     with pytest.raises(ValueError, match="The expert of 'wave' cannot make up for a fault"):
-        record(open_env("wave"), HistoryPolicy(model, looks, head), config, (0,))
+        record(open_env("wave"), HistoryPolicy(model, looks, head), config.steps, (0,), trouble)
 
 
 def test_it_is_trained_once_and_read_again(policy: str, rival_folder: Path) -> None:
-    path = rival_folder / "rival.pt"
+    path = rival_folder / "rival_0.pt"
     when = path.stat().st_mtime_ns
     train_rival(policy, "reach", RIVAL, path)
     assert path.stat().st_mtime_ns == when
@@ -231,3 +242,81 @@ def test_it_is_trained_once_and_read_again(policy: str, rival_folder: Path) -> N
     found: Any = load_rival(model, RIVAL, path)
     assert float(found.net[-1].weight.detach().abs().max()) > 0.0  # a new one's is zero
     assert isinstance(make_learner(_job("randomised", policy, rival_folder), SHORT.learner, Looks()), NeonSelfLearner)
+
+
+def test_lives_take_the_rivals_in_turn(policy: str, rival_folder: Path, tmp_path: Path) -> None:
+    """Seeds 0 and 3 have the same one, seed 1 another one, which is trained when it is asked for; frozen asks none."""
+    jobs = [replace(_job("randomised", policy, tmp_path), seed=seed) for seed in (0, 1, 3)]
+    assert [job.rival_path.name for job in jobs] == ["rival_0.pt", "rival_1.pt", "rival_0.pt"]
+    (tmp_path / "rival_0.pt").write_bytes((rival_folder / "rival_0.pt").read_bytes())
+    prepare_rivals([*jobs, _job("frozen", policy, tmp_path), _job("oracle", policy, tmp_path)], 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rival_0.pt", "rival_1.pt"]
+    heads = [make_learner(job, SHORT.learner, Looks()).policy.head for job in jobs]
+    assert torch.equal(heads[0].net[-1].weight, heads[2].net[-1].weight)
+    assert not torch.equal(heads[0].net[-1].weight, heads[1].net[-1].weight)
+
+
+def test_inside_its_range_a_trouble_is_as_mild_as_it_was_trained_on() -> None:
+    config = RivalConfig()
+    mild = inside_regimes(REGIMES["reach"], config)
+    assert [(regime.name, regime.faults) for regime in mild] == [
+        ("payload", [{"body": "right_hand", "mass": 0.8}]),
+        ("weak_motor", [{"joint": "right_shoulder_pitch_joint", "bias": 0.0, "strength": 0.6}]),
+        ("actuator_bias", [{"joint": "right_shoulder_pitch_joint", "strength": 1.0, "bias": 0.1}]),
+    ]
+    assert all(trained_on(regime, config) for regime in mild) and inside(REGIMES["reach"][0], config) is None
+    # On the legs no load was trained on, and a weak motor of one leg is one of both.
+    assert [regime.name for regime in inside_regimes(REGIMES["stand"], config)] == ["weak_motor", "actuator_bias"]
+
+
+def test_what_never_learns_is_judged_inside_the_range_too(policy: str, looks: Looks, rival_folder: Path) -> None:
+    """One episode with the elbow 0.1 rad off: the palm ends elsewhere than with the 0.4 rad of its life."""
+    jobs = {arm: _job(arm, policy, rival_folder) for arm in ("frozen", "randomised")}
+    found = {arm: judge_inside(job, looks)[0] for arm, job in jobs.items()}
+    assert all(cell.episodes == 1 and cell.median_distance is not None for cell in found.values())
+    life = Life(jobs["frozen"], looks)
+    (outside,) = life.judge_on([1])[1]
+    life.close()
+    distances = [float(cell.median_distance or 0.0) for cell in (found["frozen"], outside, found["randomised"])]
+    assert abs(distances[0] - distances[1]) > 1e-3 and abs(distances[0] - distances[2]) > 1e-6
+
+
+def test_an_oracle_is_taught_each_trouble_anew_and_judged_in_it(policy: str, looks: Looks, tmp_path: Path) -> None:
+    """Two rounds in which the elbow is 0.4 rad off: the heads come nearer to what the expert does about just that."""
+    job = _job("oracle", policy, tmp_path)
+    prepare([job])
+    looks.save(tmp_path / "looks" / "0.npz")
+    shard = json.loads(live_shard(job).read_text())
+    (stage,) = shard["stages"]
+    assert (stage["name"], stage["regime"], stage["curve"], stage["falls"]) == ("bias", 1, [], 0)
+    assert stage["row"][0] is None and stage["row"][1]["episodes"] == 1 and stage["cost"]["judged_anew"] == 1
+    assert stage["cost"]["life_cpu_s"] > 0.0 and "inside" not in shard
+    life = Life(job, looks)
+    before = [value.detach().clone() for value in life.learner.policy.head.parameters()]
+    env, eyes = open_env("reach"), HistoryPolicy(life.learner.model, looks, life.learner.policy.head)
+    rows = record(env, eyes, 32, rival_seeds(RIVAL)[:2], lambda _: fault_of(BIAS))
+    healthy = record(env, eyes, 32, rival_seeds(RIVAL)[:2], lambda _: None)
+    assert not torch.equal(rows[0][4], healthy[0][4])  # the expert was told of the fault
+
+    def error() -> float:
+        with torch.no_grad():
+            return float(torch.stack([(eyes.head(*given) - label).square().mean() for *given, label in rows]).mean())
+
+    untaught = error()
+    life._teach(1)
+    assert error() < untaught
+    assert any(not torch.equal(a, b) for a, b in zip(before, life.learner.policy.head.parameters(), strict=True))
+    assert life.env.task.known_fault is None and life.env.world.faults == ()
+    env.close()
+    life.close()
+
+
+@pytest.mark.slow
+def test_one_command_teaches_and_judges_oracle_and_rival(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arms = ["frozen", "online_ewc", "randomised", "oracle"]
+    forgetting.main(["--preset", "tiny", "--workers", "1", "--out", str(tmp_path), "--arms", *arms])
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["arms"]["oracle"]["order"] == [1, 2, 3] and set(figures["arms"]) == set(arms)
+    assert figures["beside_randomised"] is not None and figures["inside_training"]["episodes"] == 1
+    assert "- inside its range (payload mass 0.8, weak_motor strength 0.6" in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.glob("rival_*.pt")) == ["rival_0.pt"]

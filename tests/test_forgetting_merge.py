@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
 from forgetting_arms import ARMS, Preset
+from forgetting_inside import inside_lines
 from forgetting_merge import (
     costs,
     cpu_hours,
@@ -38,14 +40,16 @@ LEARNED = [[10, 4, 10], [8, 9, 10], [8, 9, 10], [10, 8, 10], [9, 10, 10], [9, 9,
 FIRST, AGAIN = [0, 0, 1, 1, 1, 1], [0, 1, 1, 1]
 
 
-def _shard(arm: str, seed: int, rows: list[list[int]], curves: list[list[int]], order: list[Any]) -> dict[str, Any]:
+def _shard(
+    arm: str, seed: int, rows: Sequence[Sequence[int | None]], curves: list[list[int]], order: list[Any]
+) -> dict[str, Any]:
     stages = [
         {
             "name": "mixed" if regime is None else NAMES[regime],
             "regime": regime,
             "curve": curve,
             "falls": 1 if regime == 2 else 0,
-            "row": [_cell(successes) for successes in row],
+            "row": [None if successes is None else _cell(successes) for successes in row],
             "protection_bytes": 8,
             "cost": {"life_cpu_s": 0.5 * len(curve), "judge_cpu_s": 6.0, "judged_anew": 30},
         }
@@ -137,6 +141,53 @@ def test_oracle_and_ceiling_have_what_they_can_have() -> None:
     fresh, joint = (summary(arm, _shards(), [1], PRESET) for arm in ("fresh", "joint"))
     assert fresh["recovered_fraction"] == pytest.approx(1.0) and "nominal_forgetting" not in fresh
     assert joint["recovered_fraction"] == pytest.approx(5 / 6) and joint["nominal_forgetting"] == 0.0
+
+
+def _oracle() -> list[dict[str, Any]]:
+    """Taught in the bias alone, in 9 CPU-seconds, and judged there: 9 of 10, then 8 of 10."""
+    found = [_shard("oracle", seed, [[None, 9 - seed, None]], [[]], [1]) for seed in (0, 1)]
+    for shard in found:
+        shard["stages"][0]["cost"] = {"life_cpu_s": 9.0, "judge_cpu_s": 2.0, "judged_anew": 10}
+    return found
+
+
+def test_who_lives_no_episode_has_what_it_recovers_and_what_it_costs(tmp_path: Path) -> None:
+    """Of the 6 of 10 that the bias takes it has 5 and 4 back."""
+    shards = _shards() | {"oracle": _oracle()}
+    figures = figures_of(shards, REGIMES, PRESET)
+    found = figures["arms"]["oracle"]
+    assert found["recovered"] == {"bias": pytest.approx(4.5 / 6)} and "nominal_forgetting" not in found
+    assert found["matrix"] == [[None, pytest.approx(0.85), None]] and found["order"] == [1] and found["falls"] == 0
+    low, high = found["recovered_intervals"]["bias"]
+    assert low < 4.5 / 6 < high and found["recovered_again"] == {"bias": None}
+    assert costs(shards)["oracle"] == {"life": None, "judge": pytest.approx(4.0 / 20)}
+    assert cpu_hours({"oracle": shards["oracle"]}) == pytest.approx(22.0 / 3600.0)
+    cells = {row[0]: row for row in arm_rows(figures)}["oracle"]
+    assert cells[2].startswith("75.0 [") and set(cells[3:-1]) == {"-"} and cells[-1] == "0"
+    assert "oracle 75.0 %" in regime_lines(figures)[1]
+    json.dumps(figures, allow_nan=False)
+    assert all(path.exists() for path in plot_all(figures, shards, 2, tmp_path))
+
+
+def test_the_rival_stands_beside_the_default_and_is_judged_inside_its_range() -> None:
+    """After the first visit to the bias the default has 9 of 10 there, the rival 5; inside its range 8 and 6."""
+    shards = _shards()
+    still = shards["frozen"][0]["stages"]
+    rows = [[10, 5, 10]] * 6
+    curves = [stage["curve"] for stage in still]
+    shards["randomised"] = [_shard("randomised", seed, rows, curves, ORDER) for seed in (0, 1)]
+    assert figures_of(shards, REGIMES, PRESET)["inside_training"] is None  # nobody was judged there
+    for arm, successes in (("randomised", 8), ("frozen", 6)):
+        for shard in shards[arm]:
+            shard["inside"] = [_cell(successes)]
+    figures = figures_of(shards, REGIMES, PRESET)
+    beside = figures["beside_randomised"]
+    assert beside["success"] == [0.9, 0.5] and 0.0 < beside["difference"][0] < 0.4 < beside["difference"][1]
+    inside = {"regimes": ["bias bias 0.1"], "episodes": 20, "successes": {"randomised": [16], "frozen": [12]}}
+    assert figures["inside_training"] == inside
+    (line,) = inside_lines(inside)
+    assert line.startswith("- inside its range (bias bias 0.1): randomised 80.0 % [") and "frozen 60.0 % [" in line
+    assert inside_lines(None) == [] and figures_of(_shards(), REGIMES, PRESET)["beside_randomised"] is None
 
 
 def test_the_figures_that_are_judged() -> None:

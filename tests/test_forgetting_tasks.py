@@ -28,7 +28,7 @@ from neon_sim.training.self_learner import SelfLearnerConfig
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
 import forgetting
-from forgetting_arms import ARMS, LEG_SPRING_BYTES, LEG_STRENGTH, PRESETS, Preset, learner_config, preset_of, stages_of
+from forgetting_arms import ARMS, LEG_SPRING_BYTES, LEG_STRENGTH, PRESETS, Preset, learner_config, preset_of
 from forgetting_calibrate import judging_seeds
 from forgetting_gestures import (
     GestureTeaching,
@@ -40,10 +40,12 @@ from forgetting_gestures import (
 )
 from forgetting_job import ShardJob
 from forgetting_judge import Judge
+from forgetting_learners import prepare_rivals
 from forgetting_legs import Babbling, begin_residual, residual_policy
-from forgetting_life import Life, live_shard, prepare_rival
+from forgetting_life import Life, live_shard
 from forgetting_randomised import RivalConfig
 from forgetting_settings import prepare
+from forgetting_stages import stages_of
 from forgetting_tasks import SUBJECTS
 from forgetting_world import Looks, judge, open_env
 
@@ -93,7 +95,7 @@ def test_every_task_has_as_many_steps_to_learn_and_as_many_episodes_in_a_cell(na
     assert preset.judged * len(preset.seeds) >= 100 or not preset.written
     assert 1 <= preset.window <= preset.again and preset.seeds == reach.seeds
     assert isinstance(preset.learner, ResidualLearnerConfig) == (task != "wave")
-    lacking = {"wave": {"randomised"}, "stand": {"by_itself"}, "walk": {"by_itself"}}
+    lacking = {"wave": {"randomised", "oracle"}, "stand": {"by_itself", "oracle"}, "walk": {"by_itself", "oracle"}}
     assert set(reach.arms) - set(preset.arms) == lacking[task] & set(reach.arms)
 
 
@@ -244,7 +246,7 @@ def test_walks_side_by_side_are_walks_alone_and_last_to_the_end(walking: str) ->
 def test_arms_live_on_legs(arm: str, walking: str, tmp_path: Path) -> None:
     job = ShardJob(arm, 0, "walk", TWO, SHORT, walking, tmp_path)
     if ARMS[arm].remembers:
-        prepare_rival(job)
+        prepare_rivals([job], 1)
     life = Life(job, Looks())
     assert isinstance(life.learner, ResidualLearner) and type(life.learner).__name__ == (
         "RewardedResidual" if arm == "reward" else "ResidualLearner"

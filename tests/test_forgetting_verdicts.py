@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
-from forgetting_intervals import drawn_counts, intervals
+from forgetting_intervals import drawn_counts, interval_of_mean, intervals, lead, outcomes_of
 from forgetting_verdicts import verdict_lines, verdicts
 from report import write_report
 
@@ -33,6 +33,7 @@ FIGURES: dict[str, Any] = {
     "regimes": REGIMES,
     "outside_training": ["payload", "bias"],
     "steps_of_a_first_visit": 9600,
+    "beside_randomised": {"success": [0.9, 0.6], "difference": [0.001, 0.4]},
     "cpu_hours": 24.0,
     "arms": {
         "frozen": _arm(0.0, 0.0, 1, 0.5),
@@ -40,16 +41,19 @@ FIGURES: dict[str, Any] = {
         "naive": _arm(0.9, 0.2, 3, 0.9),
         "randomised": _arm(0.3, 0.0, 0, 0.6),
         "lr0": _arm(0.0, 0.0, 1, 0.5),
+        "by_itself": _arm(0.8, 0.05, 4, 0.9),
     },
 }
 
 
 def test_every_bar_is_met_at_its_edge() -> None:
     found = verdicts(FIGURES)
-    assert [one["met"] for one in found] == [True] * 7
+    assert [one["met"] for one in found] == [True] * 9
     lines = verdict_lines(found)
     assert "payload 80 %, weak 80 %, bias 20 % after 9,600 steps" in lines[0] and "5.0 points [3.0, 7.0]" in lines[1]
-    assert lines[4].endswith("90 % and 60 % success in payload, bias")
+    assert lines[4].endswith("90 % and 60 % success in payload, bias, +30.0 points [+0.1, +40.0]")
+    assert "by_itself recovers at least 80 % within 10,000 env steps" in lines[7] and "payload 80 %" in lines[7]
+    assert lines[8] == "- met: by_itself forgets at most 5 points on nominal: 5.0 points [3.0, 7.0]"
 
 
 @pytest.mark.parametrize(
@@ -60,8 +64,9 @@ def test_every_bar_is_met_at_its_edge() -> None:
         (1, "online_ewc", {"nominal_forgetting": 0.051}),
         (2, "naive", {"nominal_forgetting": 0.19}),
         (3, "online_ewc", {"falls": 2}),
-        (4, "randomised", {"matrix": [[1.0] + [0.9] * 4] * 5}),
         (5, "lr0", {"recovered_fraction": 0.01}),
+        (7, "by_itself", {"recovered": {"payload": 0.9, "weak": 0.79, "bias": 0.2}}),
+        (8, "by_itself", {"nominal_forgetting": 0.051}),
     ],
 )
 def test_each_bar_is_missed_by_itself(number: int, arm: str, change: dict[str, Any]) -> None:
@@ -76,9 +81,17 @@ def test_each_bar_is_missed_by_itself(number: int, arm: str, change: dict[str, A
 def test_too_long_a_visit_misses_the_bar_and_what_was_not_run_is_not_judged() -> None:
     assert verdicts(FIGURES | {"steps_of_a_first_visit": 10_001})[0]["met"] is False
     few = verdicts(FIGURES | {"arms": {name: FIGURES["arms"][name] for name in ("frozen", "naive")}})
-    assert [one["met"] for one in few] == [None, None, True, None, None, None, True]
+    assert [one["met"] for one in few] == [None, None, True, None, None, None, True, None, None]
     assert verdicts(FIGURES | {"cpu_hours": 24.1})[6]["met"] is False
     assert verdict_lines(few)[4] == "- not run: online_ewc beats randomised outside its training range"
+
+
+def test_a_rival_is_beaten_only_where_all_of_the_interval_is_above_zero() -> None:
+    unsure = {"success": [0.9, 0.6], "difference": [0.0, 0.6]}
+    (beaten,) = [one for one in verdicts(FIGURES | {"beside_randomised": unsure}) if "beats randomised" in one["bar"]]
+    assert beaten["met"] is False and beaten["found"].endswith("+30.0 points [+0.0, +60.0]")
+    (nowhere,) = [one for one in verdicts(FIGURES | {"beside_randomised": None}) if "beats randomised" in one["bar"]]
+    assert nowhere["met"] is None and nowhere["found"] == "no regime that counts lies outside"
 
 
 def test_the_lines_come_between_table_and_source(tmp_path: Path) -> None:
@@ -110,3 +123,27 @@ def test_seeds_are_drawn_as_wholes_and_kept_in_order() -> None:
     assert found == {"rate": [0.0, 1.0], "gain": [0.0, 0.0]}
     drawn = drawn_counts(3, 10, np.random.default_rng(1), draws=50)
     assert (drawn.sum(axis=(1, 2)) == 30).all() and set(drawn.sum(axis=2).ravel()) == {0.0, 10.0, 20.0, 30.0}
+
+
+def _two_regimes(seed: int, rows: list[list[str | None]]) -> dict[str, Any]:
+    cells = [[outcomes and {"outcomes": outcomes} for outcomes in row] for row in rows]
+    return {"seed": seed, "stages": [{"row": row} for row in cells]}
+
+
+def test_a_lead_is_that_of_the_same_episodes() -> None:
+    """10 of 10 and 5 of 10 beside 5 of 10 and 5 of 10: a quarter; the cell in which both fare alike adds no doubt."""
+    half, all_of_them = "01" * 5, "1" * 10
+    ours = [_two_regimes(seed, [[half, half], [None, all_of_them]]) for seed in (0, 1)]
+    theirs = [_two_regimes(seed, [[half, half], [half, half]]) for seed in (1, 0)]
+    found = lead(ours, theirs, [(1, 1), (0, 1)])
+    assert found["success"] == [0.75, 0.5]
+    low, high = found["difference"]
+    assert 0.1 < low < 0.25 < high < 0.4
+    assert lead(ours, ours, [(1, 1), (0, 1)]) == {"success": [0.75, 0.75], "difference": [0.0, 0.0]}
+    assert lead(ours, theirs, [(0, 0)]) == {"success": [0.5, 0.5], "difference": [0.0, 0.0]}
+    assert np.isnan(outcomes_of(ours)[:, 1, 0]).all() and outcomes_of(ours).shape == (2, 2, 2, 10)
+
+
+def test_the_interval_of_a_mean_over_seeds_that_differ_reaches_from_one_to_the_other() -> None:
+    assert interval_of_mean(np.array([[0.0] * 5, [1.0] * 5])) == [0.0, 1.0]
+    assert interval_of_mean(np.full((3, 4), 0.25)) == [0.25, 0.25]

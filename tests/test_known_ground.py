@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from neon_sim.training.ewc import EWC
+from neon_sim.training.protection import L2Config, make_protection
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "benchmarks"))  # scripts, not a package
@@ -98,6 +99,38 @@ def test_ours_is_the_written_out_ewc_and_scaling_each_fisher_is_not() -> None:
     assert ours.fisher_means == pytest.approx(plain.fisher_means, rel=1e-2)
     assert np.abs(ours.matrix - plain.matrix).max() <= 0.02
     assert scaled.fisher_means[:2] == ours.fisher_means[:2] and scaled.fisher_means[2] != ours.fisher_means[2]
+
+
+def test_a_pull_moves_the_weights_after_adams_step() -> None:
+    """One batch, one step: whatever Adam makes of a weight, it is then drawn to theta* by 1 / (1 + rate strength F)."""
+    preset = replace(SMALL, epochs=1, batch_size=8, learning_rate=1e-2)
+    task = permuted_digits.make_tasks(1, 8, 8, seed=0)[0]
+    moved = {}
+    for pulls in (False, True):
+        net = known_ground.make_net(preset, 0)
+        params = dict(net.named_parameters())
+        start = {name: param.detach().clone() for name, param in params.items()}
+        held = make_protection(L2Config(strength=50.0), params, np.random.default_rng(0))
+        held.end_regime(dict)  # anchored where it begins, so that there is no gradient of a penalty yet
+        plain, rng = known_ground.PlainEWC(net, 0.0), np.random.default_rng(1)
+        known_ground.learn(net, task.train, held, plain, preset, rng, pulls)
+        moved[pulls] = {name: param.detach() - start[name] for name, param in params.items()}
+    for name, step in moved[False].items():
+        torch.testing.assert_close(moved[True][name], step / (1.0 + 1e-2 * 50.0), rtol=1e-3, atol=1e-7)
+    assert max(float(step.abs().max()) for step in moved[False].values()) == pytest.approx(1e-2, rel=1e-3)
+
+
+def test_who_pulls_holds_the_first_task_the_harder_the_stronger() -> None:
+    """The arms are lived with `pull_`: with a huge strength no second task is learned, with none it is fine-tuning."""
+    preset = replace(SMALL, train=1000, epochs=4, hidden=40, learning_rate=1e-2)
+    free = known_ground.live("fine-tuning", known_ground.ARMS["fine-tuning"], preset, 0)
+    for arm in (known_ground.L2_PULLED, known_ground.PULLED):
+        loose, held = (
+            known_ground.live(arm, replace(known_ground.ARMS[arm], strength=strength), preset, 0)
+            for strength in (0.0, 1e7)
+        )
+        assert loose.matrix[0, 0] == held.matrix[0, 0] == free.matrix[0, 0]
+        assert held.matrix[1, 0] > loose.matrix[1, 0] and held.matrix[1, 1] < loose.matrix[1, 1]
 
 
 def _written() -> bytes | None:
