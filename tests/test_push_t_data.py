@@ -163,6 +163,9 @@ def test_played_episodes_are_read_back_and_other_settings_refused(model: LeWM, t
     marked["rows"][0]["off_px"] = -1.0
     path.write_text(json.dumps(marked))
     assert run_job(jobs[1])[0]["off_px"] == -1.0  # read, not played
+    moved = path.rename(tmp_path / "moved.json"), (tmp_path / "model").rename(tmp_path / "weights")
+    jobs[1] = replace(jobs[1], path=str(moved[0]), model=str(moved[1]))
+    assert run_job(jobs[1])[0]["off_px"] == -1.0
     with pytest.raises(ValueError, match="other settings or weights"):
         run_job(replace(jobs[1], judging=replace(QUICK, samples=8)))
 

@@ -52,6 +52,9 @@ class PushTJudging:
         return CEM(self.samples, self.iterations, self.elites, self.sigma)
 
 
+_WHERE: Final = ("path", "model")  # of a job: where things lie says nothing about how it was played
+
+
 @dataclass(frozen=True)
 class PushTJob:
     """Some episodes of one player, and the file that keeps how they went."""
@@ -176,9 +179,11 @@ def make_player(name: str, folder: Path, judging: PushTJudging, seed: int) -> Pl
 def run_job(job: PushTJob) -> list[dict[str, Any]]:
     """Play a job's episodes, or read them if they were played; one row for each.
 
-    Raises ValueError for a file that was played with other settings or weights.
+    A file belongs to settings and weights, not to a place: it may be moved, and so may the weights. Raises ValueError
+    for one that was played with others.
     """
-    path, described = Path(job.path), json.loads(json.dumps(asdict(job)))
+    settings = {name: value for name, value in asdict(job).items() if name not in _WHERE}
+    path, described = Path(job.path), json.loads(json.dumps(settings))
     if job.player == "lewm":
         described["weights"] = hashlib.sha256((Path(job.model) / WEIGHTS_FILE).read_bytes()).hexdigest()[:12]
     if path.exists():
