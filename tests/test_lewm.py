@@ -130,6 +130,8 @@ def test_wrong_inputs_are_refused_with_both_shapes() -> None:
         _model(FELT).encode(frames[:, :, :8])
     with pytest.raises(ValueError, match="float32"):
         _model(FELT).encode(frames.float())
+    with pytest.raises(ValueError, match=r"What was seen wants \d+ numbers a frame, got \(1, 2, 4\)"):
+        _model(FELT).encode(torch.zeros(1, 2, 4))
     with pytest.raises(ValueError, match=r"proprio \(1, 2, 3\) .*got \(1, 2, 4\)"):
         _model(FELT).encode(frames, torch.zeros(1, 2, 4))
     with pytest.raises(ValueError, match="got"):

@@ -57,7 +57,9 @@ class LeWM(nn.Module):
         Raises ValueError for proprioception that the model has no input for, or of another shape.
         """
         batch, length = frames.shape[:2]
-        seen = frames if frames.is_floating_point() else self._seen(frames)
+        seen = frames if frames.ndim == 3 else self._seen(frames)
+        if seen.shape[-1] != self.config.dim:
+            raise ValueError(f"What was seen wants {self.config.dim} numbers a frame, got {tuple(frames.shape)}.")
         wanted = (batch, length, self.config.proprio_dim)
         if proprio is not None and (not self.config.proprio_dim or proprio.shape != wanted):
             raise ValueError(f"This world model wants proprio {wanted} (width 0: none), got {tuple(proprio.shape)}.")
