@@ -5,6 +5,7 @@ carries a LoRA adapter, can be spread instead (FSDP2): each process keeps a shar
 when it is that layer's turn.
 """
 
+import atexit
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -171,6 +172,12 @@ def _square(values: Sequence[torch.Tensor]) -> float:
     return float(sum(value.float().square().sum() for value in values))
 
 
+def _leave_team() -> None:
+    """End the process group's threads: one that still runs while the process ends has aborted it (gloo, exit -6)."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def join_team(device: str) -> Team:
     """Start the process group if the environment names one; `device` is "auto", "cuda", "mps" or "cpu".
 
@@ -185,4 +192,5 @@ def join_team(device: str) -> Team:
         torch.cuda.set_device(picked)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if picked.type == "cuda" else "gloo")
+        atexit.register(_leave_team)
     return Team(rank, size, picked)
