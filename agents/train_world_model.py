@@ -45,9 +45,9 @@ from neon_sim.world_model.bundle import PROVENANCE_FILE, Bundle, load_bundle, sa
 from neon_sim.world_model.command_space import COMMAND_SPACES
 from neon_sim.world_model.config import SIZES, lewm_config
 from neon_sim.world_model.dataset import Rollouts
+from neon_sim.world_model.encoder import VisionEncoder
 from neon_sim.world_model.expectation import expectation_report
 from neon_sim.world_model.judging import NO_PROBLEM
-from neon_sim.world_model.lewm import load_world_model
 from neon_sim.world_model.objects import reset_probe
 from neon_sim.world_model.parts import PartsConfig, fit_parts
 from neon_sim.world_model.played import fingerprint
@@ -55,7 +55,7 @@ from neon_sim.world_model.ranking import RankJob, run_rank_job
 from neon_sim.world_model.recording import check_recorded, collect
 from neon_sim.world_model.report import commit, draw_report, held_out_report, machine, rank_summary
 from neon_sim.world_model.rollouts import RolloutConfig, mixed_for
-from neon_sim.world_model.training import STATE_FILE, WorldModelTrainer, read_log
+from neon_sim.world_model.training import STATE_FILE, WorldModelTrainer, read_log, take_encoder
 from neon_sim.world_model.training_config import OUR_GRID, OUR_TRAINING, WorldModelTraining, model_config, of_size
 
 TRAINING_FLAGS = ("size", "updates", "minutes", "batch", "learning_rate", "prefix", "seed", "probe_every")
@@ -158,9 +158,9 @@ def settings(args: argparse.Namespace) -> Run:
         parts=with_flags(run.parts, "seed"),
     )
     found: Run = with_flags(run, "record_minutes", "ranks")
-    model_config(args.task, found.training, found.rollouts.image_size)  # a size that cannot be is said before recording
+    config = model_config(args.task, found.training, found.rollouts.image_size)  # what cannot be, said before recording
     if found.training.encoder_from is not None:
-        load_world_model(found.training.encoder_from)  # and so is a folder that holds none
+        take_encoder(VisionEncoder(config), Path(found.training.encoder_from))
     return found
 
 

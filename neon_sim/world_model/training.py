@@ -20,6 +20,7 @@ from neon_sim.training.atomic_file import replace_bytes
 from neon_sim.training.interrupt import deferred_interrupt
 from neon_sim.world_model.config import LeWMConfig
 from neon_sim.world_model.dataset import ResidentRollouts, Rollouts, SeenRollouts, moments_of
+from neon_sim.world_model.encoder import VisionEncoder
 from neon_sim.world_model.graphed import GraphedStep
 from neon_sim.world_model.lewm import LeWM, LeWMLoss, load_world_model
 from neon_sim.world_model.objects import PlaceHead
@@ -116,14 +117,8 @@ class WorldModelTrainer:
 
     def _taken_over(self) -> SeenRollouts:
         """Take another world model's encoder; the training episodes as it sees them."""
-        folder = Path(str(self.training.encoder_from))
-        theirs = load_world_model(folder).float().encoder
-        try:
-            self.model.encoder.load_state_dict(theirs.state_dict())
-        except RuntimeError as error:
-            raise ValueError(f"The encoder in {folder} is of another size than this training's: {error}") from error
-        self.model.encoder.requires_grad_(False)
-        return SeenRollouts(self.train_set, theirs)
+        take_encoder(self.model.encoder, Path(str(self.training.encoder_from)))
+        return SeenRollouts(self.train_set, self.model.encoder)
 
     def _made_head(self) -> PlaceHead | None:
         """What the supervised loss is read off with, if there is to be one."""
@@ -286,6 +281,17 @@ class WorldModelTrainer:
             self.generator.manual_seed(self.training.seed + self.step)
         torch.set_rng_state(state["torch_rng"])
         _keep_log(self.folder / LOG_FILE, self.step)
+
+
+def take_encoder(encoder: VisionEncoder, folder: Path) -> None:
+    """Give it the weights of another world model's, which learn no more. Raises ValueError for those of another size,
+    and for a folder without a world model.
+    """
+    try:
+        encoder.load_state_dict(load_world_model(folder).float().encoder.state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"The encoder in {folder} is of another size than this training's: {error}") from error
+    encoder.requires_grad_(False)
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
