@@ -1,7 +1,7 @@
 """Where a thing is now, read off the patches that the encoder saw: one latent of a frame may have let it go.
 
-How far to the left push_box's box is, latents read off a class token told badly, and the patch tokens that they were
-made of better. Those read off a grid tell it better than the tokens do in recordings (3.8 and 6.5 cm in the median), and
+How far to the left push_box's box is, latents read off a class token told badly, and the patch tokens behind them
+better. Those read off a grid tell it better than the tokens do in recordings (3.8 and 6.5 cm in the median), and
 yet plans reached 11 of 16 goals with this reading and 3 without (2026-11-27, seed 100); why is not known.
 
 A linear probe reads the tokens where the box stands in front: fitted to all moments it is led by those in which nobody
