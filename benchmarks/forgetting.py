@@ -6,7 +6,7 @@
     python benchmarks/forgetting.py --task walk          # or wave, stand; the policy it begins with is made first
     python benchmarks/forgetting.py --calibrate          # how bad the regimes are to be; learns nothing
     python benchmarks/forgetting.py --choose             # rate, decay, shares, losses: on seeds that are not reported
-    python benchmarks/forgetting.py --choose strength    # then EWC's strength, on whole rows of troubles
+    python benchmarks/forgetting.py --choose strength    # then EWC's strength and L2's, on whole lives
 
 nominal -> payload -> weak motor -> actuator bias -> low friction -> latency -> nominal -> each trouble again. After
 each stage a frozen copy is judged on all regimes. Each arm's life with each seed is a shard: run the command again and

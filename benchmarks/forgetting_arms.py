@@ -95,13 +95,11 @@ CANDIDATES: Final[dict[str, Arm]] = {
         **{f"no_{loss}": replace(ARMS[DEFAULT_ARM], without=(loss,)) for loss in _UNNEEDED},
     }.items()
 }
-# What `--choose strength` compares, on lives through the regimes that count; the last three for comparison.
+# What `--choose strength` compares, on whole lives through the regimes that count; frozen for comparison.
 STRENGTHS: Final[dict[str, Arm]] = {
-    name: replace(arm, plan="troubles")
-    for name, arm in {
-        **{f"strength_{value:g}": Arm("online_ewc", OnlineEWCConfig(value)) for value in (1e4, 3e4, 1e5, 3e5, 1e6)},
-        **{f"beside_{name}": ARMS[name] for name in ("frozen", "naive", "replay")},
-    }.items()
+    **{f"strength_{value:g}": Arm("online_ewc", OnlineEWCConfig(value)) for value in (3e4, 1e5, 3e5)},
+    **{f"l2_strength_{value:g}": Arm("l2", L2Config(value)) for value in (1e3, 1e4)},
+    "beside_frozen": ARMS["frozen"],
 }
 
 

@@ -35,15 +35,13 @@ def stages_of(plan: str, regimes: Sequence[Regime], preset: Preset, seed: int) -
 
     plan: "sequence" = one unbroken life; "joint" = its episodes in one stage, the regimes mixed up; "fresh" = a new
     learner for the first visit to each trouble; "taught" = new heads for each trouble that may count, which an expert
-    teaches; "short" = up to the second visit to nominal, and "troubles" = the first visits, to choose settings on.
+    teaches; "short" = up to the second visit to nominal, to choose settings on.
     """
     life = _sequence(regimes, preset)
     if plan == "sequence":
         return life
     if plan == "short":
         return life[: len(regimes) + 1]
-    if plan == "troubles":
-        return life[: len(regimes)]
     if plan == "fresh":
         firsts = {stage.regimes[0]: stage for stage in reversed(life) if stage.regimes[0] != 0}
         return [replace(firsts[regime], anew=True) for regime in sorted(firsts)]

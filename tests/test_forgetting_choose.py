@@ -83,24 +83,32 @@ def test_short_lives_are_lived_once(policy: Path, tmp_path: Path, monkeypatch: p
 
 
 def test_the_strength_with_the_best_ends_of_its_stages_is_chosen_and_of_equal_ones_the_stronger() -> None:
-    """Success of 8 episodes on nominal, under a load and in a bias, after nominal and after each of both."""
+    """Success of 8 episodes on nominal, under a load and in a bias, after each stage but the first."""
     good, half, none = "1" * 8, "1" * 4 + "0" * 4, "0" * 8
-    names = {"regimes": ["nominal", "payload", "bias"]}
+    names, home = {"regimes": ["nominal", "payload", "bias"]}, [good, none, none]
+
+    def life(payload: list[str], bias: list[str]) -> list[dict[str, Any]]:
+        """Both visits end alike; what stands after nominal counts nowhere."""
+        return [_shard([payload, bias, home, payload, bias]) | names]
+
     shards = {
-        "strength_10000": [_shard([[half, good, none], [half, none, good]]) | names],
-        "strength_100000": [_shard([[good, half, none], [good, none, half]]) | names],
-        "strength_1e+06": [_shard([[good, half, good], [good, half, half]]) | names],
-        "beside_replay": [_shard([[good, good, none], [good, none, good]]) | names],
+        "strength_30000": life([half, good, none], [half, none, good]),
+        "strength_100000": life([good, half, none], [good, none, half]),
+        "strength_300000": life([good, half, good], [good, half, half]),
+        "l2_strength_1000": life([good, half, good], [good, none, none]),
+        "beside_frozen": life([good, good, none], [good, none, good]),
     }
     found = forgetting_strength.figures_of(shards)
-    assert found["cells"]["strength_10000"] == [[0.5, 1.0], [0.5, 1.0]]
-    assert found["scores"] == pytest.approx(dict(zip(shards, (0.75, 0.75, 0.75, 1.0), strict=True)))
-    assert found["chosen"] == 1e6  # replay is beside it, and is no strength
-    shards["strength_100000"] = [_shard([[good, good, none], [good, none, half]]) | names]
+    assert found["cells"]["strength_30000"] == [[0.5, 1.0], [0.5, 1.0]] * 2
+    assert found["scores"] == pytest.approx(dict(zip(shards, (0.75, 0.75, 0.75, 0.625, 1.0), strict=True)))
+    assert found["chosen"] == {"online EWC": 3e5, "L2": 1e3}  # frozen is beside them, and has no strength
+    shards["strength_100000"] = life([good, good, none], [good, none, half])
     found = forgetting_strength.figures_of(shards)
-    assert found["chosen"] == 1e5
-    assert forgetting_strength.rows_of(found)[1] == ["strength 100000", "87.5", "100.0", "100.0", "100.0", "50.0"]
-    assert len(forgetting_strength.header_of(names["regimes"])) == 6
+    assert found["chosen"]["online EWC"] == 1e5
+    rows = forgetting_strength.rows_of(found)
+    assert rows[1] == ["strength 100000", "87.5", *["100.0", "100.0", "100.0", "50.0"] * 2]
+    header = forgetting_strength.header_of(names["regimes"])
+    assert len(header) == len(rows[0]) and header[-1] == "bias again after it"
 
 
 def test_strengths_are_lived_through_the_regimes_that_count(
@@ -112,7 +120,7 @@ def test_strengths_are_lived_through_the_regimes_that_count(
     arguments = (policy, False, tmp_path / "out", 1, "tiny")
     found = forgetting_strength.choose_strength("reach", *arguments)
     assert found["regimes"] == ["nominal", "payload", "weak_motor", "actuator_bias"]
-    assert len(found["cells"]["strength_100000"]) == 3 and found["chosen"] == 1e5
+    assert len(found["cells"]["strength_100000"]) == 6 and found["chosen"] == {"online EWC": 1e5, "L2": None}
     assert forgetting_strength.choose_strength("reach", *arguments) == found  # nothing is lived twice
     for task in ("stand", "wave"):
         with pytest.raises(ValueError, match=f"calibrated, not for '{task}': take reach"):
