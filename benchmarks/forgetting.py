@@ -11,8 +11,9 @@
 nominal -> payload -> weak motor -> actuator bias -> low friction -> latency -> nominal -> each trouble again. After
 each stage a frozen copy is judged on all regimes. Each arm's life with each seed is a shard: run the command again and
 it goes on, where a shard was begun from its last whole stage. A life that fails leaves what went wrong in OUT/failed,
-and the others go on. The table, the pictures and the JSON file are written once all shards of the preset are there, all
-of the same settings and code.
+and the others go on. The table, the pictures and the JSON file are written once all shards are there, all of the same
+settings and code; of RESULTS.md only if all arms of the preset are, and as many seeds as it has. Lives that are in
+benchmarks/results/forgetting_lives are taken from there while code and settings are the same.
 reach begins with the shipped heads; wave's are taught, and for stand and walk the healthy robot's body is found out, in
 runs/forgetting_TASK_policy, with the preset tiny a little of it below --out. --policy takes another's.
 """
@@ -43,6 +44,7 @@ from forgetting_merge import figures_of
 from forgetting_plots import plot_all
 from forgetting_settings import prepare
 from forgetting_shards import read_shard
+from forgetting_shipped import LIVES, ship, take_shipped
 from forgetting_strength import choose_strength
 from forgetting_table import HEADER, arm_rows, regime_lines
 from forgetting_tasks import subject_of
@@ -71,7 +73,7 @@ def gather(jobs: Sequence[ShardJob]) -> dict[str, list[Any]]:
 
 
 def report(jobs: Sequence[ShardJob], name: str) -> str:
-    """Merge the shards of all jobs into figures, table and pictures; only a whole preset goes into RESULTS.md.
+    """Merge the shards of all jobs into figures, table and pictures; only all arms of a preset go into RESULTS.md.
 
     Raises:
         FileNotFoundError: a shard is missing; nothing is written.
@@ -90,7 +92,9 @@ def report(jobs: Sequence[ShardJob], name: str) -> str:
     (job.out / "table.md").write_text(text)
     pictures = plot_all(figures, shards, job.preset.window, job.out)
     written = "forgetting" if job.task == "reach" else f"forgetting_{job.task}"
-    whole = job.preset.written and job.preset == preset_of(name, job.task) and job.own
+    whole = (
+        job.preset.written and job.own and replace(job.preset, seeds=()) == replace(preset_of(name, job.task), seeds=())
+    )
     if whole and job.task not in CALIBRATED:
         print(f"RESULTS.md has no room for {job.task} yet: its regimes are not calibrated (neon_sim/eval/regimes.py).")
     elif whole and seeds_written(ROOT / "benchmarks" / "results" / f"{written}.json") <= len(job.preset.seeds):
@@ -118,14 +122,17 @@ def make_jobs(preset: Preset, task: str, policy: Path, out: Path, own: bool = Tr
     return sorted(jobs, key=lambda job: -expected_seconds(job, PROPORTIONS))
 
 
-def run(jobs: Sequence[ShardJob], name: str, workers: int) -> None:
-    """Look, tell how long it will take, live, report.
+def run(jobs: Sequence[ShardJob], name: str, workers: int, shipped: bool = False) -> None:
+    """Look, tell how long it will take, live, report. shipped: lives in the repository are not lived again.
 
     Raises:
         SystemExit: the folder has other settings, or lives failed: what is finished stays, and nothing is reported.
         ValueError: a finished shard does not belong to the folder's settings.
     """
     prepare(jobs)
+    taken = take_shipped(jobs) if shipped else 0
+    if taken:
+        print(f"{taken} of {len(jobs)} lives are those in {LIVES}, of the same settings and code; --anew lives them.")
     missing = [job for job in jobs if not job.path.exists()]
     if missing:
         looks = look_at_all(jobs[0], workers)
@@ -151,6 +158,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", help=f"some of {', '.join(ARMS)}; `frozen` must be among them")
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--workers", type=int, default=cpu_count())
+    parser.add_argument("--anew", action="store_true", help="live what is in the repository again, too")
+    parser.add_argument(
+        "--ship", action="store_true", help="put what is finished in --out into the repository, and end"
+    )
     parser.add_argument("--calibrate", action="store_true")
     parser.add_argument("--episodes", type=int, default=300, help="of each level, with --calibrate")
     parser.add_argument("--choose", nargs="?", const="settings", choices=tuple(CHOICES), help="default: settings")
@@ -208,7 +219,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if args.choose:
             CHOICES[args.choose](args.task, policy, args.policy is None, out, args.workers, args.preset)
             return
-        run(make_jobs(preset, args.task, policy, out, args.policy is None), args.preset, args.workers)
+        jobs = make_jobs(preset, args.task, policy, out, args.policy is None)
+        if args.ship:
+            print(f"{ship(jobs)} of {len(jobs)} lives of {out} are in {LIVES} now.")
+            return
+        run(jobs, args.preset, args.workers, shipped=not args.anew)
     except ValueError as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:

@@ -111,7 +111,7 @@ class Preset:
     seeds: tuple[int, ...] = tuple(range(10))
     first_visit: int = 100  # episodes of `steps` in a regime that is new: 9,600 env steps
     again: int = 48
-    judged: int = 40  # episodes per seed of each cell of the matrix
+    judged: int = 20  # episodes per seed of each cell of the matrix: 200 of ten seeds
     steps: int = 96  # control steps an episode of the life: six chunks
     window: int = 20  # episodes that a recovery is judged on
     # It waits for a whole batch, eleven episodes of a stage. Tried on seed 100, 60 episodes in the bias: the default

@@ -24,6 +24,7 @@ from forgetting_job import ShardJob
 from forgetting_looks import look_at_all
 from forgetting_settings import prepare
 from forgetting_shards import read_shard
+from forgetting_shipped import ship, take_shipped
 
 BIAS = Regime("bias", "ActuatorFault", (("strength", 1.0),), "bias", ("left_elbow_joint",), 0.1, 0.5, 0.1, 0.4, "rad")
 SHORT = Preset(
@@ -120,6 +121,21 @@ def test_only_shards_of_the_folders_settings_are_read(policy: str, tmp_path: Pat
     job.settings_path.unlink()
     with pytest.raises(ValueError, match="frozen.json is missing"):
         forgetting.report([job], "short")
+
+
+def test_lives_in_the_repository_are_taken_while_settings_and_code_are_the_same(policy: str, tmp_path: Path) -> None:
+    """One of two is finished and shipped; whoever begins anew elsewhere has it, and who lives otherwise has not."""
+    (begun, done), lives = _jobs(policy, tmp_path / "out"), tmp_path / "lives"
+    prepare([begun, done])
+    look_at_all(done, 1)
+    live_all([done], 1)
+    assert ship([begun, done], lives) == 1
+    elsewhere = [replace(job, out=tmp_path / "elsewhere") for job in (begun, done)]
+    prepare(elsewhere)
+    assert take_shipped(elsewhere, lives) == 1 and take_shipped(elsewhere, lives) == 0
+    assert read_shard(elsewhere[1]) == read_shard(done) and not elsewhere[0].path.exists()
+    otherwise = replace(done, out=tmp_path / "otherwise", preset=replace(SHORT, steps=32))
+    assert take_shipped([otherwise], lives) == 0
 
 
 def test_a_folder_of_other_code_is_refused(policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
