@@ -35,7 +35,7 @@ class EWCConfig:
 class OnlineEWCConfig:
     """Schwarz et al. 2018: the newest anchor only, and F <- decay * F + F_new, kept at mean 1 (`EWC.add_anchor`)."""
 
-    strength: float = 1e5  # chosen by benchmarks/forgetting.py --choose strength, when F grew with each regime
+    strength: float = 1e5  # chosen on whole lives: benchmarks/forgetting.py --choose strength
     decay: float = 0.9  # not tuned
 
     def __post_init__(self) -> None:
