@@ -51,6 +51,23 @@ def test_a_cached_rollout_is_the_uncached_one(seen: int, horizon: int, positions
     torch.testing.assert_close(single.rollout(*problem), rollout_plain(single, *problem), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("positions", [3, 6])
+def test_commands_that_are_held_lead_to_the_same_and_have_gradients_of_their_own(positions: int) -> None:
+    """Each is taken three times; with a sliding window some are held across a new beginning."""
+    predictor = _predictor(replace(CONFIG, positions=positions))
+    latents, past, actions = _problem(2, 3)
+    plan = actions.repeat_interleave(3, dim=2)
+    with torch.no_grad():
+        found, plain = predictor.rollout(latents, past, plan), rollout_plain(predictor, latents, past, plan)
+    torch.testing.assert_close(found, plain, atol=1e-6, rtol=0)
+    gradients = []
+    for rollout in (predictor.rollout, lambda *problem: rollout_plain(predictor, *problem)):
+        wished = plan.clone().requires_grad_()
+        rollout(latents, past, wished)[..., -1, :].square().sum().backward()
+        gradients.append(wished.grad)
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-8, rtol=1e-6)
+
+
 @pytest.mark.parametrize("prefix", [False, True])
 @torch.no_grad()
 def test_a_rollout_runs_in_the_dtype_of_the_weights(prefix: bool) -> None:

@@ -184,11 +184,14 @@ class Predictor(nn.Module):
         return self.advance(latents, self.modulations(actions), Cache())[1]
 
     def _unroll(self, token: Tensor, actions: Tensor, cache: Cache) -> Tensor:
-        modulations = self.modulations(actions)
-        found = []
-        for step in range(actions.shape[1]):
-            now = [modulation[:, step : step + 1] for modulation in modulations]
-            hidden, cache = self.advance(token, now, cache)
+        steps, imagining = range(actions.shape[1]), not torch.is_grad_enabled()
+        # What is held is not worked out again.
+        news = [not (imagining and step and torch.equal(actions[:, step], actions[:, step - 1])) for step in steps]
+        modulations = self.modulations(actions[:, [step for step in steps if news[step]]])
+        found, at = [], -1
+        for new in news:
+            at += new
+            hidden, cache = self.advance(token, [modulation[:, at : at + 1] for modulation in modulations], cache)
             token = self.read(hidden)
             found.append(token)
         return torch.cat(found, dim=1)
