@@ -25,7 +25,7 @@ _PACKAGE: Final = (
     "tasks/arms.py", "tasks/palms.py", "tasks/task.py", "tasks/tolerance.py",
 )  # fmt: skip
 _BENCHMARK: Final = (
-    "calibrate", "inside", "judge", "learners", "legs", "life", "randomised", "reward", "stages", "world",
+    "calibrate", "inside", "judge", "learners", "legs", "life", "randomised", "stages", "world",
 )  # fmt: skip
 
 
@@ -34,13 +34,14 @@ def life_code(task: str) -> dict[str, str]:
 
     They are those of the time at which this process asked first, as is the code that it runs.
     """
-    return {"package": code_digest(*_PACKAGE, f"tasks/{task}.py"), "benchmark": _benchmark_digest()}
+    return {"package": code_digest(*_PACKAGE, f"tasks/{task}.py"), "benchmark": benchmark_code(*_BENCHMARK)}
 
 
 @lru_cache
-def _benchmark_digest() -> str:
+def benchmark_code(*names: str) -> str:
+    """Digest of some of this benchmark's files, forgetting_NAME.py."""
     folder = Path(__file__).parent
-    return said_by([(folder / f"forgetting_{name}.py").read_text(encoding="utf-8") for name in _BENCHMARK])
+    return said_by([(folder / f"forgetting_{name}.py").read_text(encoding="utf-8") for name in names])
 
 
 def said_by(sources: list[str]) -> str:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from forgetting_arms import learner_config
-from forgetting_code import life_code
+from forgetting_code import benchmark_code, life_code
 from forgetting_job import ShardJob
-from forgetting_reward import LAST, MOST, TEMPERATURE
 from forgetting_shards import read_shard
 from forgetting_world import world_of
 
@@ -37,7 +36,7 @@ def settings_of(job: ShardJob) -> dict[str, Any]:
     found = judging_of(job) | {"plan": job.kind.plan, "learner": repr(learner_config(job.preset, job.kind, 0))}
     del found["seed"]
     length = {name: getattr(job.preset, name) for name in ("first_visit", "again", "steps")}
-    labels = {"temperature": TEMPERATURE, "most": MOST, "last": LAST} if job.kind.labels else {}
+    labels = {"code": benchmark_code("reward")} if job.kind.labels else {}
     return found | {"life": length, "labels": labels}
 
 

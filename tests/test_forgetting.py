@@ -348,7 +348,7 @@ def test_settings_that_no_config_holds_are_guarded(
     policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare([_job("reward", policy, tmp_path), _job("naive", policy, tmp_path)])
-    monkeypatch.setattr(forgetting_settings, "TEMPERATURE", 1.0)
+    monkeypatch.setattr(forgetting_settings, "benchmark_code", lambda name: f"another {name}")
     prepare([_job("naive", policy, tmp_path)])
     with pytest.raises(SystemExit, match="'reward': labels"):
         prepare([_job("reward", policy, tmp_path)])

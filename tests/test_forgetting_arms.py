@@ -145,34 +145,41 @@ def test_rehearsal_has_the_memory_that_springs_take() -> None:
 
 
 def test_the_better_rewarded_counts_more(policy: str, looks: Looks) -> None:
-    """Rewards 0 and 1 are one deviation below and above their mean: weights e^-2 and e^2 at a temperature of 1/2."""
+    """Rewards 0.2 and 0.8 are one deviation below and above their mean: weights e^-2 and e^2 at a temperature of 1/2;
+    what arrived nowhere has 0 and counts neither for the mean nor for the loss.
+    """
     learner = make_learner(_job("reward", policy, Path()), SelfLearnerConfig(), looks)
     assert isinstance(learner, RewardedLearner) and reward_of(np.array([1.0] * 9 + [0.25] * 16)) == 0.25
     generator = torch.Generator().manual_seed(0)
     width = learner.model.fused_dim
-    batch = {"fused": torch.randn(2, width, generator=generator), "weight": torch.tensor([0.0, 1.0])}
-    batch |= {"fused_after": batch["fused"], "text": torch.randn(2, 40, generator=generator)}
-    batch |= {name: torch.randn(2, 5, generator=generator) for name in ("goal", "achieved")}
-    batch["executed"] = torch.zeros(2, 16, 17)
+    batch = {"fused": torch.randn(3, width, generator=generator), "weight": torch.tensor([0.2, 0.0, 0.8])}
+    batch |= {"fused_after": batch["fused"], "text": torch.randn(3, 40, generator=generator)}
+    batch |= {name: torch.randn(3, 5, generator=generator) for name in ("goal", "achieved")}
+    batch["executed"] = torch.zeros(3, 16, 17)
     errors = learner.decoder(batch["fused"], batch["achieved"]).detach().square().mean(dim=(1, 2))
     low, high = np.exp([-2.0, 2.0])
-    wanted = float(low * errors[0] + high * errors[1]) / (low + high)
+    wanted = float(low * errors[0] + high * errors[2]) / (low + high)
     assert float(learner.losses(batch)["hindsight"].detach()) == pytest.approx(wanted, rel=1e-4)
-    alike = learner.losses(batch | {"weight": torch.ones(2)})["hindsight"]  # nothing is better than anything
+    alike = learner.losses(batch | {"weight": torch.ones(3)})["hindsight"]  # nothing is better than anything
     assert float(alike.detach()) == pytest.approx(float(errors.mean()), rel=1e-4)
+    nowhere = learner.losses(batch | {"weight": torch.zeros(3)})["hindsight"]
+    assert float(nowhere.detach()) == 0.0
 
 
-def test_a_rewarded_episode_is_an_answer_to_what_was_asked_for(policy: str, looks: Looks) -> None:
-    learner, env = make_learner(_job("reward", policy, Path()), SelfLearnerConfig(practice_noise_m=0.03), looks), None
-    env = open_env("reach")
-    seed = all_seeds(TWO, SHORT)[0]
-    play(env, learner, TWO[0], seed, 32)
-    env.close()
-    read = looks.of(seed)[2][0]
-    assert isinstance(learner, RewardedLearner) and 0.0 < learner.reward < 1.0 and len(learner.buffer) == 2
-    for item in learner.buffer:
-        torch.testing.assert_close(item.achieved, read)
-        assert item.weight == learner.reward and float((item.goal - read)[2:].abs().max()) > 1e-3
+def test_a_rewarded_episode_is_an_answer_to_where_it_ended_and_weighs_its_reward(policy: str, looks: Looks) -> None:
+    lives = {}
+    for arm in ("reward", "naive"):
+        learner, env = make_learner(_job(arm, policy, Path()), SelfLearnerConfig(settled_m=1.0), looks), None
+        env = open_env("reach")
+        play(env, learner, TWO[0], all_seeds(TWO, SHORT)[0], 32)
+        env.close()
+        lives[arm] = learner
+    told, untold = lives["reward"], lives["naive"]
+    assert isinstance(told, RewardedLearner) and 0.0 < told.reward < 1.0
+    assert len(told.buffer) == len(untold.buffer) == 2
+    for item, same in zip(told.buffer, untold.buffer, strict=True):
+        torch.testing.assert_close(item.achieved, same.achieved)
+        assert (item.weight, same.weight) == (told.reward, 1.0)
 
 
 def test_a_new_history_head_adds_nothing_and_remembers_the_newest_errors(policy: str, looks: Looks) -> None:
