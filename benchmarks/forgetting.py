@@ -12,7 +12,7 @@ nominal -> payload -> weak motor -> actuator bias -> low friction -> latency -> 
 each stage a frozen copy is judged on all regimes. Each arm's life with each seed is a shard: run the command again and
 it goes on, where a shard was begun from its last whole stage. A life that fails leaves what went wrong in OUT/failed,
 and the others go on. The table, the pictures and the JSON file are written once all shards are there, all of the same
-settings and code; of RESULTS.md only if all arms of the preset are, and as many seeds as it has. Lives that are in
+settings and code; in RESULTS.md a run takes the place of one with no more seeds and arms. Lives that are in
 benchmarks/results/forgetting_lives are taken from there while code and settings are the same.
 reach begins with the shipped heads; wave's are taught, and for stand and walk the healthy robot's body is found out, in
 runs/forgetting_TASK_policy, with the preset tiny a little of it below --out. --policy takes another's.
@@ -22,10 +22,10 @@ import argparse
 import datetime
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from forgetting_arms import ARMS, PRESETS, Preset, preset_of
 from forgetting_calibrate import calibrate
@@ -56,6 +56,7 @@ from neon_sim.names import nearest
 from neon_sim.shipped import asset_path
 from neon_sim.training.workers import cpu_count
 
+PER_CELL: Final = 100  # judged episodes, all seeds together, at least
 CHOICES = {"settings": choose, "strength": choose_strength}
 
 
@@ -73,7 +74,7 @@ def gather(jobs: Sequence[ShardJob]) -> dict[str, list[Any]]:
 
 
 def report(jobs: Sequence[ShardJob], name: str) -> str:
-    """Merge the shards of all jobs into figures, table and pictures; only all arms of a preset go into RESULTS.md.
+    """Merge the shards of all jobs into figures, table and pictures; RESULTS.md has the most there is (`why_not`).
 
     Raises:
         FileNotFoundError: a shard is missing; nothing is written.
@@ -92,12 +93,14 @@ def report(jobs: Sequence[ShardJob], name: str) -> str:
     (job.out / "table.md").write_text(text)
     pictures = plot_all(figures, shards, job.preset.window, job.out)
     written = "forgetting" if job.task == "reach" else f"forgetting_{job.task}"
-    whole = (
-        job.preset.written and job.own and replace(job.preset, seeds=()) == replace(preset_of(name, job.task), seeds=())
-    )
-    if whole and job.task not in CALIBRATED:
+    if not (job.own and job.preset.written and is_part_of(job.preset, preset_of(name, job.task))):
+        return text
+    there = ROOT / "benchmarks" / "results" / f"{written}.json"
+    if job.task not in CALIBRATED:
         print(f"RESULTS.md has no room for {job.task} yet: its regimes are not calibrated (neon_sim/eval/regimes.py).")
-    elif whole and seeds_written(ROOT / "benchmarks" / "results" / f"{written}.json") <= len(job.preset.seeds):
+    elif reason := why_not(figures, json.loads(there.read_text())["figures"] if there.exists() else None):
+        print(f"Not in RESULTS.md: {reason}.")
+    else:
         docs = [ROOT / "docs" / picture.name.replace("forgetting", written, 1) for picture in pictures]
         for picture, doc in zip(pictures, docs, strict=True):
             shutil.copyfile(picture, doc)
@@ -106,9 +109,20 @@ def report(jobs: Sequence[ShardJob], name: str) -> str:
     return text
 
 
-def seeds_written(path: Path) -> int:
-    """Seeds of the report that is there; 0 without one. A run of fewer seeds does not take its place."""
-    return int(json.loads(path.read_text())["figures"]["seeds"]) if path.exists() else 0
+def is_part_of(preset: Preset, whole: Preset) -> bool:
+    """Whether a run is some seeds and arms of what is written into RESULTS.md, and is otherwise the same."""
+    some = set(preset.seeds) <= set(whole.seeds) and set(preset.arms) <= set(whole.arms)
+    return some and replace(preset, seeds=whole.seeds, arms=whole.arms) == whole
+
+
+def why_not(figures: Mapping[str, Any], there: Mapping[str, Any] | None) -> str | None:
+    """Why figures do not take the place of the report's, None there being none; None: they do."""
+    if figures["judged_per_cell"] < PER_CELL:
+        return f"{figures['judged_per_cell']} episodes a cell are fewer than {PER_CELL}"
+    if there is not None and figures["seeds"] < there["seeds"]:
+        return f"the report has {there['seeds']} seeds"
+    lacking = set(there["arms"]) - set(figures["arms"]) if there is not None else set()
+    return f"the report has {', '.join(sorted(lacking))}" if lacking else None
 
 
 def make_jobs(preset: Preset, task: str, policy: Path, out: Path, own: bool = True) -> list[ShardJob]:

@@ -357,10 +357,23 @@ def test_settings_that_no_config_holds_are_guarded(
     assert "strength=7.0" in forgetting_settings.settings_of(legs)["learner"]
 
 
-def test_a_report_of_more_seeds_stays(tmp_path: Path) -> None:
-    assert forgetting.seeds_written(tmp_path / "forgetting.json") == 0
-    (tmp_path / "forgetting.json").write_text('{"figures": {"seeds": 10}}')
-    assert forgetting.seeds_written(tmp_path / "forgetting.json") == 10
+def test_a_report_of_more_seeds_or_arms_stays() -> None:
+    there = {"judged_per_cell": 102, "seeds": 3, "arms": {"frozen": {}, "naive": {}}}
+    more = {"judged_per_cell": 100, "seeds": 5, "arms": {"frozen": {}, "naive": {}, "l2": {}}}
+    assert forgetting.why_not(more, there) is None and forgetting.why_not(there, None) is None
+    assert forgetting.why_not(there, more) == "the report has 5 seeds"
+    assert (
+        forgetting.why_not(more, there | {"arms": {"frozen": {}, "replay": {}, "lr0": {}}})
+        == "the report has lr0, replay"
+    )
+    assert forgetting.why_not(more | {"judged_per_cell": 80}, None) == "80 episodes a cell are fewer than 100"
+
+
+def test_some_seeds_and_arms_are_part_of_a_preset_and_nothing_else_is() -> None:
+    whole = PRESETS["full"]
+    assert forgetting.is_part_of(replace(whole, seeds=(0, 1), arms=("frozen", "naive")), whole)
+    for odd in (replace(whole, seeds=(100,)), replace(whole, judged=1), PRESETS["benchmark"]):
+        assert not forgetting.is_part_of(odd, whole)
 
 
 def test_the_agent_starts_the_same_thing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
