@@ -145,7 +145,20 @@ def load_model(model_class: Any, source: str, model_config: Any, config: Backbon
         raise unreadable(source, error) from error
     if report["missing_keys"]:
         raise unreadable(source, ValueError(f"no weights for {sorted(report['missing_keys'])[:3]}"))
+    if "quantization_config" in options:
+        keep_narrow_layers_plain(model)
     return model
+
+
+def keep_narrow_layers_plain(model: nn.Module) -> None:
+    """Let no 4-bit layer whose rows are no whole blocks take bitsandbytes' way for processors with bf16 instructions.
+
+    That way repacks weights block by block and fails with such a row (0.50.2). Only tiny models have any.
+    """
+    four_bit = require_extra("bitsandbytes").nn.Linear4bit
+    for layer in model.modules():
+        if isinstance(layer, four_bit) and layer.in_features % layer.weight.quant_state.blocksize:
+            layer.support_avx512bf16_for_cpu = False
 
 
 def quantization(config: BackboneConfig) -> Any:
