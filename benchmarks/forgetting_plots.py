@@ -1,7 +1,7 @@
 """The pictures of the forgetting benchmark: retention heat maps, recovery curves, recovery against forgetting."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -97,15 +97,35 @@ def plot_pareto(figures: Mapping[str, Any], path: Path) -> None:
         x, y = found.get("nominal_forgetting"), found["recovered_fraction"]
         if x is not None and y is not None:
             places.setdefault((100 * x, 100 * y), []).append(arm)
-    for color, (place, arms) in zip(itertools.cycle(COLORS), places.items(), strict=False):
+    for color, place in zip(itertools.cycle(COLORS), places, strict=False):
         axes.scatter(*place, color=color, s=46)
-        axes.annotate(", ".join(arms), place, textcoords="offset points", xytext=(6, 4), fontsize=8)
+    for (place, arms), above in zip(places.items(), free_heights(axes, places.values(), list(places)), strict=True):
+        axes.annotate(", ".join(arms), place, textcoords="offset points", xytext=(6, above), fontsize=8)
     axes.axvline(5.0, color="#999999", linestyle="--", linewidth=0.8)
     axes.axhline(80.0, color="#999999", linestyle="--", linewidth=0.8)
     axes.set_xlabel("forgotten on nominal after a trouble, points (target: at most 5)")
     axes.set_ylabel("recovered, % (target: 80)")
     axes.spines[["top", "right"]].set_visible(False)
     _save(figure, path)
+
+
+def free_heights(axes: Any, names: Iterable[Sequence[str]], places: Sequence[tuple[float, float]]) -> list[float]:
+    """How many points above its place each label is to stand, so that none covers another: the nearest that is free."""
+    line, letter = 9.0, 4.6  # points, of letters of size 8
+    spots = axes.transData.transform(places) * 72.0 / axes.figure.dpi
+    taken: list[tuple[float, float, float]] = []  # left, right, height
+    found = []
+    for arms, (x, y) in zip(names, spots, strict=True):
+        right = x + letter * len(", ".join(arms))
+        tried = [4.0 + line * step for step in (0, -1, 1, -2, 2, -3, 3)]
+        free = (
+            above
+            for above in tried
+            if all(x >= end or right <= begin or abs(y + above - height) >= line for begin, end, height in taken)
+        )
+        found.append(next(free, tried[0]))
+        taken.append((x, right, y + found[-1]))
+    return found
 
 
 def plot_all(figures: Mapping[str, Any], shards: Shards, window: int, folder: Path) -> list[Path]:
