@@ -1,6 +1,6 @@
 """One unbroken life through every trouble, and what each way of learning has kept of it.
 
-    python benchmarks/forgetting.py                      # reach, five arms, three seeds; writes RESULTS.md
+    python benchmarks/forgetting.py                      # reach, five arms, three seeds: half an hour
     python benchmarks/forgetting.py --preset tiny        # a quick look; writes nothing outside --out
     python benchmarks/forgetting.py --preset full        # all arms, ten seeds
     python benchmarks/forgetting.py --task walk          # or wave, stand; the policy it begins with is made first

@@ -23,7 +23,7 @@ from forgetting_merge import (
     regimes_that_count,
     summary,
 )
-from forgetting_plots import plot_all
+from forgetting_plots import free_heights, plot_all
 from forgetting_table import HEADER, arm_rows, regime_lines
 
 from neon_sim.eval.regimes import Regime
@@ -251,3 +251,12 @@ def test_the_pictures_are_drawn(tmp_path: Path) -> None:
     for path in plot_all(figures_of(shards, REGIMES, PRESET), shards, 2, tmp_path):
         picture = np.asarray(imageio.imread(path))[..., :3]
         assert min(picture.shape[:2]) > 200 and 0.005 < (picture < 250).any(-1).mean() < 0.98
+
+
+def test_labels_of_near_points_do_not_cover_each_other() -> None:
+    """Two points at one place but for a hair, one far away: the second label moves down a line, the third stays."""
+    from matplotlib.figure import Figure
+
+    axes = Figure(figsize=(6.0, 4.4), dpi=100).subplots()
+    axes.set(xlim=(0.0, 30.0), ylim=(0.0, 100.0))
+    assert free_heights(axes, [["l2"], ["reward"], ["ewc"]], [(20.0, 50.0), (20.1, 49.9), (5.0, 50.0)]) == [4, -5, 4]
