@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 JOBS ?= 2
+# A test that stands still: after four minutes it is told where each of its threads is, after ten its process is ended.
+STANDSTILL := -o faulthandler_timeout=240 --timeout 600 --timeout-method thread --max-worker-restart 0
 PYTHON ?= python3.11 python3.12 python3
 SUITABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))
 
@@ -14,7 +16,7 @@ self-learn: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -x -q -n $(JOBS) --dist loadscope $(ARGS)
+	$(BIN)/python -m pytest -x -q -n $(JOBS) --dist loadscope $(STANDSTILL) $(ARGS)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow $(ARGS)

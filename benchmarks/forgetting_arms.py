@@ -97,7 +97,7 @@ CANDIDATES: Final[dict[str, Arm]] = {
 }
 # What `--choose strength` compares, on whole lives through the regimes that count; frozen for comparison.
 STRENGTHS: Final[dict[str, Arm]] = {
-    **{f"strength_{value:g}": Arm("online_ewc", OnlineEWCConfig(value)) for value in (3e4, 1e5, 3e5)},
+    **{f"strength_{value:g}": Arm("online_ewc", OnlineEWCConfig(value)) for value in (3e4, 1e5, 1.5e5, 2e5, 3e5)},
     **{f"l2_strength_{value:g}": Arm("l2", L2Config(value)) for value in (1e3, 1e4)},
     "beside_frozen": ARMS["frozen"],
 }
