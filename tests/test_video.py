@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from lerobot_episodes import numbered_pictures, read_numbers
 
+from neon_sim.data import video
 from neon_sim.data.video import VideoConfig, concatenate_videos, decode_video, encode_video, iterate_video, video_rate
 
 PRESETS = {"libx264": "ultrafast", "libsvtav1": "10"}
@@ -43,6 +45,23 @@ def test_readers_side_by_side_and_those_who_stop_early_get_their_own_frames(clip
     late.close()
     assert [index for index, _ in iterate_video(clip, 50, 118)] == [118, 119]
     assert [index for index, _ in iterate_video(clip, 50)] == list(range(120))  # after one that read to the end, too
+
+
+def test_a_reader_that_is_ended_while_its_thread_keeps_another_video_gives_its_own_back(clip: Path) -> None:
+    """As the garbage collector may end it: at any moment."""
+
+    def end_within() -> bool:
+        reader = iterate_video(clip, 50)
+        next(reader)
+        with video._pool._lock:
+            reader.close()
+        return True
+
+    ending = threading.Thread(target=end_within, daemon=True)
+    ending.start()
+    ending.join(20.0)
+    assert not ending.is_alive()
+    assert read_numbers(decode_video(clip, 50)) == list(range(120))
 
 
 def test_more_videos_than_stay_open_are_read_by_threads_side_by_side(tmp_path: Path) -> None:

@@ -22,11 +22,15 @@ _Version = tuple[str, int, int, int]  # path, inode, bytes, ns
 
 
 class _Pool:
-    """Open videos that nobody reads now; threads may share it, and a process that was forked off begins with none."""
+    """Open videos that nobody reads now; threads may share it, and a process that was forked off begins with none.
+
+    A reader that the garbage collector ends gives its video back at any moment, also while its thread is in here: the
+    lock lets the same thread in again, and each step holds by itself.
+    """
 
     def __init__(self) -> None:
         self._waiting: dict[_Version, Any] = {}  # the one that waits longest first
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def take(self, version: _Version) -> Any:
         """One that is open, for the caller alone; None if there is none."""
@@ -39,7 +43,7 @@ class _Pool:
             surplus = [self._waiting.pop(version, None)]
             self._waiting[version] = container
             if len(self._waiting) > _KEPT_OPEN:
-                surplus.append(self._waiting.pop(next(iter(self._waiting))))
+                surplus.append(self._waiting.pop(next(iter(self._waiting)), None))
         for other in surplus:
             if other is not None:
                 other.close()
@@ -47,7 +51,7 @@ class _Pool:
     def forget(self) -> None:
         """Another process's videos are left as they are: its decoders' threads are not here to be ended."""
         _elsewhere.append(self._waiting)
-        self._waiting, self._lock = {}, threading.Lock()
+        self._waiting, self._lock = {}, threading.RLock()
 
 
 _pool = _Pool()
