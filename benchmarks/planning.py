@@ -11,7 +11,8 @@
 
 World models are taken from runs/world_model_TASK/world_model (agents/train_world_model.py), else the shipped ones; a
 task without one is left out and said so. Episodes are kept in --runs, so the same line goes on where it was stopped,
-and a full run begins with what a brief one has played. How long it will take is said first. All cells and tasks of some
+and a full run begins with what a brief one has played; those in benchmarks/results/planning_episodes are taken from
+there while settings, weights and code are the same. How long it will take is said first. All cells and tasks of some
 problems come before the next problems, and the table so far is printed in between and when it is stopped.
 
 The report (benchmarks/results/planning.json, RESULTS.md) is made of parts: speed, success, ranks, equal FLOPs,
@@ -30,29 +31,20 @@ from pathlib import Path
 from typing import Any
 
 from planning_adaptation import ARMS, measure_adaptation
+from planning_cells import HOLD, PLANS, REPORT_SEEDS, TASKS, Cell, Plan, cells, jobs_of
 from planning_costs import readme_row
 from planning_equal_flops import PatchTraining, measure_equal_flops
 from planning_parts import PRESETS, QUIET, Part, parts_of, together, why_not
 from planning_ranks import measure_ranks
+from planning_shipped import EPISODES, ship, take_shipped
 from planning_speed import SPEED_PRESETS, cpu_share, measure_speed
-from planning_success import (
-    HOLD,
-    PLANS,
-    REPORT_SEEDS,
-    TASKS,
-    Cell,
-    budgets,
-    cells,
-    play,
-    success_figures,
-    table_rows,
-)
+from planning_success import budgets, play, success_figures, table_rows
 from report import BEGUN_AT, ROOT, table, write_report
 
 from neon_sim.names import nearest
 from neon_sim.training.workers import cpu_count
 from neon_sim.world_model.bundle import load_bundle, other_walker
-from neon_sim.world_model.judging import model_folder
+from neon_sim.world_model.judging import TrialJob, model_folder
 from neon_sim.world_model.references import CONTROLLERS
 
 Measured = tuple[dict[str, Any], list[list[str]]]  # figures for the JSON file, rows for people
@@ -87,8 +79,8 @@ def speed(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
     return figures, [[*row, "", ""] for row in rows]
 
 
-def success(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
-    """Figures and rows of the episodes; what there is so far is printed after each block of them."""
+def jobs_asked_for(args: argparse.Namespace, models: Mapping[str, Path]) -> tuple[Plan, dict[Cell, list[TrialJob]]]:
+    """What --success plays: the plan, and each cell's shards."""
     plan = PLANS[args.preset]
     given = {"episodes": args.episodes, "oracle_execute": args.oracle_execute, "hold": args.hold}
     plan = replace(plan, **{name: value for name, value in given.items() if value is not None})
@@ -96,13 +88,25 @@ def success(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
         plan = replace(plan, planning=replace(plan.planning, execute=args.execute))
     seeds = tuple(args.seeds or REPORT_SEEDS[: plan.episodes])
     wanted = [cell for cell in cells(tuple(models), plan) if cell.controller in (args.controllers or CONTROLLERS)]
+    return plan, {cell: jobs_of(cell, plan, models[cell.task], args.runs, seeds) for cell in wanted}
+
+
+def success(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
+    """Figures and rows of the episodes; what there is so far is printed after each block of them."""
+    plan, jobs = jobs_asked_for(args, models)
+    if not args.anew:
+        every = [job for part in jobs.values() for job in part]
+        taken = take_shipped(every, args.runs)
+        if taken:
+            print(f"{taken} of {len(every)} shards are those in {EPISODES}; --anew plays them again.")
+    seeds = sorted({job.seed for part in jobs.values() for job in part})
     corrected = [task for task, folder in models.items() if load_bundle(folder).sight is not None]
 
     def show(played: Mapping[Cell, Any]) -> None:
         print("\nso far:\n" + table(HEADER, table_rows(played)), flush=True)
 
-    played, stamps = play(wanted, plan, models, args.runs, seeds, args.workers, show)
-    settings = {"seeds": list(seeds), "plan": asdict(plan), "hold": dict(HOLD), "played": stamps}
+    played, stamps = play(jobs, args.workers, show)
+    settings = {"seeds": seeds, "plan": asdict(plan), "hold": dict(HOLD), "played": stamps}
     settings["box_read_off_patch_tokens"] = corrected
     rows = [*table_rows(played), *budgets(plan, corrected), [f"played on {'; '.join(stamps)}", "", "", "", ""]]
     return success_figures(played) | settings, rows
@@ -156,6 +160,15 @@ def check(args: argparse.Namespace) -> None:
                 raise nearest(kind, name, valid)
     if args.episodes is not None and args.episodes < 1:
         raise ValueError(f"--episodes must be at least 1, got {args.episodes}.")
+
+
+def ship_played(args: argparse.Namespace) -> None:
+    """Put what --success has played into the repository, and say how much there is then."""
+    models = models_of(tuple(args.tasks or TASKS), args.models)
+    jobs: dict[str, list[TrialJob]] = {}
+    for cell, part in jobs_asked_for(args, models)[1].items():
+        jobs.setdefault(cell.task, []).extend(part)
+    print(f"{ship(jobs, args.runs)} shards are in {EPISODES} now.")
 
 
 def measure(args: argparse.Namespace) -> dict[str, Part]:
@@ -218,11 +231,16 @@ def main() -> None:
     parser.add_argument("--strength-ewc", type=float, help="of those under ewc")
     parser.add_argument("--models", type=Path, help="a folder with a world model for each task, by its name")
     parser.add_argument("--runs", type=Path, default=Path("runs/planning"))
+    parser.add_argument("--anew", action="store_true", help="play what is in the repository again, too")
+    parser.add_argument("--ship", action="store_true", help="put what is played into the repository, and end")
     parser.add_argument("--threads", type=int, default=min(2, cpu_count()), help="of the speed rows; the bar's are two")
     parser.add_argument("--workers", type=int, default=cpu_count())
     args = parser.parse_args()
     try:
         check(args)
+        if args.ship:
+            ship_played(args)
+            return
         measured = measure(args)
     except (ValueError, FileNotFoundError, ChildProcessError) as error:
         raise SystemExit(str(error)) from None

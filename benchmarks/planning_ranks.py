@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from planning_success import SHARD, Plan
+from planning_cells import SHARD, Plan
 
 from neon_sim.training.workers import parallel_map
 from neon_sim.world_model.judging import NO_PROBLEM

@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import planning as benchmark
 import planning_adaptation as adaptation
 import planning_against as against
+import planning_cells as rows_of
 import planning_costs as costs
 import planning_pairs as compare
 import planning_parts as report_parts
 import planning_ranks as ranks
+import planning_shipped as episodes_shipped
 import planning_speed as speed
 import planning_success as success
 import planning_turns as turns
@@ -160,62 +163,62 @@ def test_times_are_of_the_model_that_they_name() -> None:
 
 
 def test_a_cells_episodes_are_shared_out_over_the_seeds() -> None:
-    plan = success.Plan(episodes=12, far_oracle_episodes=4, extra_episodes=6)
-    cell = success.Cell("reach")
-    jobs = success.jobs_of(cell, plan, Path("m"), Path("f"), (0, 1))
+    plan = rows_of.Plan(episodes=12, far_oracle_episodes=4, extra_episodes=6)
+    cell = rows_of.Cell("reach")
+    jobs = rows_of.jobs_of(cell, plan, Path("m"), Path("f"), (0, 1))
     assert [(j.seed, j.first, j.count) for j in jobs] == [(s, f, 2) for s in (0, 1) for f in (0, 2, 4)]
     assert len({job.path for job in jobs}) == 6 and jobs[0].planning.budget_steps == 50
-    oracle, equal = success.Cell("reach", "oracle", every=4), success.Cell("reach", every=4)
+    oracle, equal = rows_of.Cell("reach", "oracle", every=4), rows_of.Cell("reach", every=4)
     for other, episodes in (
-        (success.Cell("reach", goal_steps=50), 12),
-        (success.Cell("reach", world="unseen_objects"), 6),
+        (rows_of.Cell("reach", goal_steps=50), 12),
+        (rows_of.Cell("reach", world="unseen_objects"), 6),
         (oracle, 12),
-        (success.replace(oracle, goal_steps=50), 4),
-        (success.replace(equal, goal_steps=50), 4),
+        (replace(oracle, goal_steps=50), 4),
+        (replace(equal, goal_steps=50), 4),
     ):
-        mine = success.jobs_of(other, plan, Path("m"), Path("f"), (0,))
+        mine = rows_of.jobs_of(other, plan, Path("m"), Path("f"), (0,))
         assert sum(job.count for job in mine) == episodes and mine[0].planning.goal_steps == other.goal_steps
-    names = [c.name for c in success.cells(("reach", "navigate"), plan)]
+    names = [c.name for c in rows_of.cells(("reach", "navigate"), plan)]
     assert len(set(names)) == len(names) and not any("reach" in name and "true" in name for name in names)
 
 
 def test_the_oracle_has_an_equal() -> None:
-    plan = success.PLANS["full"]
-    rows = success.cells(success.TASKS, plan)
+    plan = rows_of.PLANS["full"]
+    rows = rows_of.cells(rows_of.TASKS, plan)
     for oracle in (cell for cell in rows if cell.controller == "oracle"):
-        equal = success.replace(oracle, controller="cem")
-        assert equal in rows and success.planning_of(equal, plan) == success.planning_of(oracle, plan)
-        assert success.count_of(equal, plan) == success.count_of(oracle, plan)
+        equal = replace(oracle, controller="cem")
+        assert equal in rows and rows_of.planning_of(equal, plan) == rows_of.planning_of(oracle, plan)
+        assert rows_of.count_of(equal, plan) == rows_of.count_of(oracle, plan)
         assert success.oracle_of(equal, dict.fromkeys(rows, ())) == oracle
-        assert success.oracle_of(success.replace(equal, every=1), dict.fromkeys(rows, ())) is None
-    assert success.planning_of(success.Cell("push_box"), success.replace(plan, hold=3)).hold == 3
+        assert success.oracle_of(replace(equal, every=1), dict.fromkeys(rows, ())) is None
+    assert rows_of.planning_of(rows_of.Cell("push_box"), replace(plan, hold=3)).hold == 3
     assert "a plan each 0.4 s" in success.budgets(plan)[1][0]
     told = success.budgets(plan)[2][0]
     for part in ("200 in the nominal world", "of these 60 for the oracle", "200 in all other rows"):
         assert part in told
-    assert {success.count_of(cell, plan) for cell in rows} == {200, 60}
-    assert success.budgets(success.PLANS["brief"])[2][0] == "episodes: 60 in every row"
+    assert {rows_of.count_of(cell, plan) for cell in rows} == {200, 60}
+    assert success.budgets(rows_of.PLANS["brief"])[2][0] == "episodes: 60 in every row"
     assert success.budgets(plan, ["push_box"])[3][0].startswith("push_box: where the box is now is read off patch")
-    paced = success.replace(success.PLANS["brief"], planning=success.PlanningConfig(execute=4))
-    assert [c.controller for c in success.cells(("reach",), paced)].count("cem") == 2  # the main row is the equal
+    paced = replace(rows_of.PLANS["brief"], planning=rows_of.PlanningConfig(execute=4))
+    assert [c.controller for c in rows_of.cells(("reach",), paced)].count("cem") == 2  # the main row is the equal
 
 
 def test_a_full_run_goes_on_with_the_shards_of_a_brief_one() -> None:
     brief, full = (
-        {job.path: job for job in success.jobs_of(oracle, plan, Path("m"), Path("f"), (0, 1))}
-        for plan in (success.PLANS["brief"], success.PLANS["full"])
-        for oracle in [success.Cell("reach", "oracle", every=4)]
+        {job.path: job for job in rows_of.jobs_of(oracle, plan, Path("m"), Path("f"), (0, 1))}
+        for plan in (rows_of.PLANS["brief"], rows_of.PLANS["full"])
+        for oracle in [rows_of.Cell("reach", "oracle", every=4)]
     )
     assert set(brief) < set(full) and all(full[path] == job for path, job in brief.items())
-    main = success.cells(("reach",), success.PLANS["brief"])
-    assert main == success.cells(("reach",), success.PLANS["full"])[: len(main)]
+    main = rows_of.cells(("reach",), rows_of.PLANS["brief"])
+    assert main == rows_of.cells(("reach",), rows_of.PLANS["full"])[: len(main)]
     assert {cell.controller for cell in main} == {"cem", "oracle", "cloned", "amortised", "random", "expert"}
 
 
 def test_all_cells_and_tasks_of_some_problems_come_before_the_next_ones() -> None:
-    plan = success.PLANS["brief"]
-    wanted = success.cells(("reach", "navigate"), plan)
-    jobs = {cell: success.jobs_of(cell, plan, Path("m"), Path("f"), (0, 1)) for cell in wanted}
+    plan = rows_of.PLANS["brief"]
+    wanted = rows_of.cells(("reach", "navigate"), plan)
+    jobs = {cell: rows_of.jobs_of(cell, plan, Path("m"), Path("f"), (0, 1)) for cell in wanted}
     ordered = success.in_order(jobs)
     assert len(ordered) == sum(len(part) for part in jobs.values())
     first = [cell for cell, job in ordered[: len(wanted)] if (job.first, job.seed) == (0, 0)]
@@ -225,9 +228,11 @@ def test_all_cells_and_tasks_of_some_problems_come_before_the_next_ones() -> Non
 
 def test_a_run_that_is_stopped_shows_pairs_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_bundle(Bundle("reach", LeWM(lewm_config("tiny", action_dim=6)), Readout.empty(32)), tmp_path / "world")
-    wanted = [success.Cell("reach", name) for name in ("random", "expert")]
-    plan = success.replace(success.PLANS["tiny"], episodes=4)
-    given: Any = (wanted, plan, {"reach": tmp_path / "world"}, tmp_path / "runs", (100,), 1)
+    wanted = [rows_of.Cell("reach", name) for name in ("random", "expert")]
+    plan = replace(rows_of.PLANS["tiny"], episodes=4)
+    runs, shipped = tmp_path / "runs", tmp_path / "shipped"
+    jobs = {cell: rows_of.jobs_of(cell, plan, tmp_path / "world", runs, (100,)) for cell in wanted}
+    every = [job for part in jobs.values() for job in part]
     shown: list[dict[Any, Any]] = []
     run_job = success.run_job
 
@@ -238,18 +243,36 @@ def test_a_run_that_is_stopped_shows_pairs_and_goes_on(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(success, "run_job", stops)
     with pytest.raises(KeyboardInterrupt):
-        success.play(*given, lambda played: shown.append({cell: list(rows) for cell, rows in played.items()}))
+        success.play(jobs, 1, lambda played: shown.append({cell: list(rows) for cell, rows in played.items()}))
     assert [len(rows) for rows in shown[0].values()] == [2, 2]  # after the first block
     assert [len(rows) for rows in shown[1].values()] == [4, 2]  # when it was stopped
     monkeypatch.undo()
-    played, stamps = success.play(*given)
+    played, stamps = success.play(jobs, 1)
     assert {cell: rows[:2] for cell, rows in played.items()} == shown[0]
     assert len(stamps) == 1 and "commit" in stamps[0]
 
+    assert episodes_shipped.ship({"reach": every[:3]}, runs, shipped) == 3
+    assert episodes_shipped.ship({"reach": every[2:]}, runs, shipped) == 4  # beside those that are there
+    kept = {job.path: Path(job.path).read_bytes() for job in every}
+    for path in [*kept][1:]:
+        Path(path).unlink()
+    assert episodes_shipped.take_shipped(every, runs, shipped) == 3  # the missing ones
+    assert {path: Path(path).read_bytes() for path in kept} == kept and success.play(jobs, 1)[0] == played
+
+    longer = [replace(job, planning=replace(job.planning, samples=5)) for job in every]
+    with pytest.raises(ValueError, match="played with other settings, weights or code: it is not shipped"):
+        episodes_shipped.ship({"reach": longer}, runs, shipped)
+    for path in kept:
+        Path(path).unlink()
+    assert episodes_shipped.take_shipped(longer, runs, shipped) == 0
+    save_bundle(Bundle("reach", LeWM(lewm_config("tiny", action_dim=6)), Readout.empty(32)), tmp_path / "world")
+    assert episodes_shipped.take_shipped(every, runs, shipped) == 0  # other weights
+    assert episodes_shipped.ship({"reach": every}, runs, shipped) == 0
+
 
 def test_the_time_is_estimated_by_what_was_played(tmp_path: Path) -> None:
-    cell, plan = success.Cell("reach"), success.Plan(episodes=4)
-    jobs = {cell: success.jobs_of(cell, plan, Path("m"), tmp_path, (0,))}
+    cell, plan = rows_of.Cell("reach"), rows_of.Plan(episodes=4)
+    jobs = {cell: rows_of.jobs_of(cell, plan, Path("m"), tmp_path, (0,))}
     guessed = 4 * (0.4 + 0.75 * 50 * (0.02 + 0.16)) / 60.0
     assert success.estimate(jobs, 1).startswith(f"4 of 4 episodes are to be played: roughly {guessed:.0f} min with 1")
     path = Path(jobs[cell][0].path)
@@ -385,18 +408,18 @@ def test_every_arm_lives_with_every_seed() -> None:
 
 
 def test_figures_have_the_names_that_others_look_for() -> None:
-    at_oracles_pace = success.Cell("reach", every=4)
+    at_oracles_pace = rows_of.Cell("reach", every=4)
     played = {
-        success.Cell("reach"): _rows([1, 1, 0, 1]),
+        rows_of.Cell("reach"): _rows([1, 1, 0, 1]),
         at_oracles_pace: _rows([1, 0, 0, 1, 1]),
-        success.replace(at_oracles_pace, controller="oracle"): _rows([1, 1, 1, 1, 0]),
-        success.Cell("reach", "cem", "instruction"): _rows([1, 1]),
-        success.Cell("reach", "cem", "observation"): _rows([1, 1, 0, 1]),
-        success.Cell("reach", "cloned", "observation"): [row | {"passed": False} for row in _rows([0, 1, 0, 0])],
-        success.Cell("reach", "random"): [{"seed": 0, "episode": 0, "no_problem": "nothing moved"}],
+        replace(at_oracles_pace, controller="oracle"): _rows([1, 1, 1, 1, 0]),
+        rows_of.Cell("reach", "cem", "instruction"): _rows([1, 1]),
+        rows_of.Cell("reach", "cem", "observation"): _rows([1, 1, 0, 1]),
+        rows_of.Cell("reach", "cloned", "observation"): [row | {"passed": False} for row in _rows([0, 1, 0, 0])],
+        rows_of.Cell("reach", "random"): [{"seed": 0, "episode": 0, "no_problem": "nothing moved"}],
     }
     far = {
-        success.replace(success.Cell("reach", name, "observation"), goal_steps=50): _rows(rows)
+        replace(rows_of.Cell("reach", name, "observation"), goal_steps=50): _rows(rows)
         for name, rows in (("cem", [1, 0, 1, 1]), ("cloned", [1, 1, 1, 1]))
     }
     figures = success.success_figures(played | far)

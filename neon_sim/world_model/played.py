@@ -38,10 +38,8 @@ def played_once(job: Any, play: Callable[[Bundle], list[dict[str, Any]]]) -> lis
     judges problems, not to a place: it may be moved, and so may the weights. Raises ValueError for a file of others:
     what it says is not about this model in this world.
     """
-    path, folder = Path(job.path), Path(job.model)
-    settings = {name: value for name, value in asdict(job).items() if name not in _WHERE}
-    described = json.loads(json.dumps(settings)) | {"weights": fingerprint(folder)}
-    described |= {"walker": walker_fingerprint(), "code": code_digest(*_CODE)}
+    path = Path(job.path)
+    described = description_of(job)
     if path.exists():
         saved = json.loads(path.read_text(encoding="utf-8"))
         if saved["job"] != described:
@@ -53,11 +51,19 @@ def played_once(job: Any, play: Callable[[Bundle], list[dict[str, Any]]]) -> lis
         return list(saved["rows"])
     torch.set_num_threads(1)
     began = time.perf_counter()
-    rows = play(load_bundle(folder))
+    rows = play(load_bundle(Path(job.model)))
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = {"job": described, "seconds": round(time.perf_counter() - began, 2), "played": _now(), "rows": rows}
     replace_bytes(path, (json.dumps(kept) + "\n").encode())
     return rows
+
+
+def description_of(job: Any) -> dict[str, Any]:
+    """What a job's rows follow from, as its file has it: settings, and digests of weights, walker and code."""
+    settings = {name: value for name, value in asdict(job).items() if name not in _WHERE}
+    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    weights = fingerprint(Path(job.model))
+    return plain | {"weights": weights, "walker": walker_fingerprint(), "code": code_digest(*_CODE)}
 
 
 def stamp_of(path: Path) -> str:
