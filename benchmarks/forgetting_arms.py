@@ -99,6 +99,7 @@ CANDIDATES: Final[dict[str, Arm]] = {
 STRENGTHS: Final[dict[str, Arm]] = {
     **{f"strength_{value:g}": Arm("online_ewc", OnlineEWCConfig(value)) for value in (3e4, 1e5, 1.5e5, 2e5, 3e5)},
     **{f"l2_strength_{value:g}": Arm("l2", L2Config(value)) for value in (1e3, 1e4)},
+    "beside_replay": ARMS["replay"],
     "beside_frozen": ARMS["frozen"],
 }
 
