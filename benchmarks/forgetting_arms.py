@@ -10,7 +10,7 @@ from forgetting_tasks import Subject, subject_of
 from neon_sim.names import nearest
 from neon_sim.training.adoption import AdoptionConfig
 from neon_sim.training.drift import DriftConfig
-from neon_sim.training.learner_config import DOCUMENTS_LOSSES, SelfLearnerConfig
+from neon_sim.training.learner_config import DOCUMENTS_LOSSES, REHEARSED_BYTES, SelfLearnerConfig
 from neon_sim.training.protection import (
     EWCConfig,
     EWCReplayConfig,
@@ -22,15 +22,12 @@ from neon_sim.training.protection import (
 )
 from neon_sim.training.residual_learner import ResidualLearnerConfig
 
-DEFAULT_ARM: Final = "online_ewc"
+DEFAULT_ARM: Final = "replay"
 # Of EWC's springs on the legs. The heads' 1e6 held the residual where the first regime had left it: unlike theirs, none
 # of its weights is idle on a healthy robot. Tried on seed 100, not tuned beyond that; L2 has the class's own strength,
 # replay what it has on the heads, and neither was tried otherwise.
 LEG_STRENGTH: Final = 30.0
-# What online EWC takes, an anchor and a Fisher of what learns: rehearsal has as much, and keeps some 800 chunks of a
-# life of thousands on the arms, some 290 on the legs.
-SPRING_BYTES: Final = 2_687_096
-LEG_SPRING_BYTES: Final = 53_880
+LEG_SPRING_BYTES: Final = 53_880  # what online EWC takes there, which rehearsal has as well: some 290 chunks
 
 
 @dataclass(frozen=True)
@@ -59,8 +56,13 @@ ARMS: Final[dict[str, Arm]] = {
     "by_itself": Arm(
         "the same, told nothing: drift starts and stops it, updates are checked", OnlineEWCConfig(), by_itself=True
     ),
-    "replay": Arm("rehearses a fair sample of its life", ReplayConfig(SPRING_BYTES)),
-    "ewc_replay": Arm("online EWC and rehearsal", EWCReplayConfig(replay=ReplayConfig(SPRING_BYTES))),
+    "replay": Arm("rehearses a fair sample of its life", ReplayConfig(REHEARSED_BYTES)),
+    "replay_by_itself": Arm(
+        "rehearses, told nothing: drift starts and stops it, updates are checked",
+        ReplayConfig(REHEARSED_BYTES),
+        by_itself=True,
+    ),
+    "ewc_replay": Arm("online EWC and rehearsal", EWCReplayConfig(replay=ReplayConfig(REHEARSED_BYTES))),
     "reward": Arm("what labels would buy: told each episode's reward", labels=True),
     "randomised": Arm(
         "trained on randomised loads and motors, has a memory, never learns", learns=False, remembers=True
@@ -77,7 +79,7 @@ ARMS: Final[dict[str, Arm]] = {
 }
 _UNNEEDED: Final = ("outcome", "coherence", "consistency")  # losses beside hindsight
 # What `--choose` compares on short lives, by the names of their shards, with `BEFORE_CHOOSING`. "decay_0.9" is the
-# default arm as it was; how much experience is waited for, the learning rate, eps and losses are varied on it.
+# default arm as it was, EWC; how much experience is waited for, the learning rate, eps and losses are varied on it.
 BEFORE_CHOOSING: Final[dict[str, Any]] = {"learning_rate": 3e-4, "adam_eps": 1e-8, **DOCUMENTS_LOSSES}
 AS_IT_IS: Final = "decay_0.9"
 CANDIDATES: Final[dict[str, Arm]] = {
@@ -87,12 +89,12 @@ CANDIDATES: Final[dict[str, Arm]] = {
         "short_naive": ARMS["naive"],
         **{f"l2_{strength:g}": Arm("l2", L2Config(strength)) for strength in (1.0, 10.0, 100.0, 1000.0)},
         **{f"decay_{decay:g}": Arm("online_ewc", OnlineEWCConfig(decay=decay)) for decay in (0.5, 0.9, 1.0)},
-        **{f"share_{share:g}": Arm("replay", ReplayConfig(SPRING_BYTES, share)) for share in (0.33, 1.0, 3.0)},
-        **{f"least_{count}": replace(ARMS[DEFAULT_ARM], least_chunks=count) for count in (6, 24)},
-        "rate_0.33": replace(ARMS[DEFAULT_ARM], rate=0.33),
-        **{f"eps_{eps:g}": replace(ARMS[DEFAULT_ARM], eps=eps) for eps in (1e-6, 1e-5)},
-        "hindsight_only": replace(ARMS[DEFAULT_ARM], without=_UNNEEDED),
-        **{f"no_{loss}": replace(ARMS[DEFAULT_ARM], without=(loss,)) for loss in _UNNEEDED},
+        **{f"share_{share:g}": Arm("replay", ReplayConfig(REHEARSED_BYTES, share)) for share in (0.33, 1.0, 3.0)},
+        **{f"least_{count}": replace(ARMS["online_ewc"], least_chunks=count) for count in (6, 24)},
+        "rate_0.33": replace(ARMS["online_ewc"], rate=0.33),
+        **{f"eps_{eps:g}": replace(ARMS["online_ewc"], eps=eps) for eps in (1e-6, 1e-5)},
+        "hindsight_only": replace(ARMS["online_ewc"], without=_UNNEEDED),
+        **{f"no_{loss}": replace(ARMS["online_ewc"], without=(loss,)) for loss in _UNNEEDED},
     }.items()
 }
 # What `--choose strength` compares, on whole lives through the regimes that count; frozen for comparison.
@@ -130,7 +132,7 @@ PRESETS: Final[dict[str, Preset]] = {
         judged=34,  # 102 a cell
     ),
     "tiny": Preset(
-        arms=("frozen", "naive", "online_ewc", "lr0"),
+        arms=("frozen", "naive", "online_ewc", "replay", "lr0"),
         seeds=(0,),
         first_visit=2,
         again=2,

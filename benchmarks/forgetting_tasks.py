@@ -35,7 +35,7 @@ _ON_LEGS: Final[dict[str, Any]] = {
     "lasts": True,
     "per_cell": 100,
     # A residual has no forward model whose error would tell, and no expert makes up for a fault of the legs.
-    "lacking": ("by_itself", "oracle"),
+    "lacking": ("by_itself", "replay_by_itself", "oracle"),
 }
 SUBJECTS: Final[dict[str, Subject]] = {
     "reach": Subject(steps=96),

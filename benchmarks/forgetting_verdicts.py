@@ -9,7 +9,7 @@
    that this one was not trained on: all of the 95 % interval of the difference is.
 6. Learning rate 0 recovers nothing.
 7. All of it takes at most 24 CPU-hours.
-8. The arm `by_itself`, which nobody tells that a stage ends, recovers as much as 1 wants of the default,
+8. The arm `replay_by_itself`, the default that nobody tells that a stage ends, recovers as much as 1 wants,
 9. and forgets no more than 2 allows it.
 """
 
@@ -21,7 +21,7 @@ STEPS: Final = 10_000
 FORGOTTEN: Final = 0.05
 TOO_EASY: Final = 0.2
 LEAST_COUNTING: Final = 3
-ALONE: Final = "by_itself"
+ALONE: Final = "replay_by_itself"
 CPU_HOURS: Final = 24.0
 Verdict = dict[str, Any]  # bar: what was wanted, met: True, False, or None where an arm was not run, found: in words
 

@@ -16,8 +16,7 @@ from tiny_neon import tiny_model
 from neon_sim.eval.evaluate import EpisodeResult
 from neon_sim.eval.self_learning import pool_cells
 from neon_sim.sim.faults import ActuatorFault
-from neon_sim.training.learner_config import SelfLearnerConfig
-from neon_sim.training.protection import NoneConfig
+from neon_sim.training.protection import NoneConfig, OnlineEWCConfig
 
 AGENTS = Path(__file__).resolve().parents[1] / "agents"
 SCRIPTS = sorted(path.name for path in AGENTS.glob("*.py"))
@@ -100,7 +99,7 @@ def test_the_arms_differ_in_what_their_names_say_and_in_nothing_else() -> None:
         return {name for name in one.__dataclass_fields__ if getattr(one, name) != getattr(other, name)}
 
     assert differing(naive, ewc) == {"protection"} and naive.protection == NoneConfig()
-    assert ewc.protection == SelfLearnerConfig().protection
+    assert ewc.protection == OnlineEWCConfig()
     assert differing(naive, lr0) == {"learning_rate"} and lr0.learning_rate == 0.0
 
 

@@ -25,7 +25,7 @@ from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))  # scripts, not a package
 import forgetting
-from forgetting_arms import ARMS, PRESETS, SPRING_BYTES, Preset, learner_config
+from forgetting_arms import ARMS, PRESETS, REHEARSED_BYTES, Preset, learner_config
 from forgetting_inside import inside, inside_regimes, judge_inside
 from forgetting_job import ShardJob
 from forgetting_learners import make_learner, prepare_rivals
@@ -141,7 +141,7 @@ def test_rehearsal_has_the_memory_that_springs_take() -> None:
             learner.strategy.remember(row | {"weight": torch.zeros(1)})
             assert learner.strategy.reservoir.capacity == 818
             assert len(learner.strategy.sample(learner.config.batch_size)["fused"]) == learner.config.batch_size == 32
-    assert bytes_of["online_ewc"] == bytes_of["ewc_replay"] == SPRING_BYTES
+    assert bytes_of["online_ewc"] == bytes_of["ewc_replay"] == REHEARSED_BYTES
 
 
 def test_the_better_rewarded_counts_more(policy: str, looks: Looks) -> None:

@@ -41,7 +41,7 @@ FIGURES: dict[str, Any] = {
         "naive": _arm(0.9, 0.2, 3, 0.9),
         "randomised": _arm(0.3, 0.0, 0, 0.6),
         "lr0": _arm(0.0, 0.0, 1, 0.5),
-        "by_itself": _arm(0.8, 0.05, 4, 0.9),
+        "replay_by_itself": _arm(0.8, 0.05, 4, 0.9),
     },
 }
 
@@ -52,8 +52,8 @@ def test_every_bar_is_met_at_its_edge() -> None:
     lines = verdict_lines(found)
     assert "payload 80 %, weak 80 %, bias 20 % after 9,600 steps" in lines[0] and "5.0 points [3.0, 7.0]" in lines[1]
     assert lines[4].endswith("90 % and 60 % success in payload, bias, +30.0 points [+0.1, +40.0]")
-    assert "by_itself recovers at least 80 % within 10,000 env steps" in lines[7] and "payload 80 %" in lines[7]
-    assert lines[8] == "- met: by_itself forgets at most 5 points on nominal: 5.0 points [3.0, 7.0]"
+    assert "replay_by_itself recovers at least 80 % within 10,000 env steps" in lines[7] and "payload 80 %" in lines[7]
+    assert lines[8] == "- met: replay_by_itself forgets at most 5 points on nominal: 5.0 points [3.0, 7.0]"
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def test_every_bar_is_met_at_its_edge() -> None:
         (2, "naive", {"nominal_forgetting": 0.19}),
         (3, "online_ewc", {"falls": 2}),
         (5, "lr0", {"recovered_fraction": 0.01}),
-        (7, "by_itself", {"recovered": {"payload": 0.9, "weak": 0.79, "bias": 0.2}}),
-        (8, "by_itself", {"nominal_forgetting": 0.051}),
+        (7, "replay_by_itself", {"recovered": {"payload": 0.9, "weak": 0.79, "bias": 0.2}}),
+        (8, "replay_by_itself", {"nominal_forgetting": 0.051}),
     ],
 )
 def test_each_bar_is_missed_by_itself(number: int, arm: str, change: dict[str, Any]) -> None:
