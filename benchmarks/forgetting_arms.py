@@ -191,7 +191,7 @@ def _learner_of(preset: Preset, subject: Subject) -> SelfLearnerConfig | Residua
 def learner_config(preset: Preset, arm: Arm, seed: int) -> SelfLearnerConfig | ResidualLearnerConfig:
     """What makes the arms differ, and nothing else; the joint one never forgets an episode.
 
-    All learn from as many rows at each step, who rehearses from as many new ones fewer, and all begin as late.
+    All learn from as many rows at each step, and all begin as late.
     """
     without: dict[str, Any] = {f"{name}_weight": 0.0 for name in arm.without}
     config = replace(preset.learner, seed=seed, protection=arm.protection, **without)
@@ -203,18 +203,9 @@ def learner_config(preset: Preset, arm: Arm, seed: int) -> SelfLearnerConfig | R
         config = replace(config, adam_eps=config.adam_eps if arm.eps is None else arm.eps)
         if arm.by_itself:
             config = replace(config, drift=DriftConfig(), adoption=AdoptionConfig())
-    kept = rehearsal_of(arm.protection)
-    if kept is not None:
-        config = replace(config, batch_size=max(1, round(config.batch_size / (1.0 + kept.share))))
     if arm.plan == "joint":
         config = replace(config, buffer_size=10**6)
     return config if arm.learns else replace(config, updates_per_chunk=0)
-
-
-def rehearsal_of(kind: ProtectionConfig) -> ReplayConfig | None:
-    """The rehearsal in a protection; None where nothing is rehearsed."""
-    found = kind.replay if isinstance(kind, EWCReplayConfig) else kind
-    return found if isinstance(found, ReplayConfig) else None
 
 
 def _on_legs(kind: ProtectionConfig) -> ProtectionConfig:

@@ -214,6 +214,14 @@ def test_rehearsal_gives_its_share_or_nothing() -> None:
     assert _make(NoneConfig(), _theta()).sample(64) is None
 
 
+@given(rows=st.integers(2, 512), share=st.floats(0.01, 100.0))
+def test_new_rows_and_rehearsed_ones_make_a_batch(rows: int, share: float) -> None:
+    for config in (ReplayConfig(share=share), EWCReplayConfig(replay=ReplayConfig(share=share))):
+        new = _make(config, _theta()).new_rows(rows)
+        assert new >= 1 and abs(new * (1.0 + share) - rows) <= max(0.5 * (1.0 + share), 1.0 + share - rows)
+    assert _make(ReplayConfig(), _theta()).new_rows(64) == 32 and _make(NoneConfig(), _theta()).new_rows(64) == 64
+
+
 def test_what_is_remembered_is_a_copy() -> None:
     reservoir = Reservoir(100 * ROW, np.random.default_rng(0))
     batch = _rows(1, start=7)

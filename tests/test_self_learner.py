@@ -21,7 +21,7 @@ from neon_sim.rollout import rollout
 from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.learner_config import DOCUMENTS_LOSSES
 from neon_sim.training.lived_chunk import LivedChunk
-from neon_sim.training.protection import EWCConfig, NoneConfig, ProtectionConfig
+from neon_sim.training.protection import EWCConfig, NoneConfig, ProtectionConfig, ReplayConfig
 from neon_sim.training.self_learner import (
     Experience,
     NeonSelfLearner,
@@ -151,6 +151,16 @@ def test_what_requires_no_gradient_neither_learns_nor_is_protected(folder: Path)
     assert learner.update() and all(name.startswith("action_head.heads.arms.") for name in learner.params)
     moved = {name for name, value in learner.decoder.state_dict().items() if not torch.equal(value, before[name])}
     assert moved and moved <= set(learner.params)
+
+
+def test_a_step_learns_from_as_many_rows_whether_some_are_rehearsed_or_not(folder: Path) -> None:
+    for protection, new in ((NoneConfig(), 16), (ReplayConfig(share=3.0), 4)):
+        learner = _learner(folder, replace(SMALL, protection=protection))
+        learner._keep(_made_up(20))
+        assert learner.strategy.new_rows(learner.config.batch_size) == new
+        rows, losses = [], learner.losses
+        learner.losses = lambda batch, losses=losses, rows=rows: rows.append(len(batch["goal"])) or losses(batch)  # type: ignore[method-assign]
+        assert learner.update() and rows == [16]
 
 
 def test_updates_lower_the_hindsight_loss_and_the_forward_models_error(folder: Path) -> None:

@@ -25,7 +25,7 @@ class SelfLearnerConfig:
     learning_rate: float = 1e-4
     adam_eps: float = 1e-5  # a weight whose gradients are smaller moves by less than the learning rate
     updates_per_chunk: int = 2
-    batch_size: int = 64
+    batch_size: int = 64  # rows of a step, those that are rehearsed among them
     least_chunks: int | None = None  # to learn from, in batches as small as they are; None = a whole batch
     buffer_size: int = 4000  # chunks
     hindsight_weight: float = 20.0  # as in pretraining: a chunk's MSE is small

@@ -176,7 +176,7 @@ class ResidualLearner:
 
         A batch whose gradient is not finite is passed over.
         """
-        size = self.config.batch_size
+        size = self.strategy.new_rows(self.config.batch_size)
         if len(self.buffer) < size:
             return {}
         batch = stack_items([self.buffer[int(i)] for i in self.rng.integers(len(self.buffer), size=size)])

@@ -176,7 +176,7 @@ class NeonSelfLearner:
         most = self.config.batch_size
         if not self.buffer or len(self.buffer) < (self.config.least_chunks or most):
             return {}
-        rows = min(most, len(self.buffer))
+        rows = min(self.strategy.new_rows(most), len(self.buffer))
         picks = self.rng.integers(len(self.buffer), size=rows)
         batch = stack([self.buffer[int(i)] for i in picks])
         rehearsed = self.strategy.sample(rows)

@@ -19,7 +19,7 @@ class ReplayConfig:
     """How much is kept, and how much of it is rehearsed."""
 
     budget_bytes: int = 64 * 2**20
-    share: float = 1.0  # rehearsed rows for each new one in a batch
+    share: float = 1.0  # rehearsed rows for each new one; both together make a batch
 
     def __post_init__(self) -> None:
         if self.budget_bytes < 1 or not 0.0 < self.share <= 100.0:
@@ -47,9 +47,13 @@ class Replay(Protection):
         """Offer rows to the reservoir."""
         self.reservoir.add(batch)
 
-    def sample(self, batch_size: int) -> dict[str, Tensor] | None:
-        """`share * batch_size` rows, rounded; None while there are none."""
-        return self.reservoir.sample(round(self.config.share * batch_size))
+    def new_rows(self, batch_size: int) -> int:
+        """What leaves room for `share` times as many, one at least."""
+        return max(1, round(batch_size / (1.0 + self.config.share)))
+
+    def sample(self, new_rows: int) -> dict[str, Tensor] | None:
+        """`share * new_rows` rows, rounded; None while there are none."""
+        return self.reservoir.sample(round(self.config.share * new_rows))
 
     def memory_bytes(self) -> int:
         """The reservoir's bytes, used or not."""
@@ -93,9 +97,13 @@ class EWCReplay(Protection):
         """Replay's."""
         self.replay.remember(batch)
 
-    def sample(self, batch_size: int) -> dict[str, Tensor] | None:
+    def new_rows(self, batch_size: int) -> int:
         """Replay's."""
-        return self.replay.sample(batch_size)
+        return self.replay.new_rows(batch_size)
+
+    def sample(self, new_rows: int) -> dict[str, Tensor] | None:
+        """Replay's."""
+        return self.replay.sample(new_rows)
 
     def end_regime(self, fisher: Callable[[], Fisher]) -> None:
         """EWC's; the reservoir does not ask which regime a row came from."""

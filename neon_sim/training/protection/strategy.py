@@ -40,8 +40,12 @@ class Protection:
     def remember(self, batch: Batch) -> None:
         """Offer what was lived through: tensors (N, ...), one row per chunk, the same names each time."""
 
-    def sample(self, batch_size: int) -> dict[str, Tensor] | None:
-        """Rows to learn from besides a batch of `batch_size` new ones; None for none."""
+    def new_rows(self, batch_size: int) -> int:
+        """How many rows of a batch are of the newest experience; the others are what `sample` gives for so many."""
+        return batch_size
+
+    def sample(self, new_rows: int) -> dict[str, Tensor] | None:
+        """Rows to learn from besides `new_rows` new ones; None for none."""
         return None
 
     def end_regime(self, fisher: Callable[[], Fisher]) -> None:
