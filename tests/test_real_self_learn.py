@@ -26,6 +26,7 @@ from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.learner_config import DOCUMENTS_LOSSES
 from neon_sim.training.learning_state import save_learning_state
 from neon_sim.training.online import save_forward_model
+from neon_sim.training.protection import OnlineEWCConfig
 from neon_sim.training.self_learner import SelfLearnerConfig
 
 pytest.importorskip("zmq")
@@ -122,7 +123,7 @@ def test_with_drift_nothing_is_learned_before_a_change_and_what_was_known_is_pro
     env, policy, tmp_path, capsys
 ):
     config = CONFIG.by_itself()
-    config = replace(config, learner=replace(config.learner, fisher_samples=2))
+    config = replace(config, learner=replace(config.learner, fisher_samples=2, protection=OnlineEWCConfig()))
     learning = RobotLearning(policy, tmp_path, config, lambda words: True)
     assert learning.run(env, lambda episode: None)
     assert [line.why for line in learning.record] == ["nothing was learned: the drift detector sees no change"] * 2

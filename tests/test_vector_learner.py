@@ -25,6 +25,7 @@ from neon_sim.training.experience import stack
 from neon_sim.training.forward_model import ForwardModel
 from neon_sim.training.online import load_forward_model
 from neon_sim.training.practice import PractisingPolicies
+from neon_sim.training.protection import OnlineEWCConfig
 from neon_sim.training.self_learner import NeonSelfLearner, SelfLearnerConfig
 from neon_sim.training.vector_learner import VectorLearner
 from neon_sim.vector_env import NeonG1VectorEnv
@@ -188,6 +189,7 @@ BY_ITSELF = replace(
     fisher_samples=8,
     known_m=math.inf,  # an untrained policy comes to rest nowhere near
     settled_m=math.inf,  # or not at all
+    protection=OnlineEWCConfig(),
 )
 
 
