@@ -71,14 +71,14 @@ def _shards() -> dict[str, list[dict[str, Any]]]:
     return {
         "frozen": [_shard("frozen", seed, [FROZEN] * 6, still, ORDER) for seed in (0, 1)],
         "naive": [_shard("naive", seed, [[4, 9, 8]] * 6, moved, ORDER) for seed in (0, 1)],
-        "online_ewc": [_shard("online_ewc", seed, LEARNED, moved, ORDER) for seed in (0, 1)],
+        "replay": [_shard("replay", seed, LEARNED, moved, ORDER) for seed in (0, 1)],
         "fresh": [_shard("fresh", seed, [[7, 10, 10], [10, 4, 10]], alone, [1, 2]) for seed in (0, 1)],
         "joint": [_shard("joint", seed, [[10, 9, 10]], [healthy], [None]) for seed in (0, 1)],
     }
 
 
 def test_a_matrix_pools_the_seeds() -> None:
-    shards = _shards()["online_ewc"]
+    shards = _shards()["replay"]
     shards[1]["stages"][0]["row"][1] = _cell(2)
     assert matrix_of(shards)[0].tolist() == pytest.approx([1.0, 0.3, 1.0])
     assert matrix_of(shards).shape == (6, 3)
@@ -94,7 +94,7 @@ def test_what_takes_nothing_counts_nowhere() -> None:
 
 
 def test_an_arms_figures_by_hand() -> None:
-    found = summary("online_ewc", _shards(), [1], PRESET)
+    found = summary("replay", _shards(), [1], PRESET)
     assert found["recovered"] == {"bias": pytest.approx(5 / 6)} and found["recovered_fraction"] == pytest.approx(5 / 6)
     # at the end of its second stage, the fifth, everything: 10 of 10, where frozen has 4
     assert found["recovered_again"] == {"bias": 1.0} and found["recovered_again_fraction"] == 1.0
@@ -116,10 +116,10 @@ def test_an_arms_figures_by_hand() -> None:
 
 def test_a_lucky_visit_of_many_is_no_median() -> None:
     shards = _shards()
-    shards["online_ewc"] = [_shard("online_ewc", seed, LEARNED, _curves(seed == 0), ORDER) for seed in range(3)]
+    shards["replay"] = [_shard("replay", seed, LEARNED, _curves(seed == 0), ORDER) for seed in range(3)]
     shards["frozen"] = [{**shards["frozen"][0], "seed": seed} for seed in range(3)]
     shards["fresh"] = [{**shards["fresh"][0], "seed": seed} for seed in range(3)]
-    found = summary("online_ewc", shards, [1], PRESET)
+    found = summary("replay", shards, [1], PRESET)
     assert found["recoveries"] == [1, 3] and found["steps_to_recover_median"] is None
     # of all seeds together: 4 / 18 of the first visits went well, 1 / 6 of those that were first of all
     assert found["forward_transfer"] == pytest.approx((4 / 18 - 1 / 6) / (1 - 1 / 6))
@@ -203,9 +203,9 @@ def test_the_figures_that_are_judged() -> None:
 
 def test_intervals_come_with_the_figures() -> None:
     """All of ten episodes tell the same of recovery in 5 of 6; of two seeds and ten episodes they are wide."""
-    found = summary("online_ewc", _shards(), [1], PRESET)["intervals"]
+    found = summary("replay", _shards(), [1], PRESET)["intervals"]
     for name in ("recovered_fraction", "nominal_forgetting", "nominal_forgetting_at_end"):
-        value = summary("online_ewc", _shards(), [1], PRESET)[name]
+        value = summary("replay", _shards(), [1], PRESET)[name]
         low, high = found[name]
         assert low < value < high and high - low > 0.1, name
     assert summary("frozen", _shards(), [1], PRESET)["intervals"]["nominal_forgetting"] == [0.0, 0.0]
@@ -232,14 +232,14 @@ def test_the_table_says_what_was_not_run_and_what_is_too_easy() -> None:
     rows = arm_rows(figures)
     assert len(rows) == len(ARMS) and all(len(row) == len(HEADER) for row in rows)
     by_arm = {row[0]: row for row in rows}
-    cells = by_arm["**online_ewc** (default)"]
+    cells = by_arm["**replay** (default)"]
     assert [cell.split(" [")[0] for cell in cells[2:7]] == ["83.3", "100.0", "15.0", "20.0", "10.0"]
     assert all("[" in cells[i] for i in (2, 3, 4)) and "[" not in cells[5]
-    assert by_arm["replay"][2] == "not run" and by_arm["reward"][2] == "not run"
+    assert by_arm["online_ewc"][2] == "not run" and by_arm["reward"][2] == "not run"
     assert by_arm["frozen"][10:12] == ["never (2 visits)", "0 of 2"]
     assert by_arm["naive"][10:12] == ["384 (2 of 2)", "2 of 2"]
     lines = regime_lines(figures)
-    assert "frozen 40.0 %" in lines[1] and "online_ewc 83.3 %" in lines[1] and len(lines) == 3
+    assert "frozen 40.0 %" in lines[1] and "replay 83.3 %" in lines[1] and len(lines) == 3
     assert "bias 0.2, limits 0.1 to 0.3 rad; not calibrated" in lines[1]
     assert "took 0 points in 300 episodes" in lines[2] and lines[2].endswith("no loss, counts nowhere")
 
