@@ -2,8 +2,8 @@
 
 The same learner and the same `rollout` call as in simulation. What differs: nothing is learned while the robot moves,
 because a learning step takes longer than a control step; every update stands behind the adoption gate; and a person is
-asked. With `LearnConfig.by_itself` it learns only after it has noticed a change, and first protects what it knew;
-without, nobody tells it that a regime ends, and nothing is protected.
+asked. With `LearnConfig.by_itself` it learns only after it has noticed a change. What was lived through is rehearsed by
+the default either way; springs (EWC) protect what was known only once a change was noticed.
 Only the policy's heads learn. The walker is the control process's own, reads its own file and is never touched.
 """
 
