@@ -108,6 +108,31 @@ def test_token_by_token_is_all_at_once() -> None:
 
 
 @torch.no_grad()
+def test_keys_and_values_put_into_room_are_those_that_grow() -> None:
+    predictor = _predictor()
+    latents, actions = torch.randn(2, 6, CONFIG.dim).double(), torch.rand(2, 6, 4).double()
+    grown = predictor.advance(latents[:, :2], predictor.modulations(actions[:, :2]), Cache())[1]
+    roomy = grown.with_room(4, CONFIG, latents)
+    for begin, end in ((2, 3), (3, 6)):
+        modulations = predictor.modulations(actions[:, begin:end])
+        hidden, grown = predictor.advance(latents[:, begin:end], modulations, grown)
+        found, roomy = predictor.advance(latents[:, begin:end], modulations, roomy)
+        assert torch.equal(found, hidden)
+    assert roomy.length == grown.length == 6
+    for room, pair in zip(roomy.layers, grown.layers, strict=True):
+        assert torch.equal(room[0], pair[0]) and torch.equal(room[1], pair[1])
+
+
+def test_imagining_is_the_same_with_and_without_a_gradient() -> None:
+    predictor = _predictor()
+    for seen, horizon in ((1, 3), (3, 4), (3, 9)):  # 9: begins anew
+        problem = _problem(seen, horizon)
+        with torch.no_grad():
+            found = predictor.rollout(*problem)
+        torch.testing.assert_close(predictor.rollout(*problem), found)
+
+
+@torch.no_grad()
 def test_no_token_sees_what_comes_after_it() -> None:
     predictor = _predictor()
     latents, actions = torch.randn(1, 6, CONFIG.dim).double(), torch.rand(1, 6, 4).double()

@@ -20,11 +20,35 @@ NO_PREFIX: Final = (
 )
 
 
+class Room:
+    """A layer's keys and values, with room for those to come, which are put there: nothing is moved as they grow.
+
+    Takes the place of a pair in a `Cache` where no gradient is wanted. It changes, so a cache of before is no more.
+    """
+
+    def __init__(self, batch: int, most: int, config: LeWMConfig, like: Tensor) -> None:
+        """For `most` tokens of `batch` sequences, in the dtype and on the device of `like`."""
+        self._held = like.new_empty(most, batch, 2, config.predictor_heads, config.head_dim)
+        self._length = 0
+
+    def __getitem__(self, which: int) -> Tensor:
+        """The keys, 0, or the values, 1, so far: (B, heads, length, head_dim)."""
+        return self._held[: self._length, :, which].permute(1, 2, 0, 3)
+
+    def put(self, more: Tensor) -> None:
+        """Take keys and values of T more tokens, (B, T, 2, heads, head_dim)."""
+        begin, self._length = self._length, self._length + more.shape[1]
+        self._held[begin : self._length] = more.transpose(0, 1)
+
+
+Pair = tuple[Tensor, Tensor]
+
+
 @dataclass(frozen=True)
 class Cache:
     """Keys and values of the tokens so far, one pair of (B, heads, length, head_dim) a layer; empty at first."""
 
-    layers: tuple[tuple[Tensor, Tensor], ...] = ()
+    layers: tuple[Pair | Room, ...] = ()
 
     @property
     def length(self) -> int:
@@ -33,7 +57,17 @@ class Cache:
 
     def repeat(self, times: int) -> "Cache":
         """Each row `times` times in a row: one history, many candidates."""
-        return Cache(tuple((k.repeat_interleave(times, 0), v.repeat_interleave(times, 0)) for k, v in self.layers))
+        return Cache(tuple((k.repeat_interleave(times, 0), v.repeat_interleave(times, 0)) for k, v in self._pairs()))
+
+    def with_room(self, tokens: int, config: LeWMConfig, like: Tensor) -> "Cache":
+        """The same with room for so many more tokens of sequences like (B, T, D)."""
+        rooms = [Room(len(like), self.length + tokens, config, like) for _ in range(config.predictor_layers)]
+        for room, pair in zip(rooms, self._pairs(), strict=False):  # an empty cache has no pairs
+            room.put(torch.stack(pair, dim=1).permute(0, 3, 1, 2, 4))
+        return Cache(tuple(rooms))
+
+    def _pairs(self) -> list[Pair]:
+        return [(layer[0], layer[1]) for layer in self.layers]
 
 
 def modulation_layer(config: LeWMConfig) -> nn.Linear:
@@ -68,25 +102,28 @@ class PredictorBlock(nn.Module):
             nn.Dropout(config.dropout),
         )
 
-    def forward(
-        self, x: Tensor, modulation: Tensor, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x: Tensor, modulation: Tensor, past: Pair | Room | None) -> tuple[Tensor, Pair | Room]:
         """x (B, T, D), modulation (B, T, 6 D), keys and values before them -> (B, T, D), keys and values with them."""
         shift1, factor1, gate1, shift2, factor2, gate2 = modulation.chunk(6, dim=-1)
         mixed, past = self._attend(torch.addcmul(shift1, self.norm(x), factor1), past)
         x = torch.addcmul(x, gate1, mixed)
         return torch.addcmul(x, gate2, self.mlp(torch.addcmul(shift2, self.norm(x), factor2))), past
 
-    def _attend(self, x: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        q, k, v = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        if past is not None:
-            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+    def _attend(self, x: Tensor, past: Pair | Room | None) -> tuple[Tensor, Pair | Room]:
+        made = self.query_key_value(x).unflatten(-1, (3, self.heads, -1))  # B, T, query key value, heads, head_dim
+        q = made[:, :, 0].transpose(1, 2)
+        if isinstance(past, Room):
+            past.put(made[:, :, 1:])
+        else:
+            k, v = made[:, :, 1].transpose(1, 2), made[:, :, 2].transpose(1, 2)
+            past = (k, v) if past is None else (torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2))
+        k, v = past[0], past[1]
         new, seen = q.shape[2], k.shape[2]
         # The newest token may see everything; of several, each sees the past and those before it.
         mask = None if new == 1 else torch.ones(new, seen, dtype=torch.bool, device=x.device).tril(seen - new)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-        return self.output(mixed.transpose(1, 2).flatten(2)), (k, v)
+        return self.output(mixed.transpose(1, 2).flatten(2)), past
 
 
 class Predictor(nn.Module):
@@ -185,13 +222,16 @@ class Predictor(nn.Module):
 
     def _unroll(self, token: Tensor, actions: Tensor, cache: Cache) -> Tensor:
         steps, imagining = range(actions.shape[1]), not torch.is_grad_enabled()
+        if imagining:
+            cache = cache.with_room(len(steps), self.config, token)
         # What is held is not worked out again.
         news = [not (imagining and step and torch.equal(actions[:, step], actions[:, step - 1])) for step in steps]
-        modulations = self.modulations(actions[:, [step for step in steps if news[step]]])
+        told = actions[:, [step for step in steps if news[step]]].transpose(0, 1)  # so that a step's lie side by side
+        modulations = self.modulations(told.unsqueeze(2))
         found, at = [], -1
         for new in news:
             at += new
-            hidden, cache = self.advance(token, [modulation[:, at : at + 1] for modulation in modulations], cache)
+            hidden, cache = self.advance(token, [modulation[at] for modulation in modulations], cache)
             token = self.read(hidden)
             found.append(token)
         return torch.cat(found, dim=1)
