@@ -96,6 +96,23 @@ def test_twice_as_many_spectra_of_two_microphones_say_the_same(tmp_path: Path) -
         SpokenWords(str(tmp_path), AudioConfig(), 160)
 
 
+def test_a_sound_that_is_remembered_is_not_listened_to_again(tmp_path: Path) -> None:
+    save_ear(CompactEar(SMALL).eval(), tmp_path)
+    spoken, fresh = (SpokenWords(str(tmp_path), AudioConfig(hop=320), 40) for _ in range(2))
+    listened: list[int] = []
+    spoken.load(torch.device("cpu")).register_forward_hook(lambda ear, sounds, words: listened.append(len(sounds[0])))
+    spoken.remember(3)
+    spectra = torch.randn(4, 80, 51).half()
+    first = spoken(spectra)
+    torch.testing.assert_close(first, fresh(spectra))
+    assert listened == [1, 1, 1, 1]  # one at a time: neighbours are none of their business
+    assert torch.equal(spoken(spectra[[2, 0, 1, 1]]), first[[2, 0, 1, 1]]) and len(listened) == 4
+    assert torch.equal(spoken(spectra[3:]), first[3:]) and len(listened) == 5  # more than three are not kept
+    louder = spectra[:1].clone()
+    louder[0, 40, 25] += 1.0
+    assert not torch.equal(spoken(louder), first[:1])
+
+
 def test_a_bed_of_frames_is_what_was_heard() -> None:
     sound = np.random.default_rng(0).normal(size=5120 + 3 * 320).astype(np.float16)
     frames = np.stack([sound[row * 320 : row * 320 + 5120] for row in range(4)]).astype(np.float32)

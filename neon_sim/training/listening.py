@@ -1,12 +1,15 @@
 """What an ear makes of sound before it learns anything: worked out once a sample, and not at each visit."""
 
 import copy
+from typing import Final
 
 import numpy as np
 import torch
 
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.model.spectra import Spectra
+
+_SOUNDS: Final = 200_000  # whose words are remembered: 300 MB, and more than recordings of eight tasks have
 
 
 class Listener:
@@ -35,3 +38,9 @@ def build_listener(model: NeonVLA, teacher: NeonVLA | None) -> Listener | None:
         return None
     spectra = getattr(model.audio_encoder, "spectra", None)
     return None if spectra is None else Listener(spectra)
+
+
+def remember_words(model: NeonVLA) -> None:
+    """Have a model with a frozen ear ask it once about each sound. Of one that hears otherwise nothing changes."""
+    if model._spoken is not None:
+        model._spoken.remember(_SOUNDS)

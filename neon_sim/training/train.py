@@ -30,7 +30,7 @@ from neon_sim.training.distributed import gathered, is_spread, join_team, keep_s
 from neon_sim.training.held_back import chunk_errors, held_back_soup
 from neon_sim.training.input_statistics import set_statistics
 from neon_sim.training.interrupt import deferred_interrupt
-from neon_sim.training.listening import build_listener
+from neon_sim.training.listening import build_listener, remember_words
 from neon_sim.training.optim import make_optimizer, rate_at
 from neon_sim.training.precision import mixed_precision
 from neon_sim.training.push import Pusher
@@ -96,6 +96,7 @@ class NeonTrainer:
         self.soup = DataSoup(config.data, space, self.windows, config.seed)
         self.counts = self.soup.counts()
         self.soup.listen = build_listener(self.model, self.teacher)
+        remember_words(self.model)
         self.stamps = stamps_of(config)
         self.soup.samples = sample_cache(config, self.soup, self.stamps)
         self.held_back = held_back_soup(config, self.soup, self.windows)
