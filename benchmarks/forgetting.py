@@ -146,7 +146,10 @@ def run(jobs: Sequence[ShardJob], name: str, workers: int, shipped: bool = False
     prepare(jobs)
     taken = take_shipped(jobs) if shipped else 0
     if taken:
-        print(f"{taken} of {len(jobs)} lives are those in {LIVES}, of the same settings and code; --anew lives them.")
+        print(
+            f"{taken} of {len(jobs)} lives are those in {LIVES}, of the same settings and code; --anew and another "
+            "--out live them again."
+        )
     missing = [job for job in jobs if not job.path.exists()]
     if missing:
         looks = look_at_all(jobs[0], workers)

@@ -10,7 +10,7 @@ from forgetting_tasks import Subject, subject_of
 from neon_sim.names import nearest
 from neon_sim.training.adoption import AdoptionConfig
 from neon_sim.training.drift import DriftConfig
-from neon_sim.training.learner_config import DOCUMENTS_LOSSES, REHEARSED_BYTES, SelfLearnerConfig
+from neon_sim.training.learner_config import DOCUMENTS_LOSSES, REHEARSED, SelfLearnerConfig
 from neon_sim.training.protection import (
     EWCConfig,
     EWCReplayConfig,
@@ -56,13 +56,11 @@ ARMS: Final[dict[str, Arm]] = {
     "by_itself": Arm(
         "the same, told nothing: drift starts and stops it, updates are checked", OnlineEWCConfig(), by_itself=True
     ),
-    "replay": Arm("rehearses a fair sample of its life", ReplayConfig(REHEARSED_BYTES)),
+    "replay": Arm("rehearses a fair sample of its life", REHEARSED),
     "replay_by_itself": Arm(
-        "rehearses, told nothing: drift starts and stops it, updates are checked",
-        ReplayConfig(REHEARSED_BYTES),
-        by_itself=True,
+        "rehearses, told nothing: drift starts and stops it, updates are checked", REHEARSED, by_itself=True
     ),
-    "ewc_replay": Arm("online EWC and rehearsal", EWCReplayConfig(replay=ReplayConfig(REHEARSED_BYTES))),
+    "ewc_replay": Arm("online EWC and rehearsal", EWCReplayConfig(replay=REHEARSED)),
     "reward": Arm("what labels would buy: told each episode's reward", labels=True),
     "randomised": Arm(
         "trained on randomised loads and motors, has a memory, never learns", learns=False, remembers=True
@@ -89,7 +87,7 @@ CANDIDATES: Final[dict[str, Arm]] = {
         "short_naive": ARMS["naive"],
         **{f"l2_{strength:g}": Arm("l2", L2Config(strength)) for strength in (1.0, 10.0, 100.0, 1000.0)},
         **{f"decay_{decay:g}": Arm("online_ewc", OnlineEWCConfig(decay=decay)) for decay in (0.5, 0.9, 1.0)},
-        **{f"share_{share:g}": Arm("replay", ReplayConfig(REHEARSED_BYTES, share)) for share in (0.33, 1.0, 3.0)},
+        **{f"share_{share:g}": Arm("replay", replace(REHEARSED, share=share)) for share in (0.33, 1.0, 3.0)},
         **{f"least_{count}": replace(ARMS["online_ewc"], least_chunks=count) for count in (6, 24)},
         "rate_0.33": replace(ARMS["online_ewc"], rate=0.33),
         **{f"eps_{eps:g}": replace(ARMS["online_ewc"], eps=eps) for eps in (1e-6, 1e-5)},
@@ -216,8 +214,11 @@ def _on_legs(kind: ProtectionConfig) -> ProtectionConfig:
         case L2Config():
             return L2Config()
         case ReplayConfig():
-            return replace(kind, budget_bytes=LEG_SPRING_BYTES)
+            return _rehearsed_on_legs(kind)
         case EWCReplayConfig():
-            ewc, replay = replace(kind.ewc, strength=LEG_STRENGTH), replace(kind.replay, budget_bytes=LEG_SPRING_BYTES)
-            return replace(kind, ewc=ewc, replay=replay)
+            return replace(kind, ewc=replace(kind.ewc, strength=LEG_STRENGTH), replay=_rehearsed_on_legs(kind.replay))
     return kind
+
+
+def _rehearsed_on_legs(kind: ReplayConfig) -> ReplayConfig:
+    return replace(kind, budget_bytes=LEG_SPRING_BYTES, rows=None)

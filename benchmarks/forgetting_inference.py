@@ -6,8 +6,8 @@
 The acting process asks the policy (eyes, encoders and heads: the whole of it) once in every 20 ms; each 16th call it
 takes new weights, which is counted in. Whenever fewer than two episodes wait it hands one over, counted in as well: the
 learner is never idle, which is more than acting asks of it (an episode in 1.92 s). Learning and rest take turns, so
-that a busy moment hits both: in the rest the learner's process is stopped by a signal. A regime has ended before, so the
-default rehearses what it kept of that one. Wanted: p99 below 20 ms while it learns.
+that a busy moment hits both: in the rest the learner's process is stopped by a signal. A regime has ended before, so
+the default rehearses what it kept of that one. Wanted: p99 below 20 ms while it learns.
 """
 
 import argparse

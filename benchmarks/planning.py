@@ -98,7 +98,7 @@ def success(args: argparse.Namespace, models: Mapping[str, Path]) -> Measured:
         every = [job for part in jobs.values() for job in part]
         taken = take_shipped(every, args.runs)
         if taken:
-            print(f"{taken} of {len(every)} shards are those in {EPISODES}; --anew plays them again.")
+            print(f"{taken} of {len(every)} shards are those in {EPISODES}; --anew and another --runs play them.")
     seeds = sorted({job.seed for part in jobs.values() for job in part})
     corrected = [task for task, folder in models.items() if load_bundle(folder).sight is not None]
 

@@ -31,6 +31,10 @@ ARMS: Final = ("frozen", "none", "l2", "ewc")
 TROUBLE: Final = {"reach": "actuator_bias", "navigate": "payload", "push_box": "payload"}
 EPISODE_S: Final = 6.0  # of one core, before any was played
 HOME_FROM: Final = 50_000  # episodes of a seed that are played at home begin here: others than were lived through
+LEARNED_BY: Final = (
+    "world_model/adapt.py", "world_model/adapting.py", "training/protection/*.py", "training/ewc.py",
+    "training/fisher.py", "eval/regimes.py",
+)  # fmt: skip
 NO_STRENGTHS: Final[Mapping[str, float]] = {}
 
 
@@ -63,7 +67,7 @@ def run_life(job: LifeJob) -> list[dict[str, Any]]:
         finally:
             env.close()
 
-    return played_once(job, play)
+    return played_once(job, play, LEARNED_BY)
 
 
 def _lived(env: Any, bundle: Bundle, job: LifeJob) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-start", action="store_true", help=f"{SIM} only: the bridge runs already")
     parser.add_argument("--self-learn", action="store_true", help="learn between episodes, while the robot stands")
     parser.add_argument("--episodes", type=int, help="of --self-learn, --steps each (default 10)")
-    parser.add_argument("--drift", action="store_true", help="of --self-learn: learn after a change, and keep the old")
+    parser.add_argument("--drift", action="store_true", help="of --self-learn: learn only after a change")
     parser.add_argument("--yes", action="store_true", help=f"{SIM} only: take over what was learned without asking")
     parser.add_argument("--out", type=Path, default=Path("runs/real"))
     args = parser.parse_args(arguments)

@@ -47,7 +47,7 @@ class LearnConfig:
     )
 
     def by_itself(self) -> "LearnConfig":
-        """The same, learning only after a change that it notices, which ends a regime: what it knew is protected."""
+        """The same, learning only after a change that it notices, which ends a regime."""
         return replace(self, learner=replace(self.learner, drift=DriftConfig()))
 
     def __post_init__(self) -> None:

@@ -384,7 +384,7 @@ def test_rows_of_lives_that_were_lived(tmp_path: Path) -> None:
         assert job.life.strength == (1e4 if job.arm == "ewc" else None)
         row = {"trials": [ROW], "home": [ROW], "learned": {"gain": 0.25, "forgetting": 0.5, "updates": 3}}
         row = {"no_problem": "it falls"} if job.arm == "none" else row
-        played_once(job, lambda bundle, row=row: [row])
+        played_once(job, lambda bundle, row=row: [row], adaptation.LEARNED_BY)
     figures, rows = adaptation.measure_adaptation({"reach": world}, runs, (100,), 1, 1, strengths)
     assert list(figures["adaptation"]) == [f"reach-{arm}" for arm in adaptation.ARMS if arm != "none"]
     assert figures["adaptation"]["reach-ewc"]["strength"] == 1e4

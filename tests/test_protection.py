@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from neon_sim.training.learner_config import SelfLearnerConfig
 from neon_sim.training.protection import (
     PROTECTIONS,
     EWCConfig,
@@ -185,6 +186,22 @@ def test_replay_keeps_within_its_bytes_and_gives_only_what_it_saw(budget: int, b
     assert torch.equal(drawn["fused"][:, 0], drawn["weight"]) and set(drawn["weight"].tolist()) <= set(kept)
 
 
+@given(budget=st.integers(ROW, 40 * ROW), rows=st.integers(1, 40), offered=st.integers(1, 60))
+def test_rows_and_bytes_are_both_a_limit(budget: int, rows: int, offered: int) -> None:
+    strategy: Any = _make(ReplayConfig(budget_bytes=budget, rows=rows), _theta())
+    strategy.remember(_rows(offered))
+    assert strategy.reservoir.capacity == min(rows, budget // ROW)
+    assert len(strategy.reservoir) == min(offered, rows, budget // ROW) and strategy.memory_bytes() <= budget
+
+
+def test_the_default_has_room_for_batches_of_heads_that_look_at_tokens() -> None:
+    """64 x 3584 of them, of a large foundation model: 0.9 MB a chunk. Of other heads it keeps 818."""
+    for tokens, capacity in ((torch.zeros(1, 64, 3584), 2**28 // (4 * (64 * 3584 + 1))), (torch.zeros(1, 3), 818)):
+        strategy: Any = _make(SelfLearnerConfig().protection, _theta())
+        strategy.remember({"tokens": tokens, "weight": torch.zeros(1)})
+        assert strategy.reservoir.capacity == capacity > 4 * SelfLearnerConfig().batch_size
+
+
 def test_every_row_has_the_same_chance_to_be_kept() -> None:
     """10 of 40 rows, 2000 times: each is kept 500 times, give or take sqrt(2000 * 1/4 * 3/4) = 19.4."""
     rng = np.random.default_rng(0)
@@ -211,6 +228,8 @@ def test_rehearsal_gives_its_share_or_nothing() -> None:
     strategy.remember(_rows(5))
     drawn = strategy.sample(64)
     assert drawn is not None and len(drawn["weight"]) == 16
+    fewer = strategy.sample(64, 3)
+    assert fewer is not None and len(fewer["weight"]) == 3 and strategy.sample(64, 0) is None
     assert _make(NoneConfig(), _theta()).sample(64) is None
 
 
@@ -270,7 +289,7 @@ def test_a_state_of_another_strategy_or_head_is_refused() -> None:
         make_protection(EWCConfig(), {"weight": theta}, np.random.default_rng(0)).set_state(saved)
     full: Any = _make(ReplayConfig(budget_bytes=4 * ROW), theta)
     full.remember(_rows(9))
-    with pytest.raises(ValueError, match="holds 4 of 9 rows.*would hold 8.*byte budget"):
+    with pytest.raises(ValueError, match="holds 4 of 9 rows.*would hold 8.*with the budget"):
         _make(ReplayConfig(budget_bytes=8 * ROW), theta).set_state(full.get_state())
     with pytest.raises(ValueError, match="Another head needs its own"):
         full.remember({"fused": torch.zeros(2, 5), "weight": torch.zeros(2)})
@@ -284,8 +303,8 @@ def test_requests_that_make_no_sense_are_refused() -> None:
         make_protection("ewc", {"theta": _theta()}, np.random.default_rng(0))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="decay"):
         OnlineEWCConfig(decay=1.5)
-    for bad in ({"budget_bytes": 0}, {"share": 0.0}):
-        with pytest.raises(ValueError, match="budget of bytes and a share"):
+    for bad in ({"budget_bytes": 0}, {"rows": 0}, {"share": 0.0}):
+        with pytest.raises(ValueError, match="budget of bytes, a row or more, and a share"):
             ReplayConfig(**bad)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="One row takes 16 bytes, the budget is 15"):
         _make(ReplayConfig(budget_bytes=15), _theta()).remember(_rows(1))

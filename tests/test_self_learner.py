@@ -154,13 +154,14 @@ def test_what_requires_no_gradient_neither_learns_nor_is_protected(folder: Path)
 
 
 def test_a_step_learns_from_as_many_rows_whether_some_are_rehearsed_or_not(folder: Path) -> None:
-    for protection, new in ((NoneConfig(), 16), (ReplayConfig(share=3.0), 4)):
-        learner = _learner(folder, replace(SMALL, protection=protection))
+    cases = ((NoneConfig(), 16, 16), (ReplayConfig(share=3.0), 16, 4), (ReplayConfig(share=100.0), 16, 1))
+    for protection, size, new in (*cases, (ReplayConfig(), 3, 2), (ReplayConfig(), 1, 1)):
+        learner = _learner(folder, replace(SMALL, protection=protection, batch_size=size))
         learner._keep(_made_up(20))
         assert learner.strategy.new_rows(learner.config.batch_size) == new
         rows, losses = [], learner.losses
         learner.losses = lambda batch, losses=losses, rows=rows: rows.append(len(batch["goal"])) or losses(batch)  # type: ignore[method-assign]
-        assert learner.update() and rows == [16]
+        assert learner.update() and rows == [size]
 
 
 def test_updates_lower_the_hindsight_loss_and_the_forward_models_error(folder: Path) -> None:

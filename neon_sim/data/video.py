@@ -43,7 +43,8 @@ class _Pool:
             surplus = [self._waiting.pop(version, None)]
             self._waiting[version] = container
             if len(self._waiting) > _KEPT_OPEN:
-                surplus.append(self._waiting.pop(next(iter(self._waiting)), None))
+                oldest, *_ = self._waiting  # at once: the garbage collector may give one back at any time
+                surplus.append(self._waiting.pop(oldest, None))
         for other in surplus:
             if other is not None:
                 other.close()

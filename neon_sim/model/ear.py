@@ -190,7 +190,7 @@ class SpokenWords:
         key = hashlib.blake2b(sound.numpy().tobytes(), digest_size=16).digest()
         words = self._heard.get(key)
         if words is None:
-            words = self.load(sound.device)(sound)
+            words = self.load(sound.device)(sound).float()  # whoever hears it again may compute otherwise
             if len(self._heard) < self._memory:
                 self._heard[key] = words
         return words

@@ -9,8 +9,9 @@ from neon_sim.training.protection import ProtectionConfig, ReplayConfig
 
 # The documents' three losses, weighed so that each has a say beside hindsight: `SelfLearnerConfig(**DOCUMENTS_LOSSES)`.
 DOCUMENTS_LOSSES: Final = {"outcome_weight": 0.002, "coherence_weight": 0.0001, "consistency_weight": 0.02}
-# Of what is rehearsed: as much as online EWC takes for its anchor and Fisher, some 800 chunks. So it was measured.
-REHEARSED_BYTES: Final = 2_687_096
+# So it was measured: with the shipped heads, as much memory as online EWC takes for its anchor and Fisher, 2.7 MB.
+# A chunk is larger for heads that look at the backbone's tokens: of those as many as fit into the bytes.
+REHEARSED: Final = ReplayConfig(budget_bytes=2**28, rows=818)
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class SelfLearnerConfig:
     outcome_weight: float = 0.0  # this and the next two were not seen to help
     coherence_weight: float = 0.0
     consistency_weight: float = 0.0
-    protection: ProtectionConfig = ReplayConfig(REHEARSED_BYTES)  # NoneConfig() = naive fine-tuning, which forgets
+    protection: ProtectionConfig = REHEARSED  # NoneConfig() = naive fine-tuning, which forgets
     drift: DriftConfig | None = None  # when to learn; None = always
     drift_ends_regimes: bool = True  # a change that drift notices ends a regime; False: only the script says so
     adoption: AdoptionConfig | None = None  # what an update must stand up to; None = nothing

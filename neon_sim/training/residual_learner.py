@@ -176,12 +176,13 @@ class ResidualLearner:
 
         A batch whose gradient is not finite is passed over.
         """
-        size = self.strategy.new_rows(self.config.batch_size)
-        if len(self.buffer) < size:
+        most = self.config.batch_size
+        if len(self.buffer) < most:
             return {}
+        size = self.strategy.new_rows(most)
         batch = stack_items([self.buffer[int(i)] for i in self.rng.integers(len(self.buffer), size=size)])
         losses = self.losses(batch)
-        rehearsed = self.strategy.sample(size)
+        rehearsed = self.strategy.sample(size, most - size)
         if rehearsed is not None:
             losses["rehearsal"] = self.config.rehearsal_weight * self._off(rehearsed)
         self.optimizer.zero_grad(set_to_none=True)

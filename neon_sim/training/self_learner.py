@@ -179,7 +179,7 @@ class NeonSelfLearner:
         rows = min(self.strategy.new_rows(most), len(self.buffer))
         picks = self.rng.integers(len(self.buffer), size=rows)
         batch = stack([self.buffer[int(i)] for i in picks])
-        rehearsed = self.strategy.sample(rows)
+        rehearsed = self.strategy.sample(rows, most - rows)
         if rehearsed is not None:
             batch = {name: torch.cat([value, rehearsed[name]]) for name, value in batch.items()}
         losses = self.losses(batch)  # in float32: where a CPU has no bfloat16, autocast costs ten times as much

@@ -19,27 +19,38 @@ from neon_sim.world_model.lewm import WEIGHTS_FILE
 from neon_sim.world_model.report import commit
 
 _WHERE: Final = ("path", "model")  # of a job: where things lie says nothing about how it was played
-# What an episode follows from besides settings, weights and walker: how problems are found, trials judged, tasks made,
-# what a picture becomes, and how it is planned.
-_TASKS: Final = ("navigate", "reach", "push_box", "boxes", "objects", "path", "arms", "palms")
-_WORLD: Final = ("trial", "problems", "worlds", "rollouts", "command_space", "references")
-_PLANS: Final = ("controllers", "planner", "plan", "lewm", "encoder", "predictor", "readout", "sight", "amortised")
+# What an episode follows from besides settings, weights and walker: the simulator and what it is seen by, how problems
+# are found, trials judged, tasks made, what a picture becomes, and how it is planned.
+_SIMULATOR: Final = ("env", "env_config", "cells", "safety", "sim/*", "g1/*", "vector_env/forks")
+_SENSES: Final = ("camera", "*_renderer", "proprio", "robot_noise")
+_TASKS: Final = (
+    "navigate", "reach", "push_box", "boxes", "objects", "path", "arms", "palms", "task", "tolerance", "wording",
+)  # fmt: skip
+_WORLD: Final = ("trial", "problems", "worlds", "rollouts", "command_space", "references", "judging")
+_PLANS: Final = (
+    "controllers", "planner", "plan", "bundle", "config", "lewm", "encoder", "predictor", "readout", "sight",
+    "amortised",
+)  # fmt: skip
 _CODE: Final = (
+    *(f"{name}.py" for name in _SIMULATOR),
+    *(f"sensors/{name}.py" for name in _SENSES),
     *(f"tasks/{name}.py" for name in _TASKS),
     *(f"world_model/{name}.py" for name in (*_WORLD, *_PLANS)),
-    "vector_env/forks.py",
 )
 
 
-def played_once(job: Any, play: Callable[[Bundle], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def played_once(
+    job: Any, play: Callable[[Bundle], list[dict[str, Any]]], also: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
     """The rows in the job's file; if there is none, those that `play` makes with its world model, which are kept there.
 
-    job: a dataclass with `path` and `model`. A file belongs to settings, weights, walker and the code that poses and
+    job: a dataclass with `path` and `model`. also: source files that rows of this kind follow from besides what all do,
+    as `code_digest` takes them. A file belongs to settings, weights, walker and the code that poses and
     judges problems, not to a place: it may be moved, and so may the weights. Raises ValueError for a file of others:
     what it says is not about this model in this world.
     """
     path = Path(job.path)
-    described = description_of(job)
+    described = description_of(job, also)
     if path.exists():
         saved = json.loads(path.read_text(encoding="utf-8"))
         if saved["job"] != described:
@@ -58,12 +69,14 @@ def played_once(job: Any, play: Callable[[Bundle], list[dict[str, Any]]]) -> lis
     return rows
 
 
-def description_of(job: Any) -> dict[str, Any]:
-    """What a job's rows follow from, as its file has it: settings, and digests of weights, walker and code."""
+def description_of(job: Any, also: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What a job's rows follow from, as its file has it: settings, and digests of weights, walker and code. also: see
+    `played_once`.
+    """
     settings = {name: value for name, value in asdict(job).items() if name not in _WHERE}
     plain: dict[str, Any] = json.loads(json.dumps(settings))
     weights = fingerprint(Path(job.model))
-    return plain | {"weights": weights, "walker": walker_fingerprint(), "code": code_digest(*_CODE)}
+    return plain | {"weights": weights, "walker": walker_fingerprint(), "code": code_digest(*_CODE, *also)}
 
 
 def stamp_of(path: Path) -> str:

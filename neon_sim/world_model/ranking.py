@@ -51,7 +51,7 @@ def run_rank_job(job: RankJob) -> list[dict[str, Any]]:
 
         return each_problem(env, bundle, job.planning, job.seed, job.episodes, rank)
 
-    return played_once(job, play)
+    return played_once(job, play, ("world_model/ranking.py",))
 
 
 def rank_of_plans(

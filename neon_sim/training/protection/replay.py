@@ -20,10 +20,12 @@ class ReplayConfig:
 
     budget_bytes: int = 64 * 2**20
     share: float = 1.0  # rehearsed rows for each new one; both together make a batch
+    rows: int | None = None  # that are kept at most; None = as many as the budget holds
 
     def __post_init__(self) -> None:
-        if self.budget_bytes < 1 or not 0.0 < self.share <= 100.0:
-            raise ValueError(f"Replay wants a budget of bytes and a share in (0, 100], got {self}.")
+        counts = (self.budget_bytes, 1 if self.rows is None else self.rows)
+        if min(counts) < 1 or not 0.0 < self.share <= 100.0:
+            raise ValueError(f"Replay wants a budget of bytes, a row or more, and a share in (0, 100], got {self}.")
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Replay(Protection):
 
     def __init__(self, config: ReplayConfig, rng: np.random.Generator) -> None:
         self.config = config
-        self.reservoir = Reservoir(config.budget_bytes, rng)
+        self.reservoir = Reservoir(config.budget_bytes, rng, config.rows)
 
     def remember(self, batch: Batch) -> None:
         """Offer rows to the reservoir."""
@@ -51,9 +53,10 @@ class Replay(Protection):
         """What leaves room for `share` times as many, one at least."""
         return max(1, round(batch_size / (1.0 + self.config.share)))
 
-    def sample(self, new_rows: int) -> dict[str, Tensor] | None:
-        """`share * new_rows` rows, rounded; None while there are none."""
-        return self.reservoir.sample(round(self.config.share * new_rows))
+    def sample(self, new_rows: int, most: int | None = None) -> dict[str, Tensor] | None:
+        """`share * new_rows` rows, rounded, and `most` at most; None while there are none."""
+        rows = round(self.config.share * new_rows)
+        return self.reservoir.sample(rows if most is None else min(rows, most))
 
     def memory_bytes(self) -> int:
         """The reservoir's bytes, used or not."""
@@ -101,9 +104,9 @@ class EWCReplay(Protection):
         """Replay's."""
         return self.replay.new_rows(batch_size)
 
-    def sample(self, new_rows: int) -> dict[str, Tensor] | None:
+    def sample(self, new_rows: int, most: int | None = None) -> dict[str, Tensor] | None:
         """Replay's."""
-        return self.replay.sample(new_rows)
+        return self.replay.sample(new_rows, most)
 
     def end_regime(self, fisher: Callable[[], Fisher]) -> None:
         """EWC's; the reservoir does not ask which regime a row came from."""

@@ -14,11 +14,11 @@ class Reservoir:
     """Algorithm R (Vitter 1985): of n rows seen, each is kept with the same probability, min(1, capacity / n).
 
     budget_bytes: of all tensors together; the first row decides how many rows that is. rng: decides who stays, and who
-    is drawn; it is part of the state.
+    is drawn; it is part of the state. rows: no more than so many, if the budget holds more.
     """
 
-    def __init__(self, budget_bytes: int, rng: np.random.Generator) -> None:
-        self.budget_bytes, self.rng = budget_bytes, rng
+    def __init__(self, budget_bytes: int, rng: np.random.Generator, rows: int | None = None) -> None:
+        self.budget_bytes, self.rng, self.rows = budget_bytes, rng, rows
         self.seen = 0
         self.capacity = 0  # rows, known with the first
         self._rows: dict[str, Tensor] = {}
@@ -72,8 +72,8 @@ class Reservoir:
             kept = len(next(iter(rows.values())))
             if kept != min(int(state["seen"]), self.capacity):
                 raise ValueError(
-                    f"The saved reservoir holds {kept} of {state['seen']} rows; {self.budget_bytes} bytes would hold"
-                    f" {self.capacity}. Resume with the byte budget that it was saved with."
+                    f"The saved reservoir holds {kept} of {state['seen']} rows; this one would hold"
+                    f" {self.capacity}. Resume with the budget that it was saved with."
                 )
             for name, value in rows.items():
                 self._rows[name][:kept] = value
@@ -84,7 +84,8 @@ class Reservoir:
         row_bytes = sum(value[0].numel() * value.element_size() for value in batch.values())
         if row_bytes < 1 or row_bytes > self.budget_bytes:
             raise ValueError(f"One row takes {row_bytes} bytes, the budget is {self.budget_bytes}. Give more.")
-        self.capacity = self.budget_bytes // row_bytes
+        fits = self.budget_bytes // row_bytes
+        self.capacity = fits if self.rows is None else min(self.rows, fits)
         self._rows = {name: value.new_empty((self.capacity, *value.shape[1:])) for name, value in batch.items()}
 
     def _check(self, batch: Batch) -> None:

@@ -44,8 +44,8 @@ class Protection:
         """How many rows of a batch are of the newest experience; the others are what `sample` gives for so many."""
         return batch_size
 
-    def sample(self, new_rows: int) -> dict[str, Tensor] | None:
-        """Rows to learn from besides `new_rows` new ones; None for none."""
+    def sample(self, new_rows: int, most: int | None = None) -> dict[str, Tensor] | None:
+        """Rows to learn from besides `new_rows` new ones, `most` at most; None for none."""
         return None
 
     def end_regime(self, fisher: Callable[[], Fisher]) -> None:
