@@ -126,6 +126,20 @@ _REACH: Final = (
     replace(_FRICTION, chosen=0.1, counts=False, losses=((0.3, 0.0), (0.2, 0.0), (0.1, 0.0)), episodes=300),
     replace(_LATENCY, chosen=0.06, counts=False, losses=((0.02, 0.0), (0.04, 0.0), (0.06, -0.0033)), episodes=300),
 )
+# The same for the gestures' policy (`benchmarks/forgetting.py --task wave`), which has 295 of 300 on nominal.
+_WAVE: Final = (
+    replace(_PAYLOAD, chosen=2.0, counts=True, losses=((1.0, 0.1167), (1.5, 0.1767), (2.0, 0.3233)), episodes=300),
+    replace(
+        _WEAK,
+        chosen=0.2,
+        counts=True,
+        losses=((0.6, 0.0), (0.5, 0.0067), (0.4, 0.0433), (0.3, 0.1467), (0.2, 0.35)),
+        episodes=300,
+    ),
+    replace(_BIAS, chosen=0.2, counts=True, losses=((0.1, 0.04), (0.15, 0.1533), (0.2, 0.2367)), episodes=300),
+    replace(_FRICTION, chosen=0.1, counts=False, losses=((0.3, 0.0033), (0.2, 0.01), (0.1, 0.0233)), episodes=300),
+    replace(_LATENCY, chosen=0.06, counts=False, losses=((0.02, 0.0067), (0.04, 0.0033), (0.06, 0.0667)), episodes=300),
+)
 # A first look, one to ten episodes a level, at what the walker alone does: not calibrated. It walks with 16 kg, 5 times
 # of 6 with a leg at 40 %, 4 of 6 on ice; with a leg at 20 %, or with 60 ms of latency, it falls 6 times of 6. With a
 # hip's pitch 0.3 rad off it goes astray 6 times of 10, with its yaw 5 times. It stands in all of this but with a leg at
@@ -134,7 +148,7 @@ _WALK: Final = (_RUCKSACK, _WEAK_LEG, _HIP_BIAS, _HIP_TWIST, _FRICTION, _LATENCY
 _STAND: Final = (_RUCKSACK, replace(_WEAK_LEG, chosen=0.2), _WEAK_LEGS, _HIP_BIAS, _FRICTION, _SLOW)
 REGIMES: Final[dict[str, tuple[Regime, ...]]] = {  # by task, in the order of a life
     "reach": (Regime(NOMINAL), *_REACH),
-    "wave": (Regime(NOMINAL), *(replace(r, chosen=r.mildest) for r in (_PAYLOAD, _WEAK, _BIAS, _FRICTION, _LATENCY))),
+    "wave": (Regime(NOMINAL), *_WAVE),
     "stand": (Regime(NOMINAL), *_STAND),
     "walk": (Regime(NOMINAL), *_WALK),
 }
