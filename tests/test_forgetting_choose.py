@@ -122,6 +122,6 @@ def test_strengths_are_lived_through_the_regimes_that_count(
     assert found["regimes"] == ["nominal", "payload", "weak_motor", "actuator_bias"]
     assert len(found["cells"]["strength_100000"]) == 6 and found["chosen"] == {"online EWC": 1e5, "L2": None}
     assert forgetting_strength.choose_strength("reach", *arguments) == found  # nothing is lived twice
-    for task in ("stand", "wave"):
+    for task in ("stand", "walk"):
         with pytest.raises(ValueError, match=f"calibrated, not for '{task}': take reach"):
             forgetting_strength.choose_strength(task, *arguments)
