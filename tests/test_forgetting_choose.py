@@ -123,5 +123,5 @@ def test_strengths_are_lived_through_the_regimes_that_count(
     assert len(found["cells"]["strength_100000"]) == 6 and found["chosen"] == {"online EWC": 1e5, "L2": None}
     assert forgetting_strength.choose_strength("reach", *arguments) == found  # nothing is lived twice
     for task in ("stand", "walk"):
-        with pytest.raises(ValueError, match=f"calibrated, not for '{task}': take reach"):
+        with pytest.raises(ValueError, match=f"calibrated regimes, not for '{task}': take reach"):
             forgetting_strength.choose_strength(task, *arguments)
