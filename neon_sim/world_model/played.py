@@ -45,9 +45,8 @@ def played_once(
     """The rows in the job's file; if there is none, those that `play` makes with its world model, which are kept there.
 
     job: a dataclass with `path` and `model`. also: source files that rows of this kind follow from besides what all do,
-    as `code_digest` takes them. A file belongs to settings, weights, walker and the code that poses and
-    judges problems, not to a place: it may be moved, and so may the weights. Raises ValueError for a file of others:
-    what it says is not about this model in this world.
+    as `code_digest` takes them. A file belongs to settings, weights, walker and code, not to a place: it may be moved,
+    and so may the weights. Raises ValueError for a file of others: what it says is not about this model in this world.
     """
     path = Path(job.path)
     described = description_of(job, also)
