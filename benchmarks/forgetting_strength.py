@@ -38,7 +38,7 @@ def choose_strength(task: str, policy: Path, own: bool, out: Path, workers: int,
     """
     regimes = tuple(one for one in regimes_of(task) if one.name == NOMINAL or one.counts)
     if subject_of(task).legs or len(regimes) < 2:
-        raise ValueError(f"--choose strength is for arms of calibrated regimes, not for '{task}': take reach.")
+        raise ValueError(f"--choose strength is for arms of calibrated regimes, not for '{task}': take reach or wave.")
     preset = replace(preset_of(name, task), arms=tuple(STRENGTHS), seeds=SEEDS, written=False)
     figures = figures_of(live_all(ShardJob("", 0, task, regimes, preset, str(policy), out), workers))
     header, rows = header_of(figures["regimes"]), rows_of(figures)
