@@ -25,6 +25,7 @@ COSMOS_8B, COSMOS_2B = "nvidia/Cosmos-Reason2-8B", "nvidia/Cosmos-Reason2-2B"
 RECORDED: Final = "runs/data"  # agents/collect.py --task TASK --out runs/data/TASK
 TELEOPERATION: Final = "runs/data/g1_teleop"
 STATE_DIM: Final = 64  # numbers of the `state` sensor
+WORD_PLACES: Final = 64  # of the choice that words are: enough for each meaning, with each hand, to have a few
 
 _STANDARD: Final[dict[str, Any]] = {"mlp_hidden": 512}
 _LARGE: Final[dict[str, Any]] = {"mlp_hidden": 2048, "action_head_layers": 8, "proprioception_hidden": 512}
@@ -190,8 +191,8 @@ def multitask_state_config(tasks: Sequence[str] = STANDING, data: str = "runs/mu
     There is no picture, so no goal is read out of one. The state says where everything is in every scene, and in every
     scene some episodes are of a robot that was told to stand: only the words, which no sample loses, tell which. Chunks
     are differences to the last sent target, because the experts' are: to hold still is then zero, however much an arm
-    sags, and what is learned of it cannot add up to a drift. What is to be done, the words say as a choice among as
-    many things as there are tasks, and all else the state.
+    sags, and what is learned of it cannot add up to a drift. What is to be done, the words say as a choice among places
+    where the wordings of the training lie, and all else the state.
     """
     model = NeonConfig(
         mlp_hidden=256,
@@ -205,7 +206,7 @@ def multitask_state_config(tasks: Sequence[str] = STANDING, data: str = "runs/mu
         extra_senses={"state": STATE_DIM},
         relative_to_target=True,
         heads_read=True,
-        word_choices=len(STANDING),
+        word_choices=WORD_PLACES,
         use_vision=False,
         head={"state_relative": True, "use_separate_heads": False},
     )
@@ -218,10 +219,9 @@ def multitask_config(tasks: Sequence[str] = STANDING, data: str = "runs/multitas
     data: from agents/collect.py --task standing --as-judged --policy noisy_expert --stand-share 0.125
     --sensors proprio camera audio --microphones 2.
 
-    The heads are those of `multitask_state`, but for words that are a choice among more things than there are tasks: no
-    state tells which gesture of `wave` is asked for, and with which hand, 17 things in all. It remembers 3 s of sound:
-    the longest sentence takes 2.3 s, and begins within half a second. Of so much, a spectrum every 20 ms has to do. A
-    frozen ear knows the words that are said, as 500 scenes teach none: each of them is learned by heart.
+    The heads are those of `multitask_state`. It remembers 3 s of sound: the longest sentence takes 2.3 s, and begins
+    within half a second. Of so much, a spectrum every 20 ms has to do. A frozen ear knows the words that are said, as
+    500 scenes teach none: each of them is learned by heart.
     """
     model = NeonConfig(
         mlp_hidden=256,
@@ -236,10 +236,10 @@ def multitask_config(tasks: Sequence[str] = STANDING, data: str = "runs/multitas
         goal_hears=True,
         ear="compact_ear",
         heads_read=True,
-        word_choices=24,
+        word_choices=WORD_PLACES,
         head={"state_relative": True, "use_separate_heads": False},
     )
-    return _multitask(model, tasks, data, "camera", reworded=0.5, epochs=20)
+    return _multitask(model, tasks, data, "camera", reworded=0.5)
 
 
 MULTITASK: Final[dict[str, Callable[..., TrainConfig]]] = {  # beside the 24
