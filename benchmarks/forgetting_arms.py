@@ -170,6 +170,7 @@ def preset_of(name: str, task: str) -> Preset:
         steps=subject.steps,
         window=min(subject.window, again),
         learner=_learner_of(preset, subject),
+        rival=replace(preset.rival, steps=subject.steps),
     )
 
 

@@ -44,7 +44,6 @@ SUBJECTS: Final[dict[str, Subject]] = {
         options={"task_options": {"gestures": _GESTURES}},
         per_cell=100,
         window=12,
-        lacking=("randomised", "oracle"),  # its expert cannot make up for a fault
         practice_m=0.02,  # a gesture must come within 8 cm of its place all the same
     ),
     "stand": Subject(steps=320, window=6, **_ON_LEGS),

@@ -412,7 +412,7 @@ def test_the_agent_starts_the_same_thing(monkeypatch: pytest.MonkeyPatch, tmp_pa
         (("--task", "wawe"), "Did you mean 'wave'"),
         (("--arms", "naiv"), "Unknown arm 'naiv'. Did you mean 'naive'"),
         (("--arms", "naive"), "relative to the arm 'frozen'"),
-        (("--task", "wave", "--arms", "frozen", "randomised"), "There is no arm 'randomised' for 'wave'"),
+        (("--task", "walk", "--arms", "frozen", "oracle"), "There is no arm 'oracle' for 'walk'"),
     ],
 )
 def test_what_cannot_be_run_is_said_before_anything_is_written(

@@ -240,8 +240,8 @@ def test_the_expert_teaches_it(policy: str, looks: Looks) -> None:
     before = float(torch.stack([(row[0] - row[4]).square().mean() for row in rows]).mean())
     assert fit(head, rows, config) < 0.3 * before
     env.close()
-    with pytest.raises(ValueError, match="The expert of 'wave' cannot make up for a fault"):
-        record(open_env("wave"), HistoryPolicy(model, looks, head), config.steps, (0,), trouble)
+    with pytest.raises(ValueError, match="The expert of 'stand' cannot make up for a fault"):
+        record(open_env("stand"), HistoryPolicy(model, looks, head), config.steps, (0,), trouble)
 
 
 def test_it_is_trained_once_and_read_again(policy: str, rival_folder: Path) -> None:

@@ -10,9 +10,12 @@ import pytest
 
 from neon_sim.env import NeonG1Env
 from neon_sim.g1 import joints
+from neon_sim.inference.references import ExpertPolicy
 from neon_sim.robot import RobotState
-from neon_sim.tasks.arms import HANDS, of_hand, palms_b
-from neon_sim.tasks.wave import GESTURES, Swings, WaveConfig, WaveTask
+from neon_sim.rollout import rollout
+from neon_sim.sim.faults import ActuatorFault, Payload
+from neon_sim.tasks.arms import HANDS, lift_against_gravity, of_hand, palms_b
+from neon_sim.tasks.wave import GESTURES, Swings, WaveConfig, WaveTask, made_up_for, swing_of
 
 LEFT, RIGHT = joints.GROUPS["left_arm"], joints.GROUPS["right_arm"]
 
@@ -187,18 +190,42 @@ def test_the_expert_makes_each_gesture_however_often_it_is_asked(env: NeonG1Env,
     assert info["success"] and not terminated and not info["safety"]["clipped"]
 
 
+@pytest.mark.parametrize("gesture", ["offer", "wave"])
+def test_a_payload_beats_the_expert_until_it_is_told(env: NeonG1Env, gesture: str) -> None:
+    usual, load = env.task, Payload("right_hand", 2.0)
+    env.task = WaveTask(WaveConfig(gestures=(gesture,)))
+    seed = next(s for s in range(50) if env.reset(seed=s)[1] and env.privileged()["hand"] == 1)
+    made = []
+    for known in (None, load):
+        env.world.apply_fault(load)
+        env.task.known_fault = known
+        made.append(rollout(env, ExpertPolicy(env), 192, seed, keep=(), stop_on_success=True).success)
+    env.world.apply_fault(None)
+    env.task = usual
+    assert made == [False, True]
+
+
+def test_what_is_made_up_for_by_hand() -> None:
+    """A bias is taken off; half of a motor's strength asks for twice the lift, so for the lift once more."""
+    postures, down = np.array([joints.HOME, joints.HOME]), np.array([0.0, 0.0, -1.0])
+    elbow = joints.JOINT_NAMES.index("left_elbow_joint")
+    lift = (lift_against_gravity(joints.HOME, down) - joints.HOME)[elbow]
+    found = made_up_for(postures, down, ActuatorFault("left_elbow_joint", strength=0.5, bias=0.1))
+    assert found.shape == (2, 29) and found[0, elbow] == pytest.approx(lift - 0.1)
+    assert np.count_nonzero(np.delete(found, elbow, axis=1)) == 0
+
+
 @pytest.mark.parametrize("hand", [0, 1])
 def test_where_a_hand_is_in_its_swing_is_read_from_the_hand(hand: int) -> None:
     """At rest in the middle it begins; a quarter of a second later it is on the outside and turns back."""
-    task = WaveTask(WaveConfig(gestures=("wave",)))
-    task.set_state({"gesture": "wave", "hand": hand, "held": 0, "swings": (0, math.nan, 0.0, 0)})
     gesture, arm = GESTURES["wave"], joints.GROUPS[f"{HANDS[hand]}_arm"]
 
     def swing(off: float, velocity: float) -> tuple[float, float]:
         pos, vel = np.zeros((2, 29))
         pos[arm] = gesture.postures(off)[hand]
         vel[arm] = of_hand(np.array([0.0, 0.0, velocity, 0.0, 0.0, 0.0, 0.0]), hand)
-        return task._swing(SimpleNamespace(joint_pos=pos, joint_vel=vel))
+        state: Any = SimpleNamespace(joint_pos=pos, joint_vel=vel)
+        return swing_of(gesture, hand, state)
 
     widest, ahead = gesture.swing, math.tau * 0.08
     fastest = math.tau * widest

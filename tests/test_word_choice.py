@@ -27,16 +27,19 @@ def test_places_are_the_middles_of_words_that_lie_together() -> None:
 
 
 @given(st.integers(1, 12), st.integers(2, 9), st.integers(0, 1000))
-def test_places_have_length_one_however_few_the_words(words: int, choices: int, seed: int) -> None:
+def test_each_word_asks_for_the_place_that_is_nearest(words: int, choices: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     said = torch.from_numpy(rng.normal(size=(words, 4)).astype(np.float32)).repeat(2, 1)  # every one of them twice
     choice = WordChoice(4, choices).eval()
     choice.set_places(said)
-    torch.testing.assert_close(choice.places.norm(dim=1), torch.ones(choices))
+    used = min(words, choices)
+    torch.testing.assert_close(choice.places.norm(dim=1), (torch.arange(choices) < used).float())
+    nearness = torch.nn.functional.normalize(said, dim=1) @ choice.places[:used].T
     if choices >= words:  # then each has a place of its own
-        nearest = (torch.nn.functional.normalize(said, dim=1) @ choice.places.T).amax(1)
-        torch.testing.assert_close(nearest, torch.ones(2 * words))
-    torch.testing.assert_close(choice(said).sum(1), torch.ones(2 * words))
+        torch.testing.assert_close(nearness.amax(1), torch.ones(2 * words))
+    chosen = choice(said)
+    assert torch.equal(chosen.argmax(1), nearness.argmax(1)) and not chosen[:, used:].any()
+    torch.testing.assert_close(chosen.sum(1), torch.ones(2 * words))
 
 
 def test_a_training_spreads_them_over_its_instructions_and_they_go_with_the_weights(tmp_path: Path) -> None:
@@ -48,6 +51,7 @@ def test_a_training_spreads_them_over_its_instructions_and_they_go_with_the_weig
     directions = torch.nn.functional.normalize(trainer.model.backbone.encode_text(said), dim=1)
     places = trainer.model.word_choice.places
     torch.testing.assert_close((directions @ places.T).amax(1), torch.ones(len(said)))
-    torch.testing.assert_close((directions @ places.T).amax(0), torch.ones(8))
+    torch.testing.assert_close((directions @ places[: len(said)].T).amax(0), torch.ones(len(said)))
+    assert not places[len(said) :].any()
     trainer.train()
     assert torch.equal(NeonVLA.from_pretrained(tmp_path / "run" / "best").word_choice.places, places)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _ROUNDS = 20  # of moving the places to the middle of what is nearest to them
+_SAME = 1.0 - 1e-5  # cosine of words that are the same but for rounding
 
 
 class WordChoice(nn.Module):
@@ -23,7 +24,7 @@ class WordChoice(nn.Module):
             (Salakhutdinov and Hinton 2009, Semantic hashing).
     """
 
-    places: Tensor  # (choices, dim), of length one
+    places: Tensor  # (choices, dim), of length one; zeros where none is needed, which nobody chooses
 
     def __init__(self, dim: int, choices: int, sharpness: float = 20.0, noise: float = 1.0) -> None:
         super().__init__()
@@ -31,21 +32,27 @@ class WordChoice(nn.Module):
         self.register_buffer("places", F.normalize(torch.randn(choices, dim), dim=-1))
 
     def set_places(self, words: Tensor) -> None:
-        """Spread the places over words (N, dim): spherical k-means, begun with those farthest from each other."""
+        """Spread the places over words (N, dim): spherical k-means, begun with those farthest from each other.
+
+        Fewer different words than places have one each.
+        """
         directions = F.normalize(words.to(self.places), dim=-1)
         places = directions[:1]
         while len(places) < len(self.places):
-            farthest = (directions @ places.T).amax(1).argmin()
+            nearness = (directions @ places.T).amax(1)
+            farthest = int(nearness.argmin())
+            if nearness[farthest] > _SAME:
+                break
             places = torch.cat([places, directions[farthest][None]])
         for _ in range(_ROUNDS):
             nearest = F.one_hot((directions @ places.T).argmax(1), len(places)).to(directions)
             middles = F.normalize(nearest.T @ directions, dim=-1)
             places = torch.where(nearest.sum(0)[:, None] > 0, middles, places)
-        self.places.copy_(places)
+        self.places.zero_()[: len(places)] = places
 
     def forward(self, words: Tensor) -> Tensor:
         """Words (B, dim) -> (B, choices)."""
         logits = self.sharpness * F.normalize(words, dim=-1) @ self.places.T
         if self.training:
             logits = logits + self.noise * torch.randn_like(logits)
-        return logits.softmax(dim=-1)
+        return logits.masked_fill((self.places == 0).all(dim=1), -torch.inf).softmax(dim=-1)

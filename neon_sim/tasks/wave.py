@@ -1,7 +1,7 @@
 """wave: make the named gesture, such as a wave with the left hand. The robot's own encoders are enough to judge it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,7 +11,8 @@ import numpy as np
 from neon_sim.g1 import joints
 from neon_sim.names import require_counts, require_numbers
 from neon_sim.robot import RobotState, World
-from neon_sim.tasks.arms import HANDS, lead, of_hand, palms_b, pursue
+from neon_sim.sim.faults import Fault, as_faults
+from neon_sim.tasks.arms import HANDS, lead, lift_against_gravity, of_hand, palms_b, pursue
 from neon_sim.tasks.tolerance import tolerance
 from neon_sim.tasks.wording import HOLD_S, Wording, check_splits
 
@@ -119,6 +120,28 @@ class WaveConfig:
         require_counts(self, swings=(1, 1000))
 
 
+def swing_of(gesture: Gesture, hand: int, state: RobotState, middle: float = 0.0) -> tuple[float, float]:
+    """(rad, phase) of the swing to go on with, once a second; phase 0 is the middle on the way out.
+
+    It is up to `_GROWTH` times as wide as the hand's own, so that what is to be done changes smoothly with where the
+    hand is and how fast, and a hand that hardly moves begins. The phase is a little ahead of the hand's: one that is
+    asked at every step would never leave where it turns back. middle: rad beside the gesture's own, of the left arm.
+    """
+    arm = joints.GROUPS[f"{HANDS[hand]}_arm"]
+    off = of_hand(state.joint_pos[arm], hand)[2] - gesture.arm[2] - middle
+    speed = of_hand(state.joint_vel[arm], hand)[2] / math.tau
+    if math.hypot(off, speed) < _BEGINNING * gesture.swing:
+        off, speed = 0.0, _BEGINNING * gesture.swing
+    width = min(gesture.swing, _GROWTH * math.hypot(off, speed))
+    return width, math.atan2(off, speed) + math.tau * _AHEAD_S
+
+
+def made_up_for(postures: np.ndarray, gravity_b: np.ndarray, known: Fault | Iterable[Fault]) -> np.ndarray:
+    """What known faults ask for beside what a healthy robot's targets have: (T, 29) rad at postures (T, 29) rad."""
+    faults = as_faults(known)
+    return np.array([lift_against_gravity(p, gravity_b, faults) - lift_against_gravity(p, gravity_b) for p in postures])
+
+
 @dataclass
 class Swings:
     """Counts how often a coordinate has gone from side to side: `count` swings without a pause, up to now."""
@@ -154,6 +177,7 @@ class WaveTask:
         self._dt = control_dt
         self._hold_steps = round(self.config.hold_s / control_dt)
         self._patience = round(self.config.swing_s / control_dt)
+        self.known_fault: Fault | Iterable[Fault] | None = None  # what the expert makes up for, if somebody tells it
         self._gesture = next(iter(GESTURES))
         self._hand = 0
         self._held = 0
@@ -215,30 +239,18 @@ class WaveTask:
 
         Where in its swing a hand is, is read from where it is and how fast, so that whoever imitates can know it, too.
         """
-        gesture, (width, phase) = GESTURES[self._gesture], self._swing(state)
+        gesture = GESTURES[self._gesture]
+        width, phase = swing_of(gesture, self._hand, state)
         postures = np.tile(joints.HOME, (steps + 1, 1))
         postures[:, joints.GROUPS["waist"]] = state.joint_pos[joints.GROUPS["waist"]]
         for i in range(steps + 1):
             arms = gesture.postures(width * math.sin(phase + math.tau * i * self._dt))
             for hand in (0, 1) if gesture.both else (self._hand,):
                 postures[i, joints.GROUPS[f"{HANDS[hand]}_arm"]] = arms[hand]
-        return pursue(state.joint_target, lead(postures, state.gravity_b, self._dt), gain=0.5)
-
-    def _swing(self, state: RobotState) -> tuple[float, float]:
-        """(rad, phase) of the swing to go on with, once a second; phase 0 is the middle on the way out.
-
-        It is up to `_GROWTH` times as wide as the hand's own, so that what is to be done changes smoothly with where
-        the hand is and how fast, and a hand that hardly moves begins. The phase is a little ahead of the hand's: one
-        that is asked at every step would never leave where it turns back.
-        """
-        gesture = GESTURES[self._gesture]
-        arm = joints.GROUPS[f"{HANDS[self._hand]}_arm"]
-        off = of_hand(state.joint_pos[arm], self._hand)[2] - gesture.arm[2]
-        speed = of_hand(state.joint_vel[arm], self._hand)[2] / math.tau
-        if math.hypot(off, speed) < _BEGINNING * gesture.swing:
-            off, speed = 0.0, _BEGINNING * gesture.swing
-        width = min(gesture.swing, _GROWTH * math.hypot(off, speed))
-        return width, math.atan2(off, speed) + math.tau * _AHEAD_S
+        targets = lead(postures, state.gravity_b, self._dt)
+        if self.known_fault is not None:
+            targets += made_up_for(postures[1:], state.gravity_b, self.known_fault)
+        return pursue(state.joint_target, targets, gain=0.5)
 
     def expert_velocity(self, state: RobotState, world: World, steps: int) -> None:
         """It stands."""
