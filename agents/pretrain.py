@@ -7,7 +7,7 @@
     python agents/pretrain.py --preset compact_reach   # one of them, 12 minutes on two idle cores;
                                                        # scripts/train_neon.py has more flags
     python agents/pretrain.py --preset multitask_state    # one policy for all tasks without walking: 22 minutes on one
-                                                          # core; with the camera (--preset multitask) planned for 90
+                                                          # core; with the camera (--preset multitask) 84 on two
     python agents/pretrain.py --preset multitask_state --tasks reach   # one for one of them, to compare with: an eighth
                                                                        # of the steps, as that task has in all of them
     python agents/pretrain.py --preset multitask_state --tasks reach --data runs/planned --successes-only  # a planner

@@ -8,7 +8,9 @@ import gymnasium
 import pytest
 
 import neon_sim  # noqa: F401  registers NeonG1-v0
+from neon_sim.cells import cell_options
 from neon_sim.eval.evaluate import EVALUATION_SEED, EvaluationJob, run_job
+from neon_sim.eval.neonbench_play import find_player
 from neon_sim.model.neon_vla import NeonVLA
 from neon_sim.rollout import rollout
 from neon_sim.sensors.camera import CameraConfig
@@ -63,6 +65,16 @@ def test_the_demo_heads_see_the_same_with_the_default_camera() -> None:
     reached = [rollout(env, policy, seed=seed, keep=(), stop_on_success=True).success for seed in SEEDS[:4]]
     env.close()
     assert sum(reached) >= 3
+
+
+@pytest.mark.parametrize(("task", "least"), [("lift_box", 4), ("follow_voice", 3), ("reach", 3)])
+def test_the_multitask_heads_do_what_words_or_a_voice_ask_for(task: str, least: int) -> None:
+    """Six episodes in held-out wordings, heard with two microphones; by chance none to one."""
+    heads = str(asset_path("g1/multitask_heads"))
+    player = find_player(heads)
+    world = {**cell_options("unseen_wordings", player.reads, microphones=player.microphones), "task": task}
+    job = EvaluationJob("shipped", heads, SEEDS[:6], env=world)
+    assert player.microphones == 2 and _successes(job) >= least
 
 
 @pytest.mark.slow
