@@ -1,6 +1,6 @@
 """What a policy makes of a wording that it was not taught: a choice among places, beside a layer that learns to choose.
 
-    python benchmarks/word_choice.py            # two minutes on one core
+    python benchmarks/word_choice.py            # a quarter of an hour on one core
     python benchmarks/word_choice.py --tiny     # seconds, writes nothing
 
 The wordings of the eight tasks without walking, as the heads of `multitask` hear them: text side, choice, and a small
