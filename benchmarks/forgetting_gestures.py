@@ -2,9 +2,7 @@
 
 Beside the gestures it is taught gestures moved by random angles, each for the goal token of where the palm then is: as
 with reach, hindsight needs heads that know what a token beside the asked one means. A waving hand swings about such
-a place. The words are read with the first picture, which is all that the benchmark sees. Chunks are differences to the
-last sent target, as the expert's are: heads that answer where to be asked a sagging arm for little more than where it
-was, and it stayed half-way up, where no hindsight helps.
+a place. The words are read with the first picture, which is all that the benchmark sees.
 """
 
 import math
@@ -24,7 +22,7 @@ from neon_sim.robot import RobotState
 from neon_sim.shipped import walker_fingerprint
 from neon_sim.sim.faults import ActuatorFault
 from neon_sim.tasks.arms import HANDS, lead, of_hand, palms_b, pursue
-from neon_sim.tasks.wave import GESTURES, Gesture, swing_of
+from neon_sim.tasks.wave import GESTURES, Gesture
 from neon_sim.training.demos import CHUNK, DemoConfig, Demos, save_rows
 from neon_sim.training.forward_model import pretrain_forward_model
 from neon_sim.training.heads import BODY_SENSES, HeadTrainer, HeadTraining
@@ -59,16 +57,26 @@ def moved_gesture(
 ) -> np.ndarray:
     """Targets (steps, 29) rad of a gesture moved by offset (7,) rad, as of the left arm, from where the robot is now.
 
-    With a zero offset these are the targets of the task's own expert.
+    With a zero offset these are the targets of the task's own expert, but for what swings: see `swing_phase`.
     """
     arm = joints.GROUPS[f"{HANDS[hand]}_arm"]
     postures = np.tile(joints.HOME, (steps + 1, 1))
     postures[:, joints.GROUPS["waist"]] = state.joint_pos[joints.GROUPS["waist"]]
-    width, phase = swing_of(gesture, hand, state, float(offset[2]))
+    phase = swing_phase(gesture, hand, offset, state)
     for i in range(steps + 1):
-        swung = width * math.sin(phase + math.tau * i * dt)
+        swung = gesture.swing * math.sin(phase + math.tau * i * dt)
         postures[i, arm] = _arm_of(gesture, hand, offset, swung)
     return pursue(state.joint_target, lead(postures, state.gravity_b, dt), gain=0.5)
+
+
+def swing_phase(gesture: Gesture, hand: int, offset: np.ndarray, state: RobotState) -> float:
+    """Where in its swing, once a second, the arm is: rad, from the shoulder's yaw and its speed.
+
+    The task's expert widens a swing that is too narrow (`neon_sim.tasks.wave.swing_of`); this one asks for all of it.
+    """
+    arm = joints.GROUPS[f"{HANDS[hand]}_arm"]
+    off = of_hand(state.joint_pos[arm], hand)[2] - gesture.arm[2] - offset[2]
+    return math.atan2(math.tau * off, of_hand(state.joint_vel[arm], hand)[2])
 
 
 def place_of(gesture: Gesture, hand: int, offset: np.ndarray) -> np.ndarray:
@@ -189,4 +197,4 @@ def train_heads(model: NeonVLA, demos: Demos, config: HeadTraining, state_path: 
 
 
 def _config() -> NeonConfig:
-    return NeonConfig(use_lidar=False, use_audio=False, relative_to_target=True, head={"state_relative": True})
+    return NeonConfig(use_lidar=False, use_audio=False)
