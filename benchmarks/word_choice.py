@@ -36,7 +36,7 @@ NAMES: Final = (Phrase("name", "{color}"), Phrase("name", "the {color} ball"))  
 SEEDS: Final = (0, 1, 2)
 LEARNED: Final = 24  # outputs of the layer that learns: a few more than meanings and hands
 BATCH, RATE, REWORDED = 128, 1e-3, 0.5
-HEADER: Final = ("wordings", "meanings of", "64 places", "a layer that learns")
+HEADER: Final = ("wordings", "meanings of", f"{WORD_PLACES} places", "a layer that learns")
 
 
 class LearnedChoice(nn.Module):

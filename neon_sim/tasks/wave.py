@@ -120,15 +120,15 @@ class WaveConfig:
         require_counts(self, swings=(1, 1000))
 
 
-def swing_of(gesture: Gesture, hand: int, state: RobotState, middle: float = 0.0) -> tuple[float, float]:
+def swing_of(gesture: Gesture, hand: int, state: RobotState) -> tuple[float, float]:
     """(rad, phase) of the swing to go on with, once a second; phase 0 is the middle on the way out.
 
     It is up to `_GROWTH` times as wide as the hand's own, so that what is to be done changes smoothly with where the
     hand is and how fast, and a hand that hardly moves begins. The phase is a little ahead of the hand's: one that is
-    asked at every step would never leave where it turns back. middle: rad beside the gesture's own, of the left arm.
+    asked at every step would never leave where it turns back.
     """
     arm = joints.GROUPS[f"{HANDS[hand]}_arm"]
-    off = of_hand(state.joint_pos[arm], hand)[2] - gesture.arm[2] - middle
+    off = of_hand(state.joint_pos[arm], hand)[2] - gesture.arm[2]
     speed = of_hand(state.joint_vel[arm], hand)[2] / math.tau
     if math.hypot(off, speed) < _BEGINNING * gesture.swing:
         off, speed = 0.0, _BEGINNING * gesture.swing
